@@ -1,0 +1,58 @@
+"""What goes wrong, told to a person in one line: where, what, and how to mend it.
+
+Whoever raises one of these has thought about its reader. Everything else that escapes is a fault of ours.
+"""
+
+from pathlib import Path
+
+
+class SegadaptError(Exception):
+    """A failure while working (exit code 1): a broken image, a full disk, a diverged training.
+
+    `where` is the path or the setting that it is about, `remedy` what its reader can do now.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: Path | str | None = None, remedy: str) -> None:
+        self.what, self.where, self.remedy = what, where, remedy
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        place = "" if self.where is None else f"{self.where}: "
+        return " ".join(f"{place}{self.what.rstrip('.')}. {self.remedy}".split())
+
+
+class UsageError(SegadaptError, ValueError):
+    """A misuse (exit code 2): an unknown key, a path that is not there, a checkpoint of another network."""
+
+    exit_code = 2
+
+
+class UsageErrors(UsageError):
+    """Several misuses found at once (a recipe with three wrong keys): one line each."""
+
+    def __init__(self, errors: list[UsageError]) -> None:
+        self.errors = errors
+        super().__init__(f"{len(errors)} errors", remedy="")
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
+class Stopped(SegadaptError):
+    """SIGINT or SIGTERM, after the work so far was saved; exit code 128 + signal number, as shells expect."""
+
+    def __init__(self, what: str, *, signal_number: int, where: Path | str | None = None, remedy: str) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.exit_code = 128 + signal_number  # type: ignore[misc]
+
+
+def nearest(word: str, words: list[str]) -> str:
+    """` Did you mean 'x'?` when one of `words` is close to `word`, else the choices; for the end of a remedy."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, words, n=1, cutoff=0.6)
+    if found:
+        return f"Did you mean '{found[0]}'?"
+    return f"Known: {', '.join(sorted(words))}."

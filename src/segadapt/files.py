@@ -1,0 +1,111 @@
+"""Files appear whole or not at all: written beside their place, synced, renamed.
+
+Every room that writes goes through here, so that a full disk or a kill never leaves half a file under a real name.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from segadapt.errors import SegadaptError, UsageError
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` to write to; on success it becomes `path`, on failure it vanishes.
+
+    Raises SegadaptError when the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise write_failure(path, error) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_failure(path: Path, error: OSError) -> SegadaptError:
+    """The error that tells a person why `path` could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SegadaptError(
+            "no space left on the disk",
+            where=path,
+            remedy="Free some space or choose another --out; what was written stays valid.",
+        )
+    if (
+        isinstance(error, (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError))
+        or error.errno == errno.EROFS
+    ):
+        return UsageError(
+            f"cannot be written ({error.strerror})", where=path, remedy="Choose a folder that you may write to."
+        )
+    return SegadaptError(
+        f"cannot be written ({error.strerror or error})", where=path, remedy="Check the disk and try again."
+    )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with new_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write `content` as UTF-8 to `path`, whole or not at all."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON to `path`, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_with(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write(temporary)` make the file (torch.save, a plot), then put it in place as `path`."""
+    with new_file(path) as temporary:
+        write(temporary)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(content: Any) -> str:
+    """Hexadecimal SHA-256 of plain data, the same for the same content whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def need_file(path: Path, what: str) -> Path:
+    """`path` if it is a file; else a UsageError that says that `what` is missing there."""
+    if not path.is_file():
+        raise UsageError(
+            f"{what} is not there" if not path.exists() else f"{what} is not a file",
+            where=path,
+            remedy="Check the path.",
+        )
+    return path
+
+
+def need_folder(path: Path, what: str) -> Path:
+    """`path` if it is a folder; else a UsageError that says that `what` is missing there."""
+    if not path.is_dir():
+        raise UsageError(
+            f"{what} is not there" if not path.exists() else f"{what} is not a folder",
+            where=path,
+            remedy="Check the path.",
+        )
+    return path

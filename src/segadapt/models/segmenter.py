@@ -1,0 +1,125 @@
+"""The contract that every segmentation network fulfils.
+
+    network(images)   images (B, 3, H, W), RGB, uint8 or float in 0..255 (noise may leave that range)
+      -> SegOutput    logits: one (B, C, h, w) per head, the last is the main head; h, w at the native stride
+                      attention: (B, 1, h, w) in (0, 1), or None when the network has none
+                      features: (B, F, h, w), what the heads saw before attention
+    network.upsample(logits, (H, W))   the network's own bilinear rule (align corners or not)
+
+With a 1024×512 input, DeepLab VGG-16 gives logits (B, 19, 64, 128).
+
+A network owns its pixel format: data sets yield uint8 RGB, and the conversion (Caffe: BGR minus mean; ImageNet:
+(x/255 - mean)/std) is the network's first operation, so that an exported model carries it. Losses never resize.
+
+To bring a network of one's own: subclass `Segmenter`, set `pixels`, implement `encode` and `heads`, and register it with
+`segadapt.models.networks.register`. Attention (SEAN, AAAI 2019) is then there for free.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How a network wants its pixels: channel order, and (x - mean) / std per channel, in units of 0..255."""
+
+    name: str
+    order: str  # "rgb" or "bgr"
+    mean: tuple[float, float, float]  # in the network's own channel order
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """RGB images (B, 3, H, W) in 0..255, uint8 or float -> the network's pixels, float32, same shape."""
+        pixels = images.float()
+        if self.order == "bgr":
+            pixels = pixels.flip(1)
+        pixels = pixels - pixels.new_tensor(self.mean).view(1, 3, 1, 1)
+        if self.std == (1.0, 1.0, 1.0):
+            return pixels
+        return pixels / pixels.new_tensor(self.std).view(1, 3, 1, 1)
+
+    def inverse(self, pixels: Tensor) -> Tensor:
+        """The network's pixels (B, 3, H, W) -> RGB float in about 0..255, not clipped."""
+        images = pixels * pixels.new_tensor(self.std).view(1, 3, 1, 1) + pixels.new_tensor(self.mean).view(1, 3, 1, 1)
+        return images.flip(1) if self.order == "bgr" else images
+
+
+CAFFE = PixelFormat("caffe", "bgr", (104.00698793, 116.66876762, 122.67891434))
+IMAGENET = PixelFormat("imagenet", "rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+PIXEL_FORMATS: dict[str, PixelFormat] = {form.name: form for form in (CAFFE, IMAGENET)}
+
+
+@dataclass
+class SegOutput:
+    """What a segmenter gives back; see the contract at the top of this file."""
+
+    heads: tuple[Tensor, ...]  # each (B, C, h, w)
+    attention: Tensor | None  # (B, 1, h, w) in (0, 1)
+    features: Tensor  # (B, F, h, w)
+
+    @property
+    def logits(self) -> Tensor:
+        """The main head's logits (B, C, h, w): the ones for inference and evaluation."""
+        return self.heads[-1]
+
+
+class SpatialAttention(nn.Module):
+    """SEAN's attention map A in (0, 1): where the features are (SEAN, section "Attention").
+
+    Average pool 3×3, stride 2, padding 1 (zeros counted), ceil mode; bilinear up (align corners); 1×1 convolution
+    without bias; sigmoid. Features (B, F, h, w) -> (B, 1, h, w).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 1, 1, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        pooled = F.avg_pool2d(features, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=True)
+        pooled = F.interpolate(pooled, size=features.shape[-2:], mode="bilinear", align_corners=True)
+        return torch.sigmoid(self.conv(pooled))
+
+
+class Segmenter(nn.Module):
+    """Base of all segmentation networks; see the contract at the top of this file."""
+
+    pixels: PixelFormat
+    stride: int  # of the logits against the input
+    align_corners: bool = False  # of `upsample`
+
+    def __init__(self, classes: int, feature_channels: int, attention: bool = False) -> None:
+        super().__init__()
+        self.classes = classes
+        self.attention = SpatialAttention(feature_channels) if attention else None
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """The network's pixels (B, 3, H, W) -> features (B, F, h, w)."""
+        raise NotImplementedError
+
+    def heads(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Features (B, F, h, w) -> logits per head, the main head last, each (B, C, h, w)."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> SegOutput:
+        """RGB images (B, 3, H, W), uint8 or float 0..255 -> SegOutput."""
+        return self.segment(self.pixels(images))
+
+    def segment(self, pixels: Tensor) -> SegOutput:
+        """As `forward`, from pixels that are already in the network's own format."""
+        features = self.encode(pixels)
+        if self.attention is None:
+            return SegOutput(self.heads(features), None, features)
+        attention = self.attention(features)
+        return SegOutput(self.heads((1 + attention) * features), attention, features)
+
+    def upsample(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps (B, C, h, w) -> (B, C, *size), bilinear, by the network's own corner rule; size = (H, W)."""
+        return F.interpolate(maps, size=size, mode="bilinear", align_corners=self.align_corners)
+
+
+NetworkFactory = Callable[..., Segmenter]
+"""(classes: int, attention: bool, published_aspp: bool) -> Segmenter."""
