@@ -1,0 +1,32 @@
+"""Recorded numbers of the published programs, and what they were recorded with.
+
+The published SEAN and SE-GAN programs ran on the CPU (float32) on tiny images, from weights that follow from each
+parameter's name. Both are drawn again here, bit for bit the same on every machine, so that only numbers are stored:
+
+    from recorded import sean_start, trace, write_micro
+    write_micro(tmp_path)           # GTA5, Synthia, TGSTN, Cityscapes, lists: the images of the traces
+    sean_start(), vgg_base_start()  # the checkpoints that the traces start from, in the published layout
+    trace("sean_gta5")              # {"setting": …, "steps": [{loss: value}], "weights_after_last_step": …}
+    forward()["sean.logits"]        # what the published network gives for forward_input() and state("sean", "S.1.")
+
+How close is close: losses 1e-5 (relative) up to step 3 and 1e-4 up to step 6 of the SEAN traces, 1e-4 and 1e-3 for
+VGG pretraining; losses recorded as 0: 1e-7 absolute; weights after the last step: norm within 1e-5 relative, sum within
+2e-3 of the norm; forward outputs within 1e-4 of the recorded output's standard deviation.
+"""
+
+from recorded.images import write_micro
+from recorded.numbers import forward, parameters, trace
+from recorded.weights import forward_input, sean_start, state, tensor, vgg16_caffe, vgg_base_start
+
+__all__ = [
+    "forward",
+    "forward_input",
+    "parameters",
+    "sean_start",
+    "state",
+    "tensor",
+    "trace",
+    "vgg16_caffe",
+    "vgg_base_start",
+    "write_micro",
+]
