@@ -49,7 +49,7 @@ def _convolution(name: str, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def state(network: str, prefix: str = "") -> dict[str, Tensor]:
-    """The state dict of a published network; `prefix` goes before each name when drawing its values, not in the keys."""
+    """The state dict of a published network; `prefix` goes before each name to draw its values, not in the keys."""
     return {name: tensor(prefix + name, shape) for name, shape in parameters(network).items()}
 
 
