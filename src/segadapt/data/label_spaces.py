@@ -1,0 +1,336 @@
+"""Label spaces as data: the classes a network tells apart, their colours, and how files on disk encode them.
+
+A *train id* is the number of a class in its label space, 0 … C-1; label maps are uint8 (H, W) of train ids with
+`IGNORE` where nothing is labelled. An *encoding* says how files hold labels: raw ids (`cityscapes`, `synthia`, `carla`,
+`camvid`) or RGB colours. Every label space knows the encoding `train`: train ids themselves, 255 ignored.
+
+The shipped spaces are YAML files in `spaces/`; one's own is a file of the same form (docs/data-sets.md).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from segadapt.errors import UsageError, UsageErrors, nearest
+from segadapt.files import digest, need_file
+from segadapt.settings import Settings
+
+IGNORE = 255
+"""Train id of pixels that neither train nor score."""
+UNKNOWN = 254
+"""What `LabelSpace.table` gives for raw ids that an encoding does not know, `remap` for classes without a partner."""
+TRAIN = "train"
+"""The encoding that every label space has: train ids, 255 ignored."""
+
+FOLDER = Path(__file__).parent / "spaces"
+Labels = NDArray[np.uint8]
+
+
+def _listed(value: Any) -> Any:
+    """One id or one colour may stand for a list of them."""
+    if isinstance(value, int) or (isinstance(value, list) and value and all(isinstance(v, int) for v in value)):
+        return [value]
+    return value
+
+
+_Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
+_Color = tuple[_Channel, _Channel, _Channel]
+_Colors = Annotated[list[_Color], BeforeValidator(_listed), Field(min_length=1)]
+_Ids = Annotated[
+    list[_Channel], BeforeValidator(lambda v: [v] if isinstance(v, int) else v), Field(min_length=1, max_length=256)
+]
+_RawId = Annotated[int, Field(ge=-1, le=255, strict=True)]  # -1, Cityscapes' license plate, is 255 in 8 bits
+_Name = Annotated[str, Field(min_length=1, strict=True)]
+
+
+class _ClassEntry(Settings):
+    """One class of a label-space file."""
+
+    name: _Name
+    color: _Color
+    ids: dict[_Name, _Ids] = Field(default_factory=dict)
+    rgb: dict[_Name, _Colors] = Field(default_factory=dict)
+    aliases: list[_Name] = Field(default_factory=list)
+
+
+class _SpaceFile(Settings):
+    """A label-space file: everything in it is checked here, before a `LabelSpace` is made of it."""
+
+    name: _Name
+    description: str = ""
+    classes: Annotated[list[_ClassEntry], Field(min_length=2, max_length=UNKNOWN)]
+    ignored_ids: dict[_Name, list[_RawId]] = Field(default_factory=dict)
+    ignored_rgb: dict[_Name, Annotated[list[_Color], BeforeValidator(_listed)]] = Field(default_factory=dict)
+    subsets: dict[_Name, Annotated[list[_Name], Field(min_length=1)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "_SpaceFile":
+        self._check_names()
+        kinds = (
+            ("id", self.ignored_ids, [(entry.name, entry.ids) for entry in self.classes]),
+            ("colour", self.ignored_rgb, [(entry.name, entry.rgb) for entry in self.classes]),
+        )
+        known: list[set[str]] = []
+        for kind, ignored, classes in kinds:
+            owners: dict[tuple[str, Any], str] = {}
+            for owner, encodings in [*classes, ("the ignored", ignored)]:
+                for encoding, value in _each(encodings):
+                    value = value & 0xFF if isinstance(value, int) else value
+                    if owners.setdefault((encoding, value), owner) != owner:
+                        both = f"'{owners[encoding, value]}' and '{owner}'"
+                        raise ValueError(f"{kind} {value} of encoding '{encoding}' belongs to both {both}")
+            known.append({encoding for encoding, _ in owners})
+        if double := known[0] & known[1]:
+            raise ValueError(f"encoding '{min(double)}' has both ids and colours: it must be one of them")
+        if TRAIN in known[0] | known[1]:
+            raise ValueError(f"the encoding '{TRAIN}' exists already (train ids): choose another name")
+        return self
+
+    def _check_names(self) -> None:
+        taken: set[str] = set()
+        for entry in self.classes:
+            for name in (entry.name, *entry.aliases):
+                if name in taken:
+                    raise ValueError(f"the class name '{name}' occurs twice")
+                taken.add(name)
+        names = [entry.name for entry in self.classes]
+        for subset, members in self.subsets.items():
+            for member in members:
+                if member not in names:
+                    raise ValueError(f"subset '{subset}' names '{member}', which is no class. {nearest(member, names)}")
+            if len(set(members)) < len(members):
+                raise ValueError(f"subset '{subset}' names a class twice")
+
+
+def _each(encodings: dict[str, list[Any]]) -> Iterator[tuple[str, Any]]:
+    for encoding, values in encodings.items():
+        for value in values:
+            yield encoding, value
+
+
+@dataclass(frozen=True, eq=False)
+class LabelSpace:
+    """Classes with their colours and encodings. Equal when the content is equal.
+
+    Made by `load_label_space` or `LabelSpace.from_dict`, which check everything.
+    """
+
+    name: str
+    description: str
+    classes: tuple[str, ...]  # the name of each train id
+    colors: NDArray[np.uint8]  # (C, 3) RGB, read-only
+    aliases: tuple[tuple[str, ...], ...]  # per class: what other label spaces call it
+    ids: dict[str, tuple[tuple[int, ...], ...]]  # encoding -> raw ids per class, the one to write first
+    rgb: dict[str, tuple[tuple[tuple[int, int, int], ...], ...]]  # encoding -> RGB colours per class
+    ignored_ids: dict[str, tuple[int, ...]]
+    ignored_rgb: dict[str, tuple[tuple[int, int, int], ...]]
+    subsets: dict[str, tuple[str, ...]]  # name of a score -> the classes that it averages over
+
+    @classmethod
+    def from_dict(cls, content: Any, where: Path | str = "label space") -> "LabelSpace":
+        """The label space of plain data, as `as_dict` gives it or a YAML file holds it; `where` is for messages.
+
+        Raises UsageError (UsageErrors for several) that names `where`, the key and what is wrong with it.
+        """
+        if not isinstance(content, dict):
+            raise UsageError(
+                "holds no label space", where=where, remedy="It needs the keys name and classes; see docs/data-sets.md."
+            )
+        try:
+            file = _SpaceFile.model_validate(content)
+        except ValidationError as failure:
+            raise _usage_error(failure, where) from None
+        colors = np.array([entry.color for entry in file.classes], np.uint8)
+        colors.setflags(write=False)
+        entries = file.classes
+        id_names = dict.fromkeys([name for entry in entries for name in entry.ids] + list(file.ignored_ids))
+        rgb_names = dict.fromkeys([name for entry in entries for name in entry.rgb] + list(file.ignored_rgb))
+        return cls(
+            name=file.name,
+            description=file.description,
+            classes=tuple(entry.name for entry in entries),
+            colors=colors,
+            aliases=tuple(tuple(entry.aliases) for entry in entries),
+            ids={name: tuple(tuple(entry.ids.get(name, ())) for entry in entries) for name in id_names},
+            rgb={name: tuple(tuple(entry.rgb.get(name, ())) for entry in entries) for name in rgb_names},
+            ignored_ids={name: tuple(values) for name, values in file.ignored_ids.items()},
+            ignored_rgb={name: tuple(values) for name, values in file.ignored_rgb.items()},
+            subsets={name: tuple(members) for name, members in file.subsets.items()},
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data (lists, dicts, str, int) that `from_dict` takes back, in the form of the YAML files."""
+        classes = [
+            {
+                "name": name,
+                "color": self.colors[k].tolist(),
+                "ids": {encoding: list(ids[k]) for encoding, ids in self.ids.items() if ids[k]},
+                "rgb": {encoding: [list(c) for c in rgb[k]] for encoding, rgb in self.rgb.items() if rgb[k]},
+                "aliases": list(self.aliases[k]),
+            }
+            for k, name in enumerate(self.classes)
+        ]
+        return {
+            "name": self.name,
+            "description": self.description,
+            "classes": classes,
+            "ignored_ids": {encoding: list(ids) for encoding, ids in self.ignored_ids.items()},
+            "ignored_rgb": {encoding: [list(c) for c in rgb] for encoding, rgb in self.ignored_rgb.items()},
+            "subsets": {name: list(members) for name, members in self.subsets.items()},
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the content, hexadecimal."""
+        return digest(self.as_dict())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LabelSpace) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def encodings(self) -> tuple[str, ...]:
+        """The encodings that this space can read, `train` first."""
+        return (TRAIN, *self.ids, *self.rgb)
+
+    def need_encoding(self, encoding: str) -> str:
+        """`encoding` if this space can read it; else a UsageError."""
+        if encoding not in self.encodings:
+            raise UsageError(
+                f"label space '{self.name}' has no encoding '{encoding}'",
+                where="encoding",
+                remedy=f"{nearest(encoding, list(self.encodings))} A label-space file can add encodings.",
+            )
+        return encoding
+
+    def is_rgb(self, encoding: str) -> bool:
+        """Whether files of `encoding` hold colours instead of ids."""
+        return self.need_encoding(encoding) in self.rgb
+
+    def table(self, encoding: str) -> Labels:
+        """uint8 (256,): raw id -> train id, `IGNORE` for ignored ids, `UNKNOWN` for ids the encoding does not know.
+
+        Raises UsageError for an unknown encoding or one of colours (see `decode`).
+        """
+        if self.is_rgb(encoding):
+            raise UsageError(
+                f"encoding '{encoding}' holds colours, not ids", where="encoding", remedy="Use LabelSpace.decode."
+            )
+        table = np.full(256, UNKNOWN, np.uint8)
+        if encoding == TRAIN:
+            table[: len(self.classes)] = np.arange(len(self.classes))
+            table[IGNORE] = IGNORE
+            return table
+        for train_id, ids in enumerate(self.ids[encoding]):
+            table[list(ids)] = train_id
+        table[[raw & 0xFF for raw in self.ignored_ids.get(encoding, ())]] = IGNORE
+        return table
+
+    def raw_ids(self, encoding: str) -> Labels:
+        """uint8 (C,): train id -> the raw id to write, e.g. Cityscapes label ids for the benchmark server.
+
+        Raises UsageError when a class has no id in this encoding.
+        """
+        if encoding == TRAIN:
+            return np.arange(len(self.classes), dtype=np.uint8)
+        per_class = self.ids.get(self.need_encoding(encoding), ((),) * len(self.classes))
+        lacking = [name for name, ids in zip(self.classes, per_class, strict=True) if not ids]
+        if lacking:
+            raise UsageError(
+                f"label space '{self.name}' has no '{encoding}' ids to write for {', '.join(lacking)}",
+                where="encoding",
+                remedy=f"Choose another of {', '.join(self.encodings)}.",
+            )
+        return np.array([ids[0] for ids in per_class], np.uint8)
+
+    def decode(self, raw: Labels, encoding: str) -> Labels:
+        """Raw labels, ids (H, W) or for encodings of colours RGB (H, W, 3) -> train ids (H, W), as `table` has them."""
+        if not self.is_rgb(encoding):
+            return self.table(encoding)[raw]
+        codes, values = self._color_codes(encoding)
+        packed = (raw[..., 0].astype(np.uint32) << 16) | (raw[..., 1].astype(np.uint32) << 8) | raw[..., 2]
+        place = np.minimum(np.searchsorted(codes, packed), len(codes) - 1)
+        return np.where(codes[place] == packed, values[place], np.uint8(UNKNOWN))
+
+    def _color_codes(self, encoding: str) -> tuple[NDArray[np.uint32], Labels]:
+        """Sorted 24-bit codes of the encoding's colours, and the train id of each."""
+        pairs = [(color, k) for k, colors in enumerate(self.rgb[encoding]) for color in colors]
+        pairs += [(color, IGNORE) for color in self.ignored_rgb.get(encoding, ())]
+        coded = sorted((r << 16 | g << 8 | b, train_id) for (r, g, b), train_id in pairs)
+        return np.array([code for code, _ in coded], np.uint32), np.array([k for _, k in coded], np.uint8)
+
+    @cached_property
+    def palette(self) -> NDArray[np.uint8]:
+        """uint8 (256, 3): train id -> RGB; black for everything that is no class. `palette[labels]` is a picture."""
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(self.classes)] = self.colors
+        return palette
+
+
+def remap(source: LabelSpace, target: LabelSpace) -> Labels:
+    """uint8 (256,): train id in `source` -> train id of the class of that name in `target`.
+
+    Names and aliases count; a class without a partner, or with more than one, becomes `UNKNOWN` ("other": never right);
+    `IGNORE` stays. So a 19-class model can be scored in 16 classes or in camvid11.
+    """
+    table = np.full(256, UNKNOWN, np.uint8)
+    table[IGNORE] = IGNORE
+    wanted = [{name, *aliases} for name, aliases in zip(target.classes, target.aliases, strict=True)]
+    for train_id, (name, aliases) in enumerate(zip(source.classes, source.aliases, strict=True)):
+        partners = [k for k, names in enumerate(wanted) if names & {name, *aliases}]
+        if len(partners) == 1:
+            table[train_id] = partners[0]
+    return table
+
+
+def shipped_label_spaces() -> list[str]:
+    """The names of the label spaces that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_label_space(name: str | Path) -> LabelSpace:
+    """The shipped label space of that name, or the one of a YAML file.
+
+    Raises UsageError: unknown name, no such file, not YAML, or content that is wrong (with the key).
+    """
+    path = Path(name).expanduser()
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        if str(name) not in shipped_label_spaces():
+            hint = nearest(str(name), shipped_label_spaces())
+            raise UsageError(
+                f"unknown label space '{name}'", where="label_space", remedy=f"{hint} Or give a .yaml file of your own."
+            )
+        path = FOLDER / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(need_file(path, "the label-space file").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as failure:
+        raise UsageError(f"is not YAML: {failure}", where=path, remedy="Correct the file.") from failure
+    return LabelSpace.from_dict(content, path)
+
+
+def _usage_error(failure: ValidationError, where: Path | str) -> UsageError:
+    """Each thing that pydantic found, as one line with the key and a remedy."""
+    errors = []
+    for detail in failure.errors():
+        key = ".".join(str(part) for part in detail["loc"])
+        message = detail["msg"].removeprefix("Value error, ")
+        remedy = "See the example in docs/data-sets.md."
+        if detail["type"] == "extra_forbidden":
+            known = _ClassEntry if "classes" in detail["loc"] else _SpaceFile
+            message, remedy = "unknown key", nearest(str(detail["loc"][-1]), list(known.model_fields))
+        elif detail["type"] not in ("missing", "value_error") and key:
+            message = f"{message[0].lower()}{message[1:]}, not {detail['input']!r:.60}"
+        errors.append(UsageError(f"{key}: {message}" if key else message, where=where, remedy=remedy))
+    return errors[0] if len(errors) == 1 else UsageErrors(errors)
