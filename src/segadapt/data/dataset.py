@@ -1,0 +1,132 @@
+"""One class for all data sets: pairs of files in, uint8 RGB images and train-id label maps out.
+
+    dataset = open_domain(settings, label_space, "train", size=(1024, 512))     # segadapt.data.settings
+    sample = dataset.read(3)          # image (512, 1024, 3) uint8 RGB, label (512, 1024) uint8 train ids, 255 ignored
+
+A network owns its pixel format, so that nothing here subtracts means or reorders channels.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segadapt.data.catalog import Pair
+from segadapt.data.reading import LabelReader, decoding, read_rgb
+from segadapt.data.transforms import Augmentation, Seed
+from segadapt.errors import SegadaptError
+from segadapt.files import digest
+
+SizeMismatch = Literal["error", "stretch"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example at the training size. Arrays may be read-only."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    label: NDArray[np.uint8] | None  # (H, W) train ids, 255 ignored
+    name: str
+
+
+class Copies(Protocol):
+    """Resized images or label maps that lie ready on disk (segadapt.data.cache)."""
+
+    folder: Path
+
+    def read(self, pair: Pair) -> NDArray[np.uint8]:
+        """The image (H, W, 3) or label map (H, W) of a pair."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationDataset:
+    """The pairs of one split at one size. It can be pickled, and reading needs nothing but the files."""
+
+    pairs: list[Pair]
+    size: tuple[int, int]  # (width, height) of training
+    labels: LabelReader | None  # None: images only
+    root: Path
+    size_mismatch: SizeMismatch = "error"
+    augment: Augmentation | None = None
+    image_copies: Copies | None = None
+    label_copies: Copies | None = None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def origin(self) -> str:
+        """Where samples come from, for a log line."""
+        if self.image_copies is None and self.label_copies is None:
+            return f"{len(self)} images of {self.root}"
+        parts = [
+            f"{what} in {copies.folder}" if copies is not None else f"{what} of {self.root}"
+            for what, copies, used in (
+                ("images", self.image_copies, True),
+                ("labels", self.label_copies, self.labels is not None),
+            )
+            if used
+        ]
+        return f"prepared copies: {len(self)} {' and '.join(parts)}"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the names and file sizes of the images, and of the labels that are read."""
+        return digest([[pair.name, file_size(pair.image), pair.label and file_size(pair.label)] for pair in self.pairs])
+
+    def read(self, index: int, seed: Seed | None = None) -> Sample:
+        """The sample at the training size, augmented if there is a `seed` (and an augmentation), else as it is.
+
+        Images are resized bicubic, labels nearest, whatever their aspect. Raises SegadaptError that names the file:
+        broken, image and label of different sizes, a label id that the encoding does not know.
+        """
+        pair, image_copies, label_copies = self.pairs[index], self.image_copies, self.label_copies
+        if image_copies is None or label_copies is None:
+            self.check_sizes(pair)
+        image = np.asarray(read_rgb(pair.image, self.size)) if image_copies is None else image_copies.read(pair)
+        label = None
+        if self.labels is not None and pair.label is not None:
+            label = self.labels.read(pair.label, self.size) if label_copies is None else label_copies.read(pair)
+        if self.augment is not None and seed is not None:
+            image, label = self.augment(image, label, seed)
+        return Sample(image, label, pair.name)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The image (H, W, 3) at its own size, as evaluation and reports want it."""
+        return np.asarray(read_rgb(self.pairs[index].image))
+
+    def label(self, index: int) -> NDArray[np.uint8]:
+        """The label map (H, W) of train ids at its own size. Raises SegadaptError when there is none."""
+        pair = self.pairs[index]
+        if self.labels is None or pair.label is None:
+            raise SegadaptError("has no label here", where=pair.image, remedy="Open the domain with its labels.")
+        self.check_sizes(pair)
+        return self.labels.read(pair.label)
+
+    def check_sizes(self, pair: Pair) -> None:
+        """Raise SegadaptError when image and label differ in size (read from their headers), unless that is allowed."""
+        if pair.label is None or self.size_mismatch == "stretch":
+            return
+        sizes = []
+        for path in (pair.image, pair.label):
+            with decoding(path), Image.open(path) as picture:
+                sizes.append("{}×{}".format(*picture.size))
+        if sizes[0] != sizes[1]:
+            raise SegadaptError(
+                f"is {sizes[1]}, but its image {pair.image} is {sizes[0]}",
+                where=pair.label,
+                remedy="Correct one of them, leave the pair out with an image list, or set size_mismatch: stretch.",
+            )
+
+
+def file_size(path: Path) -> int:
+    """Size of a file in bytes. Raises SegadaptError when it has vanished."""
+    try:
+        return path.stat().st_size
+    except OSError as failure:
+        raise SegadaptError("is not there any more", where=path, remedy="Restore the file.") from failure

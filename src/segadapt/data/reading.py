@@ -1,0 +1,156 @@
+"""Images and label maps as files: read with Pillow, resized as the published programs do.
+
+Images are resized bicubic, raw labels nearest; a table then turns raw labels into train ids, which gives what looking
+up first and resizing then would give, for less.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.ImageFile import ImageFile
+
+from segadapt.data.catalog import LabelForm
+from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace
+from segadapt.errors import SegadaptError
+
+UnknownIds = Literal["error", "ignore"]
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises about a file into one SegadaptError that names it."""
+    try:
+        yield
+    except SegadaptError:
+        raise
+    except FileNotFoundError as failure:
+        raise SegadaptError("is not there any more", where=path, remedy="Restore the file.") from failure
+    # Pillow raises OSError, SyntaxError, ValueError, zlib.error, struct.error and more for broken files.
+    except Exception as failure:
+        raise SegadaptError(
+            f"cannot be read as an image ({failure or type(failure).__name__})".replace(f" {str(path)!r}", ""),
+            where=path,
+            remedy="Replace the file or leave it out with an image list; `segadapt data check` finds all such files.",
+        ) from failure
+
+
+def read_rgb(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
+    """The image as 8-bit RGB, resized to `size` (width, height) if given, bicubic.
+
+    Raises SegadaptError that names a file which cannot be read.
+    """
+    with decoding(path), Image.open(path) as image:
+        if image.mode[0] in "IF":
+            raise SegadaptError("holds 16- or 32-bit grey values", where=path, remedy="Convert it to 8 bits.")
+        picture: Image.Image = image
+        if image.mode == "RGB":
+            image.load()  # `convert` would copy
+        else:
+            picture = image.convert("RGB")
+    return picture if size is None or picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
+
+
+@dataclass(frozen=True)
+class LabelReader:
+    """Label files of one encoding -> train ids of a label space."""
+
+    space: LabelSpace
+    encoding: str
+    form: LabelForm = "ids"
+    unknown_ids: UnknownIds = "error"  # what to do with raw ids that the encoding does not know
+    _table: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        table = np.zeros(256, np.uint8) if self.space.is_rgb(self.encoding) else self.space.table(self.encoding)
+        object.__setattr__(self, "_table", table.tobytes())
+
+    def read(self, path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Train ids (H, W) of a label file, resized to `size` (width, height) if given, nearest; 255 ignored.
+
+        Raises SegadaptError for a file that cannot be read, that holds something else than this encoding, or with raw
+        ids that the encoding does not know (unless those are ignored).
+        """
+        raw = self.read_raw(path, size)
+        labels = self.look_up(raw)
+        if (labels == UNKNOWN).any():
+            if self.unknown_ids == "error":
+                raise self._unknown(raw, labels, path)
+            labels = np.where(labels == UNKNOWN, np.uint8(IGNORE), labels)
+        return labels
+
+    def read_raw(self, path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Raw ids (H, W), or colours (H, W, 3) for an encoding of colours."""
+        with decoding(path), Image.open(path) as image:
+            picture = self._channel(image, path)
+            if size is not None and picture.size != size:
+                picture = picture.resize(size, Image.Resampling.NEAREST)
+            return np.asarray(picture)
+
+    def look_up(self, raw: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Raw labels -> train ids (H, W), 255 for ignored ones and 254 for those that the encoding does not know."""
+        if raw.ndim == 3:
+            return self.space.decode(raw, self.encoding)
+        # bytes.translate is several times faster than indexing a table with an array
+        return np.frombuffer(bytearray(raw.tobytes().translate(self._table)), np.uint8).reshape(raw.shape)
+
+    def _channel(self, image: Image.Image, path: Path) -> Image.Image:
+        """The picture that holds the raw labels: mode L or P, or RGB for an encoding of colours."""
+        if self.space.is_rgb(self.encoding):
+            return image.convert("RGB")
+        if self.form == "first_of_16_bit":
+            return _first_of_16_bit(image, path)
+        if image.mode in ("L", "P"):
+            image.load()
+            return image
+        if image.mode == "1":
+            return image.convert("L").point(lambda value: value // 255)
+        if image.mode in ("I;16", "I;16B", "I"):
+            values = np.asarray(image)
+            if values.min() < 0 or values.max() > 255:
+                raise SegadaptError(
+                    f"holds ids up to {values.max()}, more than 8 bits",
+                    where=path,
+                    remedy="Give class ids (not instance ids).",
+                )
+            return Image.fromarray(values.astype(np.uint8))
+        if self.form == "first_channel":
+            return image.getchannel(0)
+        raise SegadaptError(
+            f"is a colour picture ({image.mode}), but the encoding '{self.encoding}' holds ids",
+            where=path,
+            remedy="Give label ids, or set `encoding` to one of RGB colours in your label space.",
+        )
+
+    def _unknown(self, raw: NDArray[np.uint8], labels: NDArray[np.uint8], path: Path) -> SegadaptError:
+        found = np.unique(raw[labels == UNKNOWN], axis=0)
+        kind = "colours" if raw.ndim == 3 else "ids"
+        shown = ", ".join(str(value) for value in found[:5].tolist()) + (", …" if len(found) > 5 else "")
+        return SegadaptError(
+            f"holds {kind} that encoding '{self.encoding}' of label space '{self.space.name}' does not know: {shown}",
+            where=path,
+            remedy="Set the right `encoding`, add them to the label space, or set unknown_ids: ignore.",
+        )
+
+
+def _first_of_16_bit(image: Image.Image, path: Path) -> Image.Image:
+    """First channel of a 16-bit RGB PNG whose values fit in 8 bits (SYNTHIA's GT/LABELS: class, instance, 0).
+
+    Pillow has no 16-bit RGB and keeps the high byte of each big-endian value, which is 0 for class ids. Asking its
+    unpacker for little-endian values makes it keep the other one.
+    """
+    assert isinstance(image, ImageFile)  # what `Image.open` gives; it says where in the file which pixels are
+    tiles = image.tile
+    if image.format != "PNG" or len(tiles) != 1 or tiles[0][3] not in ("RGB;16B", ("RGB;16B",)):
+        raise SegadaptError(
+            f"is not a 16-bit RGB PNG ({image.format}, {image.mode})",
+            where=path,
+            remedy="Use layout synthia for labels with 8-bit class ids.",
+        )
+    image.tile = [(*tiles[0][:3], "RGB;16L")]  # type: ignore[list-item]  # a plain tuple before Pillow 11
+    return image.getchannel(0)

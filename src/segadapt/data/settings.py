@@ -1,0 +1,130 @@
+"""What a recipe says about a domain, and the data set that comes of it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from segadapt.data.catalog import LAYOUTS, Layout, Pair, select
+from segadapt.data.dataset import SegmentationDataset, SizeMismatch
+from segadapt.data.label_spaces import TRAIN, LabelSpace
+from segadapt.data.reading import LabelReader, UnknownIds
+from segadapt.data.transforms import Augmentation
+from segadapt.errors import UsageError, nearest
+from segadapt.settings import Settings
+
+
+def _known_layout(name: str) -> str:
+    if name not in LAYOUTS:
+        raise ValueError(f"unknown layout '{name}'. {nearest(name, list(LAYOUTS))}")
+    return name
+
+
+class DomainSettings(Settings):
+    """One domain on disk: where it is and how its files are laid out and labelled."""
+
+    layout: Annotated[str, AfterValidator(_known_layout)] = Field(
+        description=f"how folders and names are laid out: {', '.join(LAYOUTS)}",
+        json_schema_extra={"examples": list(LAYOUTS)},
+    )
+    root: Path = Field(description="folder of the data set")
+    images: str | None = Field(None, description="layout folder only: sub-folder of the images")
+    labels: str | None = Field(None, description="layout folder only: sub-folder of the labels, of the same names")
+    train_list: Path | None = Field(
+        None, description="image list (a path below the image folder per line) that makes up split train"
+    )
+    val_list: Path | None = Field(None, description="the same for split val")
+    holdout: int = Field(
+        0, ge=0, description="for layouts without splits: the last so many images (by name) become split val"
+    )
+    encoding: str | None = Field(
+        None, description="how the label files hold classes, as the label space names it; default: the layout's own"
+    )
+    unknown_ids: UnknownIds = Field(
+        "error", description="raw label ids that the encoding does not know: an error, or ignored pixels"
+    )
+    size_mismatch: SizeMismatch = Field(
+        "error",
+        description="image and label of different size: an error, or both stretched to the training size as the "
+        "published programs do",
+    )
+    prepared: bool = Field(True, description="use the resized copies of `segadapt data prepare` where there are any")
+    prepared_root: Path | None = Field(
+        None, description="where prepared copies lie; default: $SEGADAPT_CACHE, else ~/.cache/segadapt"
+    )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "DomainSettings":
+        if self.layout != "folder" and (self.images or self.labels):
+            raise ValueError("images and labels belong to layout folder; other layouts have their own")
+        if self.holdout and self.val_list is not None:
+            raise ValueError("holdout and val_list both say what val is: give one of them")
+        if self.holdout and LAYOUTS[self.layout].splits:
+            raise ValueError(f"holdout is for layouts without splits; {self.layout} has its own")
+        return self
+
+    def resolved_layout(self) -> Layout:
+        """The layout, for `folder` with the sub-folders that these settings name."""
+        layout = LAYOUTS[self.layout]
+        if self.layout != "folder":
+            return layout
+        return replace(layout, images=self.images or layout.images, labels=self.labels)
+
+    def pairs(self, split: str) -> list[Pair]:
+        """The pairs of a split, see `segadapt.data.catalog.select`."""
+        lists = {
+            name: path.expanduser()
+            for name, path in (("train", self.train_list), ("val", self.val_list))
+            if path is not None
+        }
+        return select(self.resolved_layout(), self.root.expanduser(), split, lists, self.holdout)
+
+    def label_encoding(self, space: LabelSpace) -> str:
+        """The encoding of the label files: set here, else the layout's, else the label space's only one, else train."""
+        encoding = self.encoding or LAYOUTS[self.layout].encoding
+        own = [name for name in space.encodings if name != TRAIN]
+        return space.need_encoding(encoding or (own[0] if len(own) == 1 else TRAIN))
+
+
+def open_domain(
+    settings: DomainSettings,
+    label_space: LabelSpace,
+    split: str,
+    size: tuple[int, int],
+    augment: Augmentation | None = None,
+    labels: bool = True,
+) -> SegmentationDataset:
+    """The data set of one split at `size` (width, height), with prepared copies where they are complete.
+
+    With `labels=False` no label file is looked at. Raises UsageError for what does not fit: root, split, image list,
+    encoding, an image without label.
+    """
+    root, pairs = settings.root.expanduser(), settings.pairs(split)
+    reader = None
+    if labels:
+        layout = settings.resolved_layout()
+        reader = LabelReader(label_space, settings.label_encoding(label_space), layout.label_form, settings.unknown_ids)
+        _need_labels(layout, root, split, pairs)
+    else:
+        pairs = [replace(pair, label=None) for pair in pairs]
+    return SegmentationDataset(pairs, size, reader, root, settings.size_mismatch, augment)
+
+
+def _need_labels(layout: Layout, root: Path, split: str, pairs: list[Pair]) -> None:
+    """Raise UsageError that names the first image without a label and how many there are."""
+    lacking = [pair for pair in pairs if pair.label is None]
+    if not lacking:
+        return
+    if layout.labels is None:
+        raise UsageError(
+            f"layout '{layout.name}' has no labels here",
+            where=root,
+            remedy="Set labels to their sub-folder, or use it as an unlabelled domain.",
+        )
+    expected = root / layout.labels.format(split=split) / f"{layout.label_stem(lacking[0].name)}.png"
+    raise UsageError(
+        f"has no label {expected}" + (f" ({len(lacking)} of {len(pairs)} images lack one)" if len(lacking) > 1 else ""),
+        where=lacking[0].image,
+        remedy="Add it, or name the labelled images in an image list.",
+    )
