@@ -1,0 +1,42 @@
+"""The two domains, and their pictures by number."""
+
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segadapt.data.sample import looks, styles
+from segadapt.data.sample.street import draw_street
+
+SAMPLE_VERSION = 1
+"""Of the pictures: changes whenever the same seed gives other ones (docs/sample-domains.md has the figures of each)."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One look of the street world."""
+
+    palette: styles.Palette
+    statistics: styles.Statistics
+    look: looks.Look
+
+
+DOMAINS = {
+    "gta5": Domain(styles.SOURCE_PALETTE, styles.SOURCE_STATISTICS, looks.RENDERED),
+    "cityscapes": Domain(styles.TARGET_PALETTE, styles.TARGET_STATISTICS, looks.CAMERA),
+}
+
+
+def sample_pair(
+    domain: str, split: str, index: int, seed: int = 0, size: tuple[int, int] = (480, 240)
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Picture `index` of a domain ("gta5", "cityscapes") and split: RGB (H, W, 3) and Cityscapes label ids (H, W).
+
+    A pure function of `SAMPLE_VERSION` and its arguments; `size` is (width, height).
+    """
+    style = DOMAINS[domain]
+    rng = Random(f"segadapt sample {SAMPLE_VERSION}/{seed}/{domain}/{split}/{index}")
+    sunny = rng.random() < style.look.sun
+    drawing = draw_street(size, style.palette, style.statistics, rng, sunny)
+    return looks.develop(drawing, style.look, rng, sunny), drawing.labels
