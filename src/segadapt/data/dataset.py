@@ -36,7 +36,10 @@ class Sample:
 class Copies(Protocol):
     """Resized images or label maps that lie ready on disk (segadapt.data.cache)."""
 
-    folder: Path
+    @property
+    def folder(self) -> Path:
+        """Where they lie."""
+        ...
 
     def read(self, pair: Pair) -> NDArray[np.uint8]:
         """The image (H, W, 3) or label map (H, W) of a pair."""
@@ -55,6 +58,7 @@ class SegmentationDataset:
     augment: Augmentation | None = None
     image_copies: Copies | None = None
     label_copies: Copies | None = None
+    remark: str = ""  # about prepared copies that are not used, for `origin`
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -62,17 +66,12 @@ class SegmentationDataset:
     @property
     def origin(self) -> str:
         """Where samples come from, for a log line."""
-        if self.image_copies is None and self.label_copies is None:
-            return f"{len(self)} images of {self.root}"
+        used = [("images", self.image_copies), ("labels", self.label_copies)][: 1 if self.labels is None else 2]
         parts = [
-            f"{what} in {copies.folder}" if copies is not None else f"{what} of {self.root}"
-            for what, copies, used in (
-                ("images", self.image_copies, True),
-                ("labels", self.label_copies, self.labels is not None),
-            )
-            if used
+            f"{kind} of {self.root}" if copies is None else f"prepared {kind} in {copies.folder}"
+            for kind, copies in used
         ]
-        return f"prepared copies: {len(self)} {' and '.join(parts)}"
+        return f"{len(self)} pairs: {', '.join(parts)}" + (f" ({self.remark})" if self.remark else "")
 
     @cached_property
     def digest(self) -> str:

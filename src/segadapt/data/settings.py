@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from segadapt.data.cache import with_copies
 from segadapt.data.catalog import LAYOUTS, Layout, Pair, select
 from segadapt.data.dataset import SegmentationDataset, SizeMismatch
 from segadapt.data.label_spaces import TRAIN, LabelSpace
@@ -108,7 +109,8 @@ def open_domain(
         _need_labels(layout, root, split, pairs)
     else:
         pairs = [replace(pair, label=None) for pair in pairs]
-    return SegmentationDataset(pairs, size, reader, root, settings.size_mismatch, augment)
+    dataset = SegmentationDataset(pairs, size, reader, root, settings.size_mismatch, augment)
+    return with_copies(dataset, settings.layout, settings.prepared_root) if settings.prepared else dataset
 
 
 def _need_labels(layout: Layout, root: Path, split: str, pairs: list[Pair]) -> None:

@@ -1,0 +1,310 @@
+"""Resized copies on disk (`segadapt data prepare`), so that training reads small files instead of large ones.
+
+A store is a folder of copies of one kind: images, or label maps as train ids. Its name is a digest of all that decides
+its pixels: layout, root, size, format, and for label maps the label space and encoding. It holds
+
+    store.json      what it is, for people
+    copies.jsonl    one line per copy, appended when the copy has been written, read back and compared
+    …/NAME.webp     the copy, under its image's path below the data folder
+
+A copy counts while its source has the size in bytes that it had; a data set uses a store when all its files have one,
+whatever the split or image list. Copies are lossless: WebP for images (a third faster to decode than PNG, and smaller),
+PNG for label maps, or with `raw` uncompressed .npy for both.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, features
+
+from segadapt.data.catalog import Pair
+from segadapt.data.dataset import Sample, SegmentationDataset, file_size
+from segadapt.data.parallel import map_unordered
+from segadapt.errors import SegadaptError, UsageError
+from segadapt.files import digest, new_file, sha256, write_failure, write_json
+
+VERSION = 1  # of everything here that decides what a store holds
+_NPY_HEADER = 128  # bytes
+
+Kind = Literal["images", "labels"]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One line of copies.jsonl."""
+
+    name: str  # path of the image below the data folder
+    source_bytes: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """Copies of one kind at one size."""
+
+    folder: Path
+    kind: Kind
+    size: tuple[int, int]
+    root: Path
+    suffix: str
+    facts: dict[str, object]  # what decides the pixels
+    copies: dict[str, Copy] = field(default_factory=dict)
+
+    def path(self, pair: Pair) -> Path:
+        """Where the copy of a pair's image or label map lies."""
+        return self.folder / (self.name(pair) + self.suffix)
+
+    def name(self, pair: Pair) -> str:
+        """The name under which copies.jsonl has a pair."""
+        return pair.image.relative_to(self.root).as_posix()
+
+    def lacks(self, pair: Pair) -> bool:
+        """Whether there is no copy of this pair, or one of a source that had another size in bytes."""
+        copy = self.copies.get(self.name(pair))
+        return copy is None or copy.source_bytes != file_size(self._source(pair))
+
+    def _source(self, pair: Pair) -> Path:
+        source = pair.image if self.kind == "images" else pair.label
+        assert source is not None
+        return source
+
+    def read(self, pair: Pair) -> NDArray[np.uint8]:
+        """The image (H, W, 3) or label map (H, W). Raises SegadaptError when the copy is missing or broken."""
+        path = self.path(pair)
+        try:
+            if self.suffix == ".npy":
+                pixels: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+            else:
+                with Image.open(path) as picture:
+                    pixels = np.asarray(picture)
+        except Exception as failure:  # decoders raise all kinds of errors for broken files
+            raise _broken(path, f"cannot be read ({failure})") from failure
+        if pixels.shape[:2] != (self.size[1], self.size[0]) or pixels.dtype != np.uint8:
+            raise _broken(path, "has another size than it should")
+        return pixels
+
+    def write(self, pair: Pair, pixels: NDArray[np.uint8]) -> Copy:
+        """Write a copy, read it back, compare. Raises SegadaptError when it is not what was written."""
+        path = self.path(pair)
+        with new_file(path) as temporary, temporary.open("wb") as file:
+            if self.suffix == ".npy":
+                np.lib.format.write_array(file, np.ascontiguousarray(pixels))
+            elif self.suffix == ".webp":
+                Image.fromarray(pixels).save(file, "WEBP", lossless=True, quality=0, method=1)
+            else:
+                Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+        if not np.array_equal(self.read(pair), pixels):
+            raise _broken(path, "does not read back as it was written")
+        return Copy(self.name(pair), file_size(self._source(pair)), file_size(path), sha256(path))
+
+    def holds(self, pair: Pair, pixels: NDArray[np.uint8] | None) -> bool:
+        """Whether the copy is there in full length and, given the `pixels` it should have, right to the last bit."""
+        copy, path = self.copies.get(self.name(pair)), self.path(pair)
+        if copy is None or self.lacks(pair) or not path.is_file() or file_size(path) != copy.bytes:
+            return False
+        if pixels is None:
+            return True
+        try:
+            return sha256(path) == copy.sha256 and np.array_equal(self.read(pair), pixels)
+        except SegadaptError:
+            return False
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What `data prepare` would do: look at it, then `run` it."""
+
+    dataset: SegmentationDataset
+    stores: tuple[Store, ...]
+    todo: list[int]  # indexes of pairs to look at
+    bytes_needed: int | None  # for uncompressed copies; compressed ones show their size when they are done
+    verify: bool
+
+    def run(self, workers: int, progress: Callable[[int], None] = lambda done: None) -> "Prepared":
+        """Make the copies in several processes; a broken pair is noted and the others go on.
+
+        What is done stays done: run it again after a kill. Raises SegadaptError when the disk is full.
+        """
+        if self.bytes_needed is not None:
+            self._need_space(self.bytes_needed)
+        written = checked = 0
+        failures: list[str] = []
+        for store in self.stores:
+            write_json(store.folder / "store.json", store.facts)
+        job = partial(_prepare_pair, self.dataset, self.stores, self.verify)
+        for done, result in enumerate(map_unordered(job, self.todo, workers), start=1):
+            if isinstance(result, str):
+                failures.append(result)
+            else:
+                checked += 1
+                written += any(copy is not None for copy in result)
+                for store, copy in zip(self.stores, result, strict=True):
+                    if copy is not None:
+                        _record(store, copy)
+            progress(done)
+        size = sum(copy.bytes for store in self.stores for copy in store.copies.values())
+        return Prepared(written, checked - written, failures, size)
+
+    def _need_space(self, needed: int) -> None:
+        place = self.stores[0].folder
+        while not place.exists():
+            place = place.parent
+        free = shutil.disk_usage(place).free
+        if needed > free:
+            raise SegadaptError(
+                f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free",
+                where=place,
+                remedy="Free some space, choose another --prepared-root, or leave out --raw.",
+            )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a preparation did."""
+
+    written: int  # pairs of which copies were made
+    verified: int  # pairs whose copies were compared with their sources and were right
+    failures: list[str]  # why pairs were left out
+    bytes: int  # size of all copies in the stores
+
+
+def plan(
+    dataset: SegmentationDataset, layout: str, prepared_root: Path | None, raw: bool = False, verify: bool = False
+) -> Preparation:
+    """What is to be done so that all of `dataset` lies ready: nothing is written yet.
+
+    `verify`: compare copies that are there with their sources, too, and make wrong ones again.
+    Raises UsageError when this Pillow cannot write WebP (without `raw`).
+    """
+    if not raw and not features.check("webp"):
+        raise UsageError("this Pillow cannot write WebP", remedy="Install Pillow from PyPI, or use --raw.")
+    plain = replace(dataset, augment=None, image_copies=None, label_copies=None)
+    stores = tuple(_open(plain, layout, kind, prepared_root, raw) for kind in _kinds(dataset))
+    everything = range(len(plain))
+    todo = [k for k in everything if verify or any(not store.holds(plain.pairs[k], None) for store in stores)]
+    needed = None
+    if raw:
+        pixels = plain.size[0] * plain.size[1]
+        per_copy = {"images": 3 * pixels + _NPY_HEADER, "labels": pixels + _NPY_HEADER}
+        needed = sum(per_copy[store.kind] for store in stores for pair in plain.pairs if not store.holds(pair, None))
+    return Preparation(plain, stores, todo, needed, verify)
+
+
+def with_copies(dataset: SegmentationDataset, layout: str, prepared_root: Path | None) -> SegmentationDataset:
+    """`dataset`, reading prepared copies where all its files have one; says so in its `origin`."""
+    found: dict[Kind, Store] = {}
+    remarks = []
+    for kind in _kinds(dataset):
+        for raw in (True, False):
+            store = _open(dataset, layout, kind, prepared_root, raw)
+            lacking = sum(store.lacks(pair) for pair in dataset.pairs) if store.copies else len(dataset)
+            if not lacking:
+                found[kind] = store
+                break
+            if lacking < len(dataset):
+                remarks.append(f"{store.folder} lacks {lacking} {kind}: run `segadapt data prepare` again to use it")
+    return replace(
+        dataset, image_copies=found.get("images"), label_copies=found.get("labels"), remark="; ".join(remarks)
+    )
+
+
+def default_prepared_root() -> Path:
+    """$SEGADAPT_CACHE/prepared, else ~/.cache/segadapt/prepared."""
+    cache = os.environ.get("SEGADAPT_CACHE")
+    return (Path(cache).expanduser() if cache else Path.home() / ".cache" / "segadapt") / "prepared"
+
+
+def _kinds(dataset: SegmentationDataset) -> tuple[Kind, ...]:
+    return ("images",) if dataset.labels is None else ("images", "labels")
+
+
+def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: Path | None, raw: bool) -> Store:
+    """The store where copies of `dataset` belong, with the copies that it has."""
+    suffix = ".npy" if raw else {"images": ".webp", "labels": ".png"}[kind]
+    facts: dict[str, object] = {
+        "version": VERSION,
+        "kind": kind,
+        "layout": layout,
+        "root": str(dataset.root.resolve()),
+        "size": list(dataset.size),
+        "resampling": {"images": "bicubic", "labels": "nearest"}[kind],
+        "format": suffix,
+    }
+    if kind == "labels":
+        assert dataset.labels is not None
+        facts |= {
+            "label_space": dataset.labels.space.name,
+            "label_space_digest": dataset.labels.space.digest,
+            "encoding": dataset.labels.encoding,
+            "label_form": dataset.labels.form,
+            "unknown_ids": dataset.labels.unknown_ids,
+            "size_mismatch": dataset.size_mismatch,
+        }
+    width, height = dataset.size
+    place = (prepared_root.expanduser() if prepared_root else default_prepared_root()).absolute()
+    folder = place / f"{layout}-{width}x{height}-{kind}-{suffix[1:]}-{digest(facts)[:16]}"
+    store = Store(folder, kind, dataset.size, dataset.root, suffix, facts)
+    store.copies.update((copy.name, copy) for copy in _recorded(folder / "copies.jsonl"))
+    return store
+
+
+def _recorded(path: Path) -> Iterable[Copy]:
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                yield Copy(**json.loads(line))
+            except (ValueError, TypeError):  # half a line, from a kill or a full disk: that copy is made again
+                continue
+
+
+def _record(store: Store, copy: Copy) -> None:
+    store.copies[copy.name] = copy
+    path = store.folder / "copies.jsonl"
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            # The line break comes first, so that half a line before (from a kill) spoils nothing.
+            file.write("\n" + json.dumps(copy.__dict__, ensure_ascii=False))
+    except OSError as failure:
+        raise write_failure(path, failure) from failure
+
+
+def _prepare_pair(
+    dataset: SegmentationDataset, stores: tuple[Store, ...], verify: bool, index: int
+) -> list[Copy | None] | str:
+    """New copies of one pair, None where the store has it already; the reason in words when the pair is broken."""
+    pair = dataset.pairs[index]
+    try:
+        sample = dataset.read(index)
+    except SegadaptError as failure:
+        return str(failure)
+    copies: list[Copy | None] = []
+    for store in stores:
+        pixels = _pixels(sample, store.kind)
+        fine = store.holds(pair, pixels if verify else None)
+        copies.append(None if fine else store.write(pair, pixels))
+    return copies
+
+
+def _pixels(sample: Sample, kind: Kind) -> NDArray[np.uint8]:
+    pixels = sample.image if kind == "images" else sample.label
+    assert pixels is not None
+    return pixels
+
+
+def _broken(path: Path, what: str) -> SegadaptError:
+    return SegadaptError(
+        f"this prepared copy {what}",
+        where=path,
+        remedy="Run `segadapt data prepare` again with --verify, or set prepared: false.",
+    )

@@ -1,0 +1,60 @@
+"""Many files, several processes, flat memory: for `data check` and `data prepare`."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from segadapt.errors import SegadaptError
+
+Result = TypeVar("Result")
+
+_job: Callable[[int], Any]  # what this worker process does, set once when it starts
+
+
+def usable_cores() -> int:
+    """The number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_unordered(job: Callable[[int], Result], items: Iterable[int], workers: int) -> Iterator[Result]:
+    """`job(item)` for all items, in the order in which they are done; in this process when `workers` is 1.
+
+    `job` travels to each process once and must be picklable. Only a few items are under way at any time. Processes
+    are spawned, not forked, so that threads of this one (progress bars, torch) cannot leave them locked; a script that
+    calls this therefore needs `if __name__ == "__main__":`. Raises SegadaptError when the system kills a process.
+    """
+    if workers <= 1:
+        yield from map(job, items)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(job,)) as pool:
+        try:
+            pending: set[Future[Result]] = set()
+            for item in items:
+                pending.add(pool.submit(_run, item))
+                if len(pending) >= 4 * workers:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        except BrokenProcessPool as failure:
+            raise SegadaptError(
+                "a worker process was killed, most likely for want of memory", remedy="Try again with fewer --workers."
+            ) from failure
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(job: Callable[[int], Any]) -> None:
+    global _job
+    _job = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
+
+
+def _run(item: int) -> Any:
+    return _job(item)
