@@ -1,0 +1,161 @@
+"""Models for use: safetensors with a JSON header that says all one needs to run them, and nothing that could run code.
+
+The header holds the network and its options, the label space, the input size and the pixel format, and where the model
+comes from. For training checkpoints see `segadapt.engine.checkpoints`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from safetensors.torch import save
+
+from segadapt.data.label_spaces import LabelSpace, load_label_space
+from segadapt.errors import SegadaptError, UsageError
+from segadapt.files import write_bytes
+from segadapt.models import networks
+from segadapt.models.checkpoint_files import HEADER, MODEL_FORMAT, Checkpoint, read_checkpoint
+from segadapt.models.layouts import PUBLISHED_VGG, own_name
+from segadapt.models.pretrained import load_tensors
+from segadapt.models.segmenter import PIXEL_FORMATS, Segmenter
+from segadapt.settings import Settings, Size
+
+PUBLISHED_SPACES = {19: "cityscapes19", 16: "cityscapes16"}
+"""The label spaces of published checkpoints, which do not say theirs, by their number of classes."""
+
+
+class ModelHeader(Settings):
+    """What a model file says about itself."""
+
+    network: str = Field(description="name in `segadapt.models.networks`")
+    attention: bool = Field(description="whether it has SEAN's attention")
+    published_aspp: bool = Field(description="quirk `aspp`: its head uses its first two dilations only")
+    pixels: str = Field(description="name of the pixel format")
+    label_space: dict[str, Any] = Field(description="the label space, as `LabelSpace.as_dict` gives it")
+    size: Size
+    stage: str | None = Field(None, description="the stage of the recipe that trained it")
+    method: str | None = Field(None, description="the method of that stage")
+    step: int | None = Field(None, ge=0, description="updates done")
+    selection: Literal["last", "best_target", "label_free"] | None = Field(None, description="why this step")
+    used_target_labels: bool = Field(False, description="whether labels of the target had a part in it")
+
+    @property
+    def space(self) -> LabelSpace:
+        """The label space. Raises UsageError when the header's is wrong."""
+        return LabelSpace.from_dict(self.label_space, "label space of the model")
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A network with its weights, in eval mode on the CPU, and its header."""
+
+    network: Segmenter
+    header: ModelHeader
+
+
+def save_model(path: Path, network: Segmenter, header: ModelHeader) -> None:
+    """Write `network` to `path`, whole or not at all; the same weights and header give the same bytes.
+
+    Raises SegadaptError when the disk is full or the folder cannot be written.
+    """
+    assert header.pixels == network.pixels.name and header.attention == (network.attention is not None)
+    assert len(header.label_space["classes"]) == network.classes
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    metadata = {HEADER: json.dumps({"format": MODEL_FORMAT, **header.model_dump(mode="json")}, sort_keys=True)}
+    write_bytes(path, save(tensors, metadata))
+
+
+def load_model(path: Path) -> SavedModel:
+    """The model that `save_model` wrote to `path`.
+
+    Raises UsageError for another kind of file, a newer format or an unknown network, SegadaptError for a damaged file.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.header is None:
+        raise _not_a_model(checkpoint)
+    return _own_model(checkpoint)
+
+
+def load_any(path: Path, label_space: LabelSpace | None = None) -> SavedModel:
+    """A model of segadapt, or a published SEANet or DeepLab VGG-16 checkpoint.
+
+    A published one is run as its program ran it: the first two dilations of the head, input 1024×512. Its label space
+    is `cityscapes19` or `cityscapes16` by its number of classes; for any other number give `label_space`.
+    Raises as `load_model` does.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.header is not None:
+        return _own_model(checkpoint)
+    if checkpoint.info.kind == "published_vgg":
+        return _published_model(checkpoint, label_space)
+    raise _not_a_model(checkpoint)
+
+
+def _own_model(checkpoint: Checkpoint) -> SavedModel:
+    path = checkpoint.info.path
+    content = {key: value for key, value in (checkpoint.header or {}).items() if key != "format"}
+    try:
+        header = ModelHeader.model_validate(content)
+        classes = len(header.space)
+    except (ValidationError, UsageError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.what
+        raise SegadaptError(
+            f"its header is wrong ({first})", where=path, remedy="Copy it again, or write it anew with segadapt."
+        ) from error
+    if header.network not in networks.NETWORKS:
+        raise UsageError(
+            f"this is {checkpoint.info}, which is not known here",
+            where=path,
+            remedy="Register the network first (segadapt.models.networks.register; see docs/networks.md).",
+        )
+    network = networks.build(
+        header.network, classes=classes, attention=header.attention, published_aspp=header.published_aspp
+    )
+    if header.pixels != network.pixels.name:
+        if header.pixels not in PIXEL_FORMATS:
+            raise UsageError(
+                f"its pixel format '{header.pixels}' is not known here",
+                where=path,
+                remedy=f"The network '{header.network}' must set it as its `pixels`.",
+            )
+        network.pixels = PIXEL_FORMATS[header.pixels]
+    load_tensors(network, checkpoint.tensors, checkpoint.info)
+    return SavedModel(network.eval(), header)
+
+
+def _published_model(checkpoint: Checkpoint, space: LabelSpace | None) -> SavedModel:
+    info = checkpoint.info
+    assert info.classes is not None
+    if space is None:
+        if info.classes not in PUBLISHED_SPACES:
+            raise UsageError(
+                f"this is {info}, and does not say which", where=info.path, remedy="Give its label space with it."
+            )
+        space = load_label_space(PUBLISHED_SPACES[info.classes])
+    if len(space) != info.classes:
+        raise UsageError(
+            f"this is {info}, and label space '{space.name}' has {len(space)}",
+            where=info.path,
+            remedy="Give the label space that it was trained with.",
+        )
+    network = networks.build("deeplab_vgg16", classes=info.classes, attention=info.attention, published_aspp=True)
+    renamed = {own_name(name, PUBLISHED_VGG) or name: tensor for name, tensor in checkpoint.tensors.items()}
+    load_tensors(network, renamed, info)
+    header = ModelHeader(
+        network="deeplab_vgg16",
+        attention=info.attention,
+        published_aspp=True,
+        pixels=network.pixels.name,
+        label_space=space.as_dict(),
+        size=(1024, 512),
+    )
+    return SavedModel(network.eval(), header)
+
+
+def _not_a_model(checkpoint: Checkpoint) -> UsageError:
+    remedy = "Choose a model.safetensors of a run, or a published SEANet or DeepLab VGG-16 checkpoint."
+    if checkpoint.info.kind == "training":
+        remedy = "It is for going on with a training; choose the model.safetensors of its stage."
+    return UsageError(f"this is {checkpoint.info}, not a model to use", where=checkpoint.info.path, remedy=remedy)

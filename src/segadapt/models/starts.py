@@ -1,0 +1,122 @@
+"""Starting weights that have a name: where their files come from, and whether they are what they claim to be.
+
+A download with a published SHA-256 is checked against it. One without is recorded at first use, in `sha256.json` in the
+weights folder, and must be the same from then on.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from segadapt.errors import SegadaptError, UsageError, nearest
+from segadapt.files import need_file, sha256, write_json
+
+HUB_REPOSITORY, HUB_FILE = "timm/vgg16.tv_in1k", "model.safetensors"
+
+
+def weights_folder() -> Path:
+    """The folder of the user's weights: `$SEGADAPT_WEIGHTS`, else `~/.cache/segadapt/weights`."""
+    return Path(os.environ.get("SEGADAPT_WEIGHTS") or Path.home() / ".cache" / "segadapt" / "weights").expanduser()
+
+
+@dataclass(frozen=True)
+class StartFile:
+    """A file of starting weights, found."""
+
+    path: Path
+    sha256: str
+    note: str = ""  # what is known about the hash of a download
+
+
+def find_start(start: str | Path) -> StartFile:
+    """The file of a start: a key of `STARTS` (downloaded if need be) or a path.
+
+    Raises UsageError for an unknown name or a path that is not there, SegadaptError when a download fails or is not the
+    file known under that name.
+    """
+    name = str(start)
+    if name in STARTS:
+        path = STARTS[name]()
+        found = sha256(path)
+        return StartFile(path, found, _checked(name, path, found) if name in DOWNLOADS else "")
+    path = Path(start).expanduser()
+    if not path.exists() and not path.suffix and len(path.parts) == 1:
+        raise UsageError(
+            f"unknown start '{name}'",
+            where="start",
+            remedy=f"{nearest(name, list(STARTS))} Or give the path of a file.",
+        )
+    need_file(path, "the start file")
+    return StartFile(path, sha256(path))
+
+
+def _caffe_vgg16() -> Path:
+    """VGG-16 of Caffe, which nobody offers as a download: the user's own copy."""
+    path = weights_folder() / "vgg16_caffe.pth"
+    if not path.is_file():
+        raise UsageError(
+            "the Caffe VGG-16 weights are not there",
+            where=path,
+            remedy="docs/networks.md says where they are from; put them there, or give their path as `start`.",
+        )
+    return path
+
+
+def _hub_vgg16() -> Path:
+    """VGG-16 of torchvision, from the Hugging Face hub or its cache."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.utils import logging as hub_logging
+
+    level = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)  # it would warn at every retry; what failed is told below, once
+    try:
+        return Path(huggingface_hub.hf_hub_download(HUB_REPOSITORY, HUB_FILE))
+    except (OSError, ValueError) as error:
+        offline = isinstance(error, LocalEntryNotFoundError)
+        reason = "no connection, and not in the hub's cache" if offline else f"{type(error).__name__}"
+        raise SegadaptError(
+            f"{HUB_FILE} could not be downloaded from https://huggingface.co/{HUB_REPOSITORY} ({reason})",
+            where="vgg16_hub",
+            remedy="Check the connection, or download the file elsewhere and give its path as `start`.",
+        ) from error
+    finally:
+        hub_logging.set_verbosity(level)
+
+
+STARTS: dict[str, Callable[[], Path]] = {"vgg16_caffe": _caffe_vgg16, "vgg16_hub": _hub_vgg16}
+"""What a recipe's `start:` can name besides a file."""
+
+DOWNLOADS: dict[str, str | None] = {"vgg16_hub": None}
+"""The published SHA-256 of those that are downloaded; None: there is none to check against."""
+
+
+def _checked(name: str, path: Path, found: str) -> str:
+    """What is known about a download's hash `found`. Raises SegadaptError when it is not the known one."""
+    records = weights_folder() / "sha256.json"
+    recorded = _read_records(records)
+    published = DOWNLOADS[name]
+    expected = published or recorded.get(name)
+    if expected is None:
+        write_json(records, {**recorded, name: found})
+        return f"SHA-256 {found} recorded at first use in {records}: there is no published one to check it against"
+    if found != expected:
+        remedy = "Delete it to download it again."
+        if published is None:
+            remedy = f"Delete it to download it again, or, if it is the right one, delete '{name}' in {records}."
+        raise SegadaptError(f"is not the known '{name}' (SHA-256 {found}, not {expected})", where=path, remedy=remedy)
+    return f"SHA-256 as {'published' if published else 'at first use'}"
+
+
+def _read_records(records: Path) -> dict[str, str]:
+    if not records.is_file():
+        return {}
+    try:
+        return dict(json.loads(records.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise SegadaptError(
+            "cannot be read", where=records, remedy="Delete it: hashes are then recorded anew."
+        ) from error
