@@ -1,0 +1,191 @@
+"""Scores of a network on a data set: in the model's own label space or in another one, one image at a time.
+
+    scores = evaluate_domain(predictor, dataset, model_space, score_space, layout="cityscapes", split="val")
+    scores["miou"], scores["subsets"]["cityscapes13"], scores["per_class"]["road"]      # percent
+
+Full-size images against full-size labels. What a 19-class model says about 16 or 13 classes is a subset of its scores
+(the same counts, fewer classes in the mean). In a label space of its own names, each prediction counts as the class of
+the same name; one without a counterpart counts as "other", which is never right.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segadapt.data.dataset import SegmentationDataset
+from segadapt.data.label_spaces import UNKNOWN, LabelSpace, remap
+from segadapt.errors import UsageError
+from segadapt.evaluation.confusion import Confusion
+from segadapt.evaluation.criteria import InfoMax
+from segadapt.files import sha256
+from segadapt.inference.formats import Format, output_paths, picture
+from segadapt.inference.predictor import Predictor
+from segadapt.inference.streams import ahead, save_png
+from segadapt.models.saved import ModelHeader
+
+Image = NDArray[np.uint8]
+Labels = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+Keep = Callable[[str, Image, Labels], None]
+"""Called with an image's name, its pixels and its predicted train ids in the model's label space."""
+
+
+def evaluate_domain(
+    predictor: Predictor,
+    dataset: SegmentationDataset,
+    model_space: LabelSpace,
+    score_space: LabelSpace,
+    *,
+    layout: str,
+    split: str,
+    keep: Keep | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Scores over all images of `dataset`, with labels in `score_space`: one of evaluation.json's domains.
+
+    The class of a pixel is decided at the size of its label map. `layout` and `split` are for the record. Raises
+    UsageError when the two label spaces have no class in common, SegadaptError for a broken file.
+    """
+    if dataset.labels is None or dataset.labels.space != score_space:
+        raise ValueError(f"the data set must be opened with its labels in {score_space.name}")
+    table = _prediction_table(model_space, score_space)
+    confusion = Confusion(score_space.classes, other=model_space != score_space)
+    for number, (index, image, labels) in enumerate(_read(dataset, list(range(len(dataset)))), start=1):
+        predictions = predictor.labels(image, (labels.shape[1], labels.shape[0]))
+        confusion.add(labels, table[predictions])
+        if keep is not None:
+            keep(dataset.pairs[index].name, image, predictions)
+        if progress is not None:
+            progress(number, len(dataset))
+    return {
+        "layout": layout,
+        "root": str(dataset.root),
+        "split": split,
+        "images": len(dataset),
+        "data_digest": dataset.digest,
+        "size": list(predictor.size),
+        "scales": list(predictor.scales),
+        "mirror": predictor.mirror,
+        "window": None if predictor.window is None else list(predictor.window),
+        "precision": predictor.precision,
+        **scores_of(confusion, score_space),
+    }
+
+
+def scores_of(confusion: Confusion, space: LabelSpace) -> dict[str, Any]:
+    """A confusion matrix and all scores that follow from it, as JSON has them: percent, null for what has no score."""
+    return {
+        "miou": _or_none(confusion.miou()),
+        "subsets": {name: _or_none(confusion.subset(members)) for name, members in space.subsets.items()},
+        "per_class": confusion.per_class(),
+        "confusion": confusion.counts.tolist(),
+        "columns": list(confusion.columns),
+    }
+
+
+def evaluation_record(
+    model: Path,
+    header: ModelHeader,
+    score_space: LabelSpace,
+    domains: dict[str, dict[str, Any]],
+    label_free: dict[str, object] | None = None,
+) -> dict[str, Any]:
+    """The content of evaluation.json: which model, how it was chosen, and its scores per domain."""
+    return {
+        "stage": header.stage,
+        "method": header.method,
+        "model": model.name,
+        "model_sha256": sha256(model),
+        "step": header.step,
+        "selection": header.selection,
+        "used_target_labels": header.used_target_labels,
+        "label_space": score_space.name,
+        "classes": list(score_space.classes),
+        "label_free": label_free,
+        "domains": domains,
+    }
+
+
+def quick_scores(
+    predictor: Predictor,
+    space: LabelSpace,
+    *,
+    target_val: SegmentationDataset | None = None,
+    source_val: SegmentationDataset | None = None,
+    limit: int | None = None,
+) -> dict[str, float]:
+    """The scores of an evaluation during training: `target_miou`, `source_miou` (percent) and `infomax` (nats).
+
+    One whole pass per image; the predictor's scales, mirror and window are not used. InfoMax sees the images of
+    `target_val`, never its labels; without labels there, `target_miou` is left out. With `limit`, so many images per
+    domain, evenly spread.
+    """
+    scores: dict[str, float] = {}
+    for name, dataset in (("target", target_val), ("source", source_val)):
+        if dataset is None:
+            continue
+        confusion, criterion = Confusion(space.classes), InfoMax()
+        for _, image, labels in _read(dataset, spread(len(dataset), limit)):
+            logits = predictor.logits(image)
+            criterion.add(logits)
+            if labels.size:
+                confusion.add(labels, predictor.labels_from(logits, (labels.shape[1], labels.shape[0])))
+        if dataset.labels is not None:
+            scores[f"{name}_miou"] = confusion.miou()
+        if name == "target":
+            scores["infomax"] = criterion.value()
+    return scores
+
+
+def prediction_writer(folder: Path, formats: tuple[Format, ...], space: LabelSpace) -> Keep:
+    """A `Keep` that writes each prediction to `folder` under its image's name, in `formats`.
+
+    Cityscapes names stay (`frankfurt/frankfurt_000000_000294_leftImg8bit.png`), as its benchmark server expects them.
+    """
+
+    def keep(name: str, image: Image, labels: Labels) -> None:
+        place = Path(name).with_suffix("")
+        for form, path in zip(formats, output_paths(folder, place, formats), strict=True):
+            save_png(path, picture(labels, space, form, image))
+
+    return keep
+
+
+def spread(length: int, limit: int | None) -> list[int]:
+    """`limit` indices evenly spread over 0 … length - 1, or all of them."""
+    if limit is None or limit >= length:
+        return list(range(length))
+    return [(2 * number + 1) * length // (2 * limit) for number in range(limit)]
+
+
+def _read(dataset: SegmentationDataset, indices: list[int]) -> Iterator[tuple[int, Image, Labels]]:
+    """(index, image, labels) at full size, decoded a few ahead; labels are empty where the data set has none."""
+
+    def read(index: int) -> tuple[int, Image, Labels]:
+        labels = np.zeros((0, 0), np.uint8) if dataset.labels is None else dataset.label(index)
+        return index, dataset.image(index), labels
+
+    return ahead(read, indices)
+
+
+def _prediction_table(model_space: LabelSpace, score_space: LabelSpace) -> Labels:
+    """uint8 (256,): the model's train id -> its column in the confusion matrix, the last one for "other"."""
+    if model_space == score_space:
+        return np.arange(256, dtype=np.uint8)
+    table = remap(model_space, score_space)
+    if (table[: len(model_space)] == UNKNOWN).all():
+        raise UsageError(
+            f"label space '{model_space.name}' of the model has no class in common with it",
+            where=score_space.name,
+            remedy="Give a label space with the same class names or aliases.",
+        )
+    return np.where(table == UNKNOWN, np.uint8(len(score_space)), table)
+
+
+def _or_none(score: float) -> float | None:
+    return None if math.isnan(score) else score

@@ -1,0 +1,22 @@
+"""What the `evaluate` stage can be told."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat
+
+from segadapt.settings import Settings, Size
+
+
+class EvaluateSettings(Settings):
+    """Settings of `evaluate`."""
+
+    method: Literal["evaluate"] = "evaluate"
+    model: str = Field(description="`@stage`, a model.safetensors or a published checkpoint")
+    split: str = Field(
+        "val", description="the labelled target images to score on: val, or test where the layout has it"
+    )
+    source: bool = Field(False, description="score on the source's val images too")
+    scales: list[PositiveFloat] = Field([1.0], min_length=1, description="input scales whose softmax maps are averaged")
+    mirror: bool = Field(False, description="add the mirror image of every scale")
+    window: Size | None = Field(None, description="sliding window, [width, height]; null: whole images")
+    size: Size | None = Field(None, description="network input size; null: the one that the model was trained for")

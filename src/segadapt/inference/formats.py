@@ -1,0 +1,74 @@
+"""A label map as a picture: the forms in which predictions are written.
+
+`train_id`  8-bit grey, train ids; 255 stays.
+`label_id`  8-bit grey, Cityscapes label ids, as its benchmark server wants them; for 19 and 16 classes.
+`colour`    8-bit palette in the label space's colours; its indices are the train ids.
+`overlay`   RGB: the image with the colours over it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segadapt.data.label_spaces import IGNORE, LabelSpace
+from segadapt.errors import UsageError, nearest
+
+Format = Literal["train_id", "label_id", "colour", "overlay"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+BENCHMARK = "cityscapes"  # the encoding of `label_id`
+OPACITY = 0.55  # of the colours over the image
+
+
+def parse_formats(names: str) -> tuple[Format, ...]:
+    """`"train_id,colour"` -> the formats, in that order. Raises UsageError for an unknown one."""
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    for name in chosen:
+        if name not in FORMATS:
+            raise UsageError(f"unknown format '{name}'", where="--format", remedy=nearest(name, list(FORMATS)))
+    if not chosen:
+        raise UsageError("names no format", where="--format", remedy=f"Choose from {', '.join(FORMATS)}.")
+    return tuple(cast(Format, name) for name in dict.fromkeys(chosen))
+
+
+def picture(
+    labels: NDArray[np.uint8], space: LabelSpace, form: Format, image: NDArray[np.uint8] | None = None
+) -> Image.Image:
+    """Train ids (H, W) as a picture in one of the formats; `overlay` needs the RGB image (H, W, 3).
+
+    Raises UsageError when the label space has no Cityscapes ids for `label_id`.
+    """
+    match form:
+        case "train_id":
+            return Image.fromarray(labels)
+        case "label_id":
+            table = np.zeros(256, np.uint8)  # ignored pixels become 0, "unlabeled"
+            table[: len(space.classes)] = space.raw_ids(BENCHMARK)
+            return Image.fromarray(table[labels])
+        case "colour":
+            coloured = Image.fromarray(labels)
+            coloured.putpalette(space.palette.tobytes())  # makes it a palette image
+            return coloured
+        case "overlay":
+            if image is None:
+                raise ValueError("an overlay needs the image")
+            return overlay(image, labels, space)
+
+
+def overlay(
+    image: NDArray[np.uint8], labels: NDArray[np.uint8], space: LabelSpace, opacity: float = OPACITY
+) -> Image.Image:
+    """The image (H, W, 3) with the colours of its labels (H, W) over it; ignored pixels stay as they are."""
+    weights = np.where(labels == IGNORE, 0.0, opacity).astype(np.float32)[..., None]
+    blended = image * (1 - weights) + space.palette[labels] * weights
+    return Image.fromarray(np.rint(blended).astype(np.uint8))
+
+
+def output_paths(folder: Path, place: Path | str, formats: Sequence[Format]) -> tuple[Path, ...]:
+    """Where the pictures of one image go: `folder/place.png`, or `folder/FORMAT/place.png` for several formats."""
+    if len(formats) == 1:
+        return (folder / f"{place}.png",)
+    return tuple(folder / form / f"{place}.png" for form in formats)

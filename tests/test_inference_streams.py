@@ -1,0 +1,153 @@
+"""Folders in, pictures out: places, resuming, broken files, formats, bounded memory."""
+
+import gc
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space
+from segadapt.errors import SegadaptError, UsageError
+from segadapt.inference.formats import output_paths, overlay, parse_formats, picture
+from segadapt.inference.streams import AHEAD, Job, ahead, find_images, run_stream
+
+Picture = NDArray[np.uint8]
+
+
+def save(path: Path, value: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 3), (value, 0, 0)).save(path)
+    return path
+
+
+def negative(image: Picture) -> tuple[Image.Image, ...]:
+    return (Image.fromarray(255 - image),)
+
+
+def test_places_keep_the_folders(tmp_path: Path) -> None:
+    single = save(tmp_path / "street.jpg")
+    for name in ("b/2.png", "a/1.JPG", "0.png"):
+        save(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    found = find_images([single, tmp_path / "in"])
+    assert [str(place) for _, place in found] == ["street", "0", "a/1", "b/2"]
+
+
+def test_inputs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"empty: holds no images"):
+        find_images([tmp_path / "empty"])
+    with pytest.raises(UsageError, match=r"nowhere: is not there"):
+        find_images([tmp_path / "nowhere"])
+    save(tmp_path / "x" / "same.png")
+    save(tmp_path / "x" / "same.jpg")
+    with pytest.raises(UsageError, match="same name"):
+        find_images([tmp_path / "x"])
+
+
+def test_a_second_run_does_what_is_missing(tmp_path: Path) -> None:
+    jobs = [Job(save(tmp_path / f"{n}.png", n), (tmp_path / "out" / f"{n}.png",)) for n in range(10)]
+    steps: list[tuple[int, int]] = []
+    result = run_stream(jobs[:4], negative, progress=lambda done, total: steps.append((done, total)))
+    assert (result.written, result.skipped) == (4, 0)
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    before = jobs[0].outputs[0].stat().st_mtime_ns
+    jobs[2].outputs[0].unlink()
+
+    result = run_stream(jobs, negative)
+    assert (result.written, result.skipped) == (7, 3)
+    assert jobs[0].outputs[0].stat().st_mtime_ns == before
+    for number, job in enumerate(jobs):
+        assert np.asarray(Image.open(job.outputs[0]))[0, 0].tolist() == [255 - number, 255, 255]
+    assert run_stream(jobs, negative, overwrite=True).written == 10
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_broken_image_does_not_stop_the_others(tmp_path: Path) -> None:
+    jobs = [Job(save(tmp_path / f"{n}.png"), (tmp_path / "out" / f"{n}.png",)) for n in range(3)]
+    jobs[1].image.write_bytes(jobs[1].image.read_bytes()[:40])
+    with pytest.raises(
+        SegadaptError, match=r"1\.png: cannot be read as an image .*the other 2 images are done"
+    ) as raised:
+        run_stream(jobs, negative)
+    assert raised.value.exit_code == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
+
+
+def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
+    for mode in ("L", "RGBA", "P", "LA"):
+        Image.new(mode, (4, 3)).save(tmp_path / f"{mode}.png")
+        run_stream([Job(tmp_path / f"{mode}.png", (tmp_path / "out.png",))], negative, overwrite=True)
+        assert np.asarray(Image.open(tmp_path / "out.png")).shape == (3, 4, 3)
+
+
+def test_few_images_are_in_memory_at_once(tmp_path: Path) -> None:
+    images: list[weakref.ref[Picture]] = []
+
+    def read(number: int) -> Picture:
+        image = np.zeros((2, 2, 3), np.uint8)
+        images.append(weakref.ref(image))
+        return image
+
+    most = 0
+    for _image in ahead(read, range(60)):
+        gc.collect()
+        most = max(most, sum(image() is not None for image in images))
+    assert most <= AHEAD + 2  # those ahead, the one in hand, the one being handed out
+
+
+def test_an_error_in_a_reader_arrives() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda number: 1 // number, [2, 1, 0, 3]))
+
+
+@pytest.mark.parametrize("name", ["cityscapes19", "cityscapes16"])
+def test_formats_hold_what_they_say(name: str) -> None:
+    space = load_label_space(name)
+    labels = np.arange(len(space.classes), dtype=np.uint8).reshape(1, -1)
+    np.testing.assert_array_equal(np.asarray(picture(labels, space, "train_id")), labels)
+
+    label_id = np.asarray(picture(labels, space, "label_id"))
+    np.testing.assert_array_equal(space.table("cityscapes")[label_id], labels)  # what the benchmark would read
+    assert label_id[0, space.classes.index("person")] == 24
+    assert label_id[0, space.classes.index("bicycle")] == 33
+
+    colour = picture(labels, space, "colour")
+    np.testing.assert_array_equal(np.asarray(colour.convert("RGB"))[0], space.colors)
+    np.testing.assert_array_equal(np.asarray(colour), labels)
+
+
+def test_ignored_pixels() -> None:
+    space = load_label_space("cityscapes19")
+    labels = np.array([[0, IGNORE]], np.uint8)
+    image = np.full((1, 2, 3), 100, np.uint8)
+    assert np.asarray(picture(labels, space, "label_id")).tolist() == [[7, 0]]
+    blended = np.asarray(overlay(image, labels, space, opacity=0.5))
+    assert blended[0].tolist() == [[114, 82, 114], [100, 100, 100]]
+    assert np.asarray(picture(labels, space, "overlay", image)).shape == (1, 2, 3)
+
+
+def test_label_ids_need_an_encoding() -> None:
+    space = LabelSpace.from_dict(
+        {"name": "own", "classes": [{"name": "x", "color": [1, 2, 3]}, {"name": "y", "color": [4, 5, 6]}]}
+    )
+    with pytest.raises(UsageError, match="cityscapes"):
+        picture(np.zeros((2, 2), np.uint8), space, "label_id")
+
+
+def test_format_names() -> None:
+    assert parse_formats("colour, train_id,colour") == ("colour", "train_id")
+    for wrong in ("color", "", "train_id,x"):
+        with pytest.raises(UsageError, match="format"):
+            parse_formats(wrong)
+
+
+def test_several_formats_get_folders() -> None:
+    assert output_paths(Path("o"), "city/name", ("colour",)) == (Path("o/city/name.png"),)
+    assert output_paths(Path("o"), "city/name", ("colour", "label_id")) == (
+        Path("o/colour/city/name.png"),
+        Path("o/label_id/city/name.png"),
+    )
