@@ -129,8 +129,8 @@ class Preparation:
     bytes_needed: int | None  # for uncompressed copies; compressed ones show their size when they are done
     verify: bool
 
-    def run(self, workers: int, progress: Callable[[int], None] = lambda done: None) -> "Prepared":
-        """Make the copies in several processes; a broken pair is noted and the others go on.
+    def run(self, workers: int, progress: Callable[[int, int], None] = lambda done, total: None) -> "Prepared":
+        """Make the copies in several processes, `progress(done, total)` after each; broken pairs are left out.
 
         What is done stays done: run it again after a kill. Raises SegadaptError when the disk is full.
         """
@@ -150,7 +150,7 @@ class Preparation:
                 for store, copy in zip(self.stores, result, strict=True):
                     if copy is not None:
                         _record(store, copy)
-            progress(done)
+            progress(done, len(self.todo))
         size = sum(copy.bytes for store in self.stores for copy in store.copies.values())
         return Prepared(written, checked - written, failures, size)
 

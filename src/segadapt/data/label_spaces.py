@@ -316,7 +316,11 @@ def load_label_space(name: str | Path) -> LabelSpace:
     try:
         content = yaml.safe_load(need_file(path, "the label-space file").read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as failure:
-        raise UsageError(f"is not YAML: {failure}", where=path, remedy="Correct the file.") from failure
+        mark = getattr(failure, "problem_mark", None)
+        line = f" (line {mark.line + 1})" if mark else ""
+        raise UsageError(
+            f"not valid YAML{line}", where=path, remedy="Mend the file; YAML needs `key: value`."
+        ) from failure
     return LabelSpace.from_dict(content, path)
 
 

@@ -18,7 +18,7 @@ from segadapt.settings import Settings
 
 def _known_layout(name: str) -> str:
     if name not in LAYOUTS:
-        raise ValueError(f"unknown layout '{name}'. {nearest(name, list(LAYOUTS))}")
+        raise ValueError(f"unknown layout '{name}' ({nearest(name, list(LAYOUTS))})")
     return name
 
 

@@ -1,0 +1,268 @@
+"""The verbs `data check`, `data prepare`, `data sample` and `data spaces`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from segadapt.data.cache import Preparation
+    from segadapt.data.check import Findings
+    from segadapt.data.settings import DomainSettings
+
+app = typer.Typer(help="Look at data sets, prepare them, or make the sample domains.", no_args_is_help=True)
+
+LayoutName = Annotated[
+    str, typer.Argument(metavar="LAYOUT", help="gta5, synthia, synthia_original, cityscapes, camvid, carla or folder.")
+]
+Root = Annotated[Path, typer.Argument(help="Folder of the data set.")]
+Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="train, val or test; may be repeated. Default: all that are there.")
+]
+Space = Annotated[
+    str, typer.Option("--label-space", help="A shipped label space (see `segadapt data spaces`) or a YAML file.")
+]
+Encoding = Annotated[str | None, typer.Option(help="How label files hold classes; default: the layout's own.")]
+Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="Images only: do not look at labels.")]
+TrainList = Annotated[Path | None, typer.Option(help="Image list of split train.")]
+ValList = Annotated[Path | None, typer.Option(help="Image list of split val.")]
+Holdout = Annotated[int, typer.Option(help="The last so many images are split val (layouts without splits).")]
+Images = Annotated[str | None, typer.Option(help="Layout folder: sub-folder of the images.")]
+Labels = Annotated[str | None, typer.Option(help="Layout folder: sub-folder of the labels.")]
+UnknownIds = Annotated[str, typer.Option(help="error or ignore: label ids that the encoding does not know.")]
+SizeMismatch = Annotated[str, typer.Option(help="error or stretch: image and label of different sizes.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; default: one per core.", min=1)]
+
+
+@app.command()
+def check(
+    layout: LayoutName,
+    root: Root,
+    split: Splits = None,
+    label_space: Space = "cityscapes19",
+    encoding: Encoding = None,
+    size: Annotated[
+        str | None, typer.Option(help="Training size WIDTHxHEIGHT: warn when it changes the aspect.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for a picture of samples with labels, per split.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="How many samples that picture shows.", min=1)] = 6,
+    unlabelled: Unlabelled = False,
+    train_list: TrainList = None,
+    val_list: ValList = None,
+    holdout: Holdout = 0,
+    images: Images = None,
+    labels: Labels = None,
+    unknown_ids: UnknownIds = "error",
+    size_mismatch: SizeMismatch = "error",
+    workers: Workers = None,
+) -> None:
+    """Open every image and label of a data set, and say what is wrong. Exit code 1 when something is.
+
+    segadapt data check cityscapes /data/Cityscapes --split val --out look
+    """
+    from segadapt.data.check import check_split, default_splits
+    from segadapt.data.contact_sheet import contact_sheet
+    from segadapt.data.label_spaces import load_label_space
+    from segadapt.data.parallel import usable_cores
+    from segadapt.errors import SegadaptError
+    from segadapt.files import new_file
+
+    space, wanted = load_label_space(label_space), None if size is None else parse_size(size)
+    settings = _settings(
+        layout=layout, root=root, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
+        images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch,
+    )  # fmt: skip
+    wrong = 0
+    for name in split or default_splits(settings):
+        with _progress(f"check {name}") as progress:
+            findings = check_split(settings, space, name, not unlabelled, workers or usable_cores(), progress)
+        _print_findings(findings, wanted)
+        if out is not None:
+            with new_file(out / f"{name}.png") as temporary:
+                contact_sheet(findings, samples).save(temporary, "PNG")
+            typer.echo(f"samples with their labels: {out / f'{name}.png'}")
+        wrong += len(findings.broken) + (len(findings.unknown) if findings.unknown_is_error else 0)
+    if wrong:
+        raise SegadaptError(
+            f"{wrong} things are wrong" if wrong > 1 else "one thing is wrong",
+            where=root,
+            remedy="They are listed above; mend them, or leave the files out with an image list.",
+        )
+
+
+@app.command()
+def prepare(
+    layout: LayoutName,
+    root: Root,
+    size: Annotated[str, typer.Option(help="Training size WIDTHxHEIGHT, for instance 1280x720.")],
+    split: Splits = None,
+    label_space: Space = "cityscapes19",
+    encoding: Encoding = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Uncompressed: fastest to read, much larger.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare existing copies with their sources, mend wrong ones.")
+    ] = False,
+    unlabelled: Unlabelled = False,
+    train_list: TrainList = None,
+    val_list: ValList = None,
+    holdout: Holdout = 0,
+    images: Images = None,
+    labels: Labels = None,
+    unknown_ids: UnknownIds = "error",
+    size_mismatch: SizeMismatch = "error",
+    prepared_root: Annotated[
+        Path | None, typer.Option(help="Where copies go; default $SEGADAPT_CACHE or ~/.cache/segadapt.")
+    ] = None,
+    workers: Workers = None,
+) -> None:
+    """Write resized, lossless copies of a data set, which training with the same size and label space then reads.
+
+    The same command goes on where it stopped.
+
+    segadapt data prepare gta5 /data/GTA5 --size 1280x720
+    """
+    from segadapt.data.cache import plan
+    from segadapt.data.check import default_splits
+    from segadapt.data.label_spaces import load_label_space
+    from segadapt.data.settings import open_domain
+    from segadapt.errors import SegadaptError
+
+    settings = _settings(
+        layout=layout, root=root, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
+        images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, prepared=False,
+        prepared_root=prepared_root,
+    )  # fmt: skip
+    space, failures = load_label_space(label_space), []
+    for name in split or default_splits(settings):
+        dataset = open_domain(settings, space, name, parse_size(size), labels=not unlabelled)
+        failures += _run_preparation(name, plan(dataset, layout, prepared_root, raw, verify), workers)
+    for reason in failures:
+        typer.echo(f"left out: {reason}")
+    if failures:
+        raise SegadaptError(
+            f"{len(failures)} pairs could not be prepared",
+            where=root,
+            remedy="They are listed above; training uses the copies when all pairs of its split have one.",
+        )
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="Folder to make; the domains go to OUT/gta5 and OUT/cityscapes.")],
+    seed: Annotated[int, typer.Option(help="Another seed gives other streets.", min=0)] = 0,
+    train: Annotated[int, typer.Option(help="Training pairs per domain.", min=1)] = 400,
+    val: Annotated[int, typer.Option(help="Validation pairs per domain.", min=1)] = 100,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the pictures.")] = "480x240",
+    workers: Workers = None,
+) -> None:
+    """Generate two domains of one street world: a clean rendered look and a camera look, with exact labels.
+
+    segadapt data sample samples --train 400 --val 100
+    """
+    from segadapt.data.parallel import usable_cores
+    from segadapt.data.sample import write_sample
+
+    with _progress("draw samples") as progress:
+        made = write_sample(out, seed, train, val, parse_size(size), workers or usable_cores(), progress)
+    typer.echo(f"{made.written} pairs drawn, {made.kept} were there (sample version {made.version}, seed {made.seed})")
+    typer.echo(f"source: layout gta5, {out / 'gta5'} (lists train.txt, val.txt)")
+    typer.echo(f"target: layout cityscapes, {out / 'cityscapes'}")
+
+
+@app.command()
+def spaces() -> None:
+    """List the label spaces that ship with the package, with their classes and encodings."""
+    from segadapt.data.label_spaces import load_label_space, shipped_label_spaces
+
+    for name in shipped_label_spaces():
+        space = load_label_space(name)
+        typer.echo(f"{name}: {space.description}")
+        typer.echo(f"  classes: {', '.join(space.classes)}")
+        typer.echo(f"  encodings: {', '.join(space.encodings)}")
+        if space.subsets:
+            typer.echo(f"  also scored on: {', '.join(space.subsets)}")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`"1280x720"` -> (1280, 720). Raises UsageError."""
+    from segadapt.errors import UsageError
+
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and 8 <= int(part) <= 16383 for part in parts):
+        raise UsageError(
+            f"'{text}' is no size", where="--size", remedy="Give WIDTHxHEIGHT in pixels, 8 to 16383 each: 1280x720."
+        )
+    return int(parts[0]), int(parts[1])
+
+
+def _settings(**given: Any) -> "DomainSettings":
+    from pydantic import ValidationError
+
+    from segadapt.data.settings import DomainSettings
+    from segadapt.errors import UsageError
+
+    try:
+        return DomainSettings(**given)
+    except ValidationError as failure:
+        detail = failure.errors()[0]
+        key = f"--{detail['loc'][0]}".replace("_", "-") if detail["loc"] else "data"
+        where = "LAYOUT" if key == "--layout" else key
+        message = detail["msg"].removeprefix("Value error, ")
+        raise UsageError(message, where=where, remedy="See --help.") from None
+
+
+def _run_preparation(split: str, preparation: "Preparation", workers: int | None) -> list[str]:
+    """Prepare one split, telling about it on stdout; gives the reasons of pairs that were left out."""
+    from segadapt.data.parallel import usable_cores
+
+    typer.echo(f"split {split}: {len(preparation.dataset)} pairs, {len(preparation.todo)} to do")
+    if preparation.bytes_needed is not None:
+        typer.echo(f"  {preparation.bytes_needed / 1e9:.2f} GB will be written")
+    with _progress(f"prepare {split}") as progress:
+        done = preparation.run(workers or usable_cores(), progress)
+    compared = f", {done.verified} compared and right" if preparation.verify else ""
+    typer.echo(f"  {done.written} pairs written{compared}; {done.bytes / 1e9:.2f} GB in all")
+    for store in preparation.stores:
+        typer.echo(f"  {store.kind}: {store.folder}")
+    return done.failures
+
+
+def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
+    """The report of one split on stdout."""
+    typer.echo(
+        f"split {findings.split}: {findings.images} images" + ("" if findings.reader else ", labels not looked at")
+    )
+    common = [f"{w}×{h} ({count})" for (w, h), count in findings.sizes.most_common(3)]
+    more = f" and {len(findings.sizes) - 3} more" if len(findings.sizes) > 3 else ""
+    typer.echo(f"  sizes: {', '.join(common)}{more}")
+    if size is not None and (warning := findings.aspect_warning(size)):
+        typer.echo(f"  aspect: {warning}")
+    if findings.reader is not None:
+        typer.echo(f"  {'class':<16}{'% of pixels':>12}{'% of images':>13}")
+        for name, pixels, images in findings.shares():
+            typer.echo(f"  {name:<16}{pixels:>12.3f}{images:>13.1f}")
+    for value, found in sorted(findings.unknown.items(), key=lambda item: -item[1].pixels):
+        files = ", ".join(found.first_files) + (", …" if found.files > len(found.first_files) else "")
+        typer.echo(f"  unknown label {value}: {found.pixels} pixels in {found.files} files ({files})")
+    for reasons in findings.broken.values():
+        for reason in reasons:
+            typer.echo(f"  broken: {reason}")
+    typer.echo(
+        "  all sound" if findings.sound else f"  {len(findings.broken)} broken, {len(findings.unknown)} unknown labels"
+    )
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr; yields what to call with (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
