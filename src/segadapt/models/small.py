@@ -1,8 +1,8 @@
-"""A small DeepLab that learns a street world from scratch, on a CPU, in minutes: the network of the demo and of the tests.
+"""A small DeepLab that learns a street world from scratch, on a CPU, in minutes: for the demo and the tests.
 
-It has no published counterpart. Its shape follows DeepLab-v2 (Chen et al., TPAMI 2018): stride 8 by dilation, and a head of
-parallel dilated 3×3 convolutions whose outputs are summed. Group norm (Wu and He, ECCV 2018) in place of batch norm: no
-running statistics that a mean teacher or a batch of one could spoil.
+It has no published counterpart. Its shape follows DeepLab-v2 (Chen et al., TPAMI 2018): stride 8 by dilation, and a
+head of parallel dilated 3×3 convolutions whose outputs are summed. Group norm (Wu and He, ECCV 2018) in place of batch
+norm: no running statistics that a mean teacher or a batch of one could spoil.
 """
 
 from typing import cast

@@ -1,7 +1,7 @@
 """From a painted street to a picture: texture, light, wetness, haze, lens and sensor, in this order.
 
-Both domains go through the same steps with other numbers: the rendered look is nearly the painting itself, the camera look
-uses every step. Nothing here changes what a pixel shows: labels stay exact.
+Both domains go through the same steps with other numbers: the rendered look is nearly the painting itself, the camera
+look uses every step. Nothing here changes what a pixel shows: labels stay exact.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,8 @@ def _plan(drawing: Drawing) -> _Plan:
 def develop(drawing: Drawing, look: Look, rng: Random, sunny: bool) -> NDArray[np.uint8]:
     """The picture (H, W, 3) of a painted street; a pure function of its arguments and of the state of `rng`."""
     plan = _plan(drawing)
-    colors = drawing.colors * (1.0 + _texture(drawing, plan, look, rng))[..., None]
+    colors = np.ascontiguousarray(drawing.colors.transpose(2, 0, 1))  # (3, H, W): planes are quicker to work on
+    colors *= 1.0 + _texture(drawing, plan, look, rng)
     if sunny:
         _cast_shadows(colors, drawing, plan, rng, rng.uniform(*look.shadow))
     is_wet = rng.random() < look.wet
@@ -77,9 +78,10 @@ def develop(drawing: Drawing, look: Look, rng: Random, sunny: bool) -> NDArray[n
         _mirror(colors, drawing, plan, rng, rng.uniform(*look.reflection))
     _haze(colors, plan, rng.uniform(*look.haze), rng.choice(look.haze_colors))
     if is_wet and rng.random() < look.rain:
-        colors += 60.0 * _window(rain(), drawing.labels.shape, rng)[..., None]
+        colors += 60.0 * _window(rain(), drawing.labels.shape, rng)
     _expose(colors, look, rng)
-    picture = _lens(np.clip(colors, 0, 255).astype(np.uint8), rng.uniform(*look.blur))
+    picture = np.ascontiguousarray(np.clip(colors, 0, 255, out=colors).astype(np.uint8).transpose(1, 2, 0))
+    picture = _lens(picture, rng.uniform(*look.blur))
     return _sense(picture, rng.uniform(*look.noise), rng)
 
 
@@ -87,14 +89,14 @@ def _window(tile: NDArray[np.float32], shape: tuple[int, ...], rng: Random) -> N
     """A window of the tile at a random place, repeated where the picture is larger than the tile."""
     top, left = rng.randrange(tile.shape[0]), rng.randrange(tile.shape[1])
     if top + shape[0] <= tile.shape[0] and left + shape[1] <= tile.shape[1]:
-        return tile[top : top + shape[0], left : left + shape[1]]
+        return np.asarray(tile[top : top + shape[0], left : left + shape[1]])
     rows = (np.arange(shape[0]) + top) % tile.shape[0]
     columns = (np.arange(shape[1]) + left) % tile.shape[1]
-    return tile[rows[:, None], columns[None]]
+    return np.asarray(tile[rows[:, None], columns[None]])
 
 
 def _texture(drawing: Drawing, plan: _Plan, look: Look, rng: Random) -> Plane:
-    """Relative brightness (H, W) from the textures: in perspective on the ground and on the fronts, flat on the rest."""
+    """Relative brightness (H, W) from the textures: in perspective on ground and fronts, flat on the rest."""
     height, width = drawing.labels.shape
     camera, labels = drawing.camera, drawing.labels
     result = np.zeros((height, width), np.float32)
@@ -131,7 +133,7 @@ def _cast_shadows(colors: Plane, drawing: Drawing, plan: _Plan, rng: Random, dep
     stretch = np.minimum((plan.distance + 0.6 * plan.across) / 7.0, 15.0).astype(np.int32)
     front = drawing.ground.fronts[side]
     shadowed = plan.ground & (np.abs(plan.across - front) < reach[np.maximum(stretch, 0)])
-    colors[shadowed] *= 1 - depth
+    colors *= np.where(shadowed, np.float32(1 - depth), np.float32(1))
 
 
 def _mirror(colors: Plane, drawing: Drawing, plan: _Plan, rng: Random, share: float) -> None:
@@ -140,28 +142,31 @@ def _mirror(colors: Plane, drawing: Drawing, plan: _Plan, rng: Random, share: fl
     rows = np.clip(2 * drawing.camera.horizon - np.arange(height) * 1.0 + 6, 0, height - 1).astype(np.int32)
     puddles = _window(tiles()["clouds"], drawing.labels.shape, rng)
     amount = share * np.clip(0.6 + 0.35 * puddles, 0.1, 1.2) * np.isin(drawing.labels, (ids.ROAD, ids.SIDEWALK))
-    colors += (colors[rows] - colors) * np.minimum(amount, 0.85)[..., None].astype(np.float32)
+    colors += (colors[:, rows] - colors) * np.minimum(amount, 0.85).astype(np.float32)
 
 
 def _haze(colors: Plane, plan: _Plan, density: float, color: Color) -> None:
-    share = 1 - np.exp(-plan.distance * (density / 100.0))
-    colors += (np.array(color, np.float32) - colors) * share[..., None]
+    clear = np.exp(-plan.distance * (density / 100.0))
+    for plane, level in zip(colors, color, strict=True):
+        plane -= level
+        plane *= clear
+        plane += level
 
 
 def _expose(colors: Plane, look: Look, rng: Random) -> None:
     """Saturation, contrast, exposure, colour cast and vignette, in place."""
-    gray = colors.mean(axis=2, keepdims=True)
     saturation, contrast = rng.uniform(*look.saturation), rng.uniform(*look.contrast)
-    colors -= gray
-    colors *= saturation * contrast
-    colors += (gray - 128) * contrast + 128
-    gains = [rng.uniform(*look.exposure)] * 3
-    gains = [gain * (1 + rng.uniform(-look.cast, look.cast)) for gain in gains]
-    height, width = colors.shape[:2]
+    exposure, corners = rng.uniform(*look.exposure), rng.uniform(*look.vignette)
+    height, width = colors.shape[1:]
     rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None] ** 2
     columns = np.linspace(-1, 1, width, dtype=np.float32)[None] ** 2
-    colors *= (1 - rng.uniform(*look.vignette) * (rows + columns) / 2)[..., None]
-    colors *= np.array(gains, np.float32)
+    light = exposure * (1 - corners / 2 * (rows + columns))
+    gray = (colors[0] + colors[1] + colors[2]) * np.float32((1 - saturation) * contrast / 3)
+    gray += np.float32(128 * (1 - contrast))
+    for plane in colors:
+        plane *= saturation * contrast
+        plane += gray
+        plane *= light * np.float32(1 + rng.uniform(-look.cast, look.cast))
 
 
 def _lens(picture: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:
@@ -177,7 +182,7 @@ def _sense(picture: NDArray[np.uint8], deviation: float, rng: Random) -> NDArray
         return picture
     levels = (deviation * np.sqrt((np.arange(256) + 12.0) / 140.0)).astype(np.float32)
     noisy = picture + levels[picture] * _window(sensor_noise(), picture.shape, rng)
-    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(noisy, out=noisy), 0, 255, out=noisy), np.uint8)
 
 
 RENDERED = Look(

@@ -1,4 +1,4 @@
-"""One street: planned and painted from a seed, the same way in both domains, with each domain's statistics and palette."""
+"""One street: planned and painted the same way in both domains, with each domain's statistics and palette."""
 
 import math
 from collections.abc import Callable
@@ -94,12 +94,12 @@ class Street:
             self._free(left * 0.45, z, 0, 0)
             self.taken += [(left * 0.45, z - 7), (left * 0.45, z + 7)]
             self._place(traffic.tram, left * 0.45, z, rng.choice((0.0, math.pi)))
-        for paint, chance in ((traffic.truck, statistics.truck), (traffic.bus, statistics.bus)):
+        for large, chance in ((traffic.truck, statistics.truck), (traffic.bus, statistics.bus)):
             if rng.random() < chance:
                 x, yaw = rng.choice(((own, 0.0), (oncoming, math.pi), (right - 1.3, 0.0), (left + 1.4, math.pi)))
                 z = rng.uniform(12, 24)
                 if self._free(x, z, 2.4, 10.5):
-                    self._place(paint, x, z, yaw + rng.uniform(-0.08, 0.08))
+                    self._place(large, x, z, yaw + rng.uniform(-0.08, 0.08))
         for _ in range(self._count(statistics.cars)):
             x, yaw = rng.choice(((own, 0.0), (oncoming, math.pi), (right - 0.9, 0.0), (left + 1.0, math.pi)))
             z = rng.uniform(7, 32)
@@ -107,9 +107,9 @@ class Street:
                 yaw, x = math.pi / 2 * rng.choice((-1, 1)), rng.uniform(left, right)
             if self._free(x, z, 2.0, 6.5):
                 self._place(traffic.car, x, z, yaw + rng.uniform(-0.1, 0.1))
-        for paint, expected in ((people.bicycle, statistics.bicycles), (people.motorcycle, statistics.motorcycles)):
+        for cycle, expected in ((people.bicycle, statistics.bicycles), (people.motorcycle, statistics.motorcycles)):
             for _ in range(self._count(expected)):
-                self._cycle(paint)
+                self._cycle(cycle)
 
     def _cycle(self, paint: Callable[..., None]) -> None:
         rng, ground = self.rng, self.ground

@@ -1,7 +1,8 @@
 """The two domains as data: what is built there (statistics) and in which colours (palette).
 
-Source: a sunny rendered town, wide streets, low pastel houses, bright paint. Target: an old town seen by a car's camera:
-narrow streets, tall brick and plaster, dull paint, autumn leaves. The *kinds* of things and their shapes are the same in both.
+Source: a sunny rendered town, wide streets, low pastel houses, bright paint. Target: an old town seen by a car's
+camera: narrow streets, tall brick and plaster, dull paint, autumn leaves. The kinds of things and their shapes are the
+same in both.
 """
 
 from dataclasses import dataclass
@@ -176,9 +177,9 @@ SOURCE_STATISTICS = Statistics(
     motorcycles=(0, 2),
     ridden=0.6,
     cars=(2, 5),
-    truck=0.34,
-    bus=0.30,
-    tram=0.22,
+    truck=0.42,
+    bus=0.42,
+    tram=0.28,
     bonnet=0.0,
 )
 
@@ -203,8 +204,8 @@ TARGET_STATISTICS = Statistics(
     motorcycles=(0, 2),
     ridden=0.55,
     cars=(3, 6),
-    truck=0.30,
-    bus=0.30,
-    tram=0.24,
+    truck=0.42,
+    bus=0.42,
+    tram=0.28,
     bonnet=0.5,
 )

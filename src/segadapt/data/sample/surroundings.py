@@ -33,14 +33,21 @@ def paint_sky(canvas: Canvas, palette: Palette, rng: Random) -> None:
 
 def paint_windows(canvas: Canvas, face: Face, color: Color, spacing: float, storey: float) -> None:
     """A grid of windows about `spacing` metres apart, on storeys of about `storey` metres."""
-    columns = max(1, min(8, round(face.width / spacing)))
+    camera = canvas.camera
+    near, far = sorted((max(face.start[1], 1.0), max(face.end[1], 1.0)))
+    if camera.focal * storey / near < 4:  # too far away to be seen
+        return
+    columns = max(1, min(8 if near < 25 else 5, round(face.width / spacing)))
     floors = max(1, min(7, round((face.high - face.low) / storey)))
+    highest = camera.height + camera.horizon * far / camera.focal  # metres, the most that the picture shows
     frame = shade(color, 1.5)
     for floor in range(floors):
         bottom, top = (floor + 0.28) / floors, (floor + 0.80) / floors
+        if face.low + (face.high - face.low) * bottom > highest:
+            break
         for column in range(columns):
             left, right = (column + 0.26) / columns, (column + 0.74) / columns
-            if face.distance < 30:
+            if near < 20:
                 canvas.part(face, left - 0.05 / columns, right + 0.05 / columns, bottom - 0.06 / floors, top, frame)
             canvas.part(face, left, right, bottom, top, color)
 
@@ -55,7 +62,7 @@ class Ground:
 
     def paint(self, canvas: Canvas, palette: Palette, rng: Random, rails: bool) -> None:
         """Paint the ground: terrain everywhere, then sidewalks, road, curbs, markings, rails."""
-        camera, (width, height) = canvas.camera, canvas.size
+        camera, height = canvas.camera, canvas.size[1]
         terrain = rng.choice(palette.terrain)
         canvas.rows(camera.horizon, height, (shade(terrain, 1.05), shade(terrain, 0.92)), ids.TERRAIN)
         walk, road = rng.choice(palette.sidewalk), rng.choice(palette.road)

@@ -1,4 +1,4 @@
-"""Tiles of texture and noise, drawn once per process: the same for every image, which takes a window of them by chance."""
+"""Tiles of texture and noise, drawn once per process: each image takes windows of them by chance."""
 
 from functools import cache
 
@@ -19,7 +19,7 @@ def _fractal(generator: np.random.Generator, slope: float, finest: float) -> Til
     spectrum[frequency > finest / 2] = 0
     spectrum[0, 0] = 0
     noise = np.fft.irfft2(spectrum, s=(TILE, TILE))
-    return (noise / noise.std()).astype(np.float32)
+    return np.asarray(noise / noise.std(), np.float32)
 
 
 def _masonry(generator: np.random.Generator, width: int, height: int, joint: int) -> Tile:
@@ -30,7 +30,7 @@ def _masonry(generator: np.random.Generator, width: int, height: int, joint: int
     shades = generator.standard_normal((TILE // height + 1, TILE // width + 1))
     tile = 0.8 * shades[course, shifted // width]
     tile[(rows % height < joint) | (shifted % width < joint)] = -1.8
-    return (tile - tile.mean()).astype(np.float32)
+    return np.asarray(tile - tile.mean(), np.float32)
 
 
 @cache
