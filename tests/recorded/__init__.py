@@ -16,11 +16,12 @@ VGG pretraining; losses recorded as 0: 1e-7 absolute; weights after the last ste
 
 from recorded.images import write_micro
 from recorded.numbers import forward, parameters, trace
-from recorded.weights import forward_input, sean_start, state, tensor, vgg16_caffe, vgg_base_start
+from recorded.weights import forward_input, hollow, sean_start, state, tensor, vgg16_caffe, vgg_base_start
 
 __all__ = [
     "forward",
     "forward_input",
+    "hollow",
     "parameters",
     "sean_start",
     "state",

@@ -53,6 +53,16 @@ def state(network: str, prefix: str = "") -> dict[str, Tensor]:
     return {name: tensor(prefix + name, shape) for name, shape in parameters(network).items()}
 
 
+def hollow(network: str, classes: int = 19, prefix: str = "") -> dict[str, Tensor]:
+    """Names and shapes of a published network, with heads of `classes`; each tensor is one zero in memory and on disk.
+
+    Here `prefix` goes before the keys.
+    """
+    shapes = parameters(network)
+    shapes = {name: (classes, *shape[1:]) if "conv2d_list" in name else shape for name, shape in shapes.items()}
+    return {prefix + name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+
+
 def vgg16_caffe() -> dict[str, Tensor]:
     """A file in the layout of the published VGG-16 start: conv1_1.weight … conv5_3.bias, then fc6, fc7, score_fr."""
     start: dict[str, Tensor] = {}

@@ -1,0 +1,104 @@
+"""DeepLab VGG-16: the published network's numbers, names and shapes, and what our own code path must not change."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recorded import forward, forward_input, parameters, state
+from segadapt.models.heads import DILATIONS, AtrousHead
+from segadapt.models.layouts import PUBLISHED_VGG, own_name
+from segadapt.models.pretrained import published_state
+from segadapt.models.segmenter import CAFFE
+from segadapt.models.vgg import DeepLabVGG16
+
+
+def published_network(name: str, prefix: str = "") -> DeepLabVGG16:
+    """Our network with the weights that the numbers were recorded with."""
+    network = DeepLabVGG16(classes=19, attention=name == "sean", published_aspp=True)
+    network.load_state_dict({str(own_name(key, PUBLISHED_VGG)): value for key, value in state(name, prefix).items()})
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def sean() -> DeepLabVGG16:
+    return published_network("sean", "S.1.")
+
+
+def assert_as_recorded(output: Tensor, name: str) -> None:
+    recorded = torch.from_numpy(forward()[name])
+    assert output.shape == recorded.shape
+    assert (output - recorded).abs().max() <= 1e-4 * recorded.std()
+
+
+@torch.no_grad()
+def test_sean_computes_what_the_published_network_does(sean: DeepLabVGG16) -> None:
+    output = sean.segment(forward_input())
+    assert output.attention is not None
+    assert_as_recorded(output.attention, "sean.attention")
+    assert_as_recorded(output.logits, "sean.logits")
+
+
+@torch.no_grad()
+def test_vgg_base_computes_what_the_published_network_does() -> None:
+    output = published_network("vgg_base").segment(forward_input())
+    assert output.attention is None
+    assert_as_recorded(output.logits, "vgg_base.logits")
+
+
+@torch.no_grad()
+def test_channels_last_gives_the_same_numbers(sean: DeepLabVGG16) -> None:
+    network = copy.deepcopy(sean).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert_as_recorded(network.segment(forward_input()).logits, "sean.logits")
+
+
+@pytest.mark.parametrize("name", ["sean", "vgg_base"])
+def test_names_shapes_and_order_are_the_published_ones(name: str) -> None:
+    network = DeepLabVGG16(classes=19, attention=name == "sean")
+    ours = {key: tuple(tensor.shape) for key, tensor in published_state(network).items()}
+    assert list(ours.items()) == list(parameters(name).items())
+
+
+@torch.no_grad()
+def test_takes_rgb_of_any_size_and_has_stride_8(sean: DeepLabVGG16) -> None:
+    images = torch.randint(0, 256, (1, 3, 67, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    output = sean(images)
+    assert output.logits.shape == (1, 19, 67 // 8, 90 // 8)
+    assert output.features.shape == (1, 1024, 67 // 8, 90 // 8)
+    assert torch.equal(output.logits, sean.segment(CAFFE(images)).logits)
+    assert sean.upsample(output.logits, (67, 90)).shape == (1, 19, 67, 90)
+
+
+def test_gradients_are_those_of_a_network_without_in_place_operations(sean: DeepLabVGG16) -> None:
+    careful = copy.deepcopy(sean)
+    for module in careful.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    gradients = []
+    for network in (sean, careful):
+        loss = network.segment(forward_input()[:1]).logits.square().mean()
+        found = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+        gradients.append([gradient for gradient in found if gradient is not None])
+    assert len(gradients[0]) == len(gradients[1]) == 39 - 4  # none for the two dilations that quirk aspp leaves out
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize(("published_aspp", "used"), [(True, 2), (False, 4)])
+def test_head_sums_its_dilations(published_aspp: bool, used: int) -> None:
+    torch.manual_seed(0)
+    head = AtrousHead(8, 5, published_aspp)
+    features = torch.randn(2, 8, 30, 40)
+    expected = torch.zeros(2, 5, 30, 40)
+    for conv, dilation in list(zip(head.convs, DILATIONS, strict=True))[:used]:
+        assert isinstance(conv, nn.Conv2d) and conv.dilation == (dilation, dilation)
+        expected += conv(features)
+    assert torch.allclose(head(features), expected, atol=1e-6)
+
+
+def test_fresh_head_is_small_and_unbiased() -> None:
+    torch.manual_seed(0)
+    for conv in AtrousHead(512, 19).convs:
+        assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+        assert conv.weight.std().item() == pytest.approx(0.01, rel=0.02)
+        assert not conv.bias.any()
