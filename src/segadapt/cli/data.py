@@ -17,7 +17,7 @@ app = typer.Typer(help="Look at data sets, prepare them, or make the sample doma
 LayoutName = Annotated[
     str, typer.Argument(metavar="LAYOUT", help="gta5, synthia, synthia_original, cityscapes, camvid, carla or folder.")
 ]
-Root = Annotated[Path, typer.Argument(help="Folder of the data set.")]
+Root = Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the data set.")]
 Splits = Annotated[
     list[str] | None, typer.Option("--split", help="train, val or test; may be repeated. Default: all that are there.")
 ]
@@ -152,7 +152,9 @@ def prepare(
 
 @app.command()
 def sample(
-    out: Annotated[Path, typer.Argument(help="Folder to make; the domains go to OUT/gta5 and OUT/cityscapes.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to make; the domains go to OUT/gta5 and OUT/cityscapes.")
+    ],
     seed: Annotated[int, typer.Option(help="Another seed gives other streets.", min=0)] = 0,
     train: Annotated[int, typer.Option(help="Training pairs per domain.", min=1)] = 400,
     val: Annotated[int, typer.Option(help="Validation pairs per domain.", min=1)] = 100,
@@ -245,9 +247,12 @@ def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
         typer.echo(f"  {'class':<16}{'% of pixels':>12}{'% of images':>13}")
         for name, pixels, images in findings.shares():
             typer.echo(f"  {name:<16}{pixels:>12.3f}{images:>13.1f}")
-    for value, found in sorted(findings.unknown.items(), key=lambda item: -item[1].pixels):
+    unknown = sorted(findings.unknown.items(), key=lambda item: -item[1].pixels)
+    for value, found in unknown[:20]:
         files = ", ".join(found.first_files) + (", …" if found.files > len(found.first_files) else "")
         typer.echo(f"  unknown label {value}: {found.pixels} pixels in {found.files} files ({files})")
+    if len(unknown) > 20:
+        typer.echo(f"  and {len(unknown) - 20} more unknown labels")
     for reasons in findings.broken.values():
         for reason in reasons:
             typer.echo(f"  broken: {reason}")
@@ -263,6 +268,7 @@ def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

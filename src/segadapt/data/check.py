@@ -19,7 +19,8 @@ from segadapt.errors import SegadaptError, UsageError
 ASPECT_TOLERANCE = 1.25
 """Images may be stretched by this much before `aspect_warning` speaks."""
 _NAMED_FILES = 3  # of those with an unknown id
-_UNKNOWN_VALUES = 32  # of one file, most frequent first: a photo instead of a label map has thousands of colours
+# A photo instead of a label map has thousands of colours: the most frequent ones of a file are enough.
+_UNKNOWN_VALUES_PER_FILE, _UNKNOWN_VALUES = 32, 1000
 
 
 @dataclass
@@ -145,7 +146,7 @@ def _check_pair(pairs: list[Pair], reader: LabelReader | None, same_size: bool, 
     unknown: dict[str, int] = {}
     if (labels == UNKNOWN).any():
         values, counts = np.unique(raw[labels == UNKNOWN], axis=0, return_counts=True)
-        for k in np.argsort(-counts)[:_UNKNOWN_VALUES]:
+        for k in np.argsort(-counts)[:_UNKNOWN_VALUES_PER_FILE]:
             unknown[str(values[k].tolist())] = int(counts[k])
     return _PairFindings(pair.name, reasons, size, np.bincount(labels.ravel(), minlength=256), unknown)
 
@@ -160,6 +161,8 @@ def _add(findings: Findings, found: _PairFindings) -> None:
         findings.pixels += found.pixels
         findings.occurs_in += found.pixels > 0
     for value, pixels in found.unknown.items():
+        if value not in findings.unknown and len(findings.unknown) >= _UNKNOWN_VALUES:
+            continue
         entry = findings.unknown.setdefault(value, UnknownLabel())
         entry.pixels += pixels
         entry.files += 1

@@ -1,0 +1,121 @@
+"""Tiny data sets in each real layout, and a 16-bit PNG writer (Pillow has none), for the tests."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Array = NDArray[np.uint8]
+
+NAMES = {
+    "gta5": ["00001.png", "00002.png", "00010.png"],
+    "synthia": ["0000000.png", "0000001.png", "0000002.png"],
+    "synthia_original": ["0000000.png", "0000001.png", "0000002.png"],
+    "cityscapes": [
+        f"{city}/{city}_000000_00001{k}_leftImg8bit.png" for city, k in (("aachen", 8), ("bonn", 1), ("bonn", 9))
+    ],
+    "camvid": ["0001TP_006690.jpg", "0001TP_006720.jpg", "0016E5_08640.png"],
+    "carla": ["000_0021.jpg", "000_0022.jpg", "000_0100.png"],
+    "folder": ["day/2.png", "day/10.jpg", "night/1.png"],
+}
+"""Image names per layout, in the order of the index."""
+
+FOLDERS = {
+    "gta5": ("images", "labels"),
+    "synthia": ("images", "labels"),
+    "synthia_original": ("RGB", "GT/LABELS"),
+    "cityscapes": ("leftImg8bit/train", "gtFine/train"),
+    "camvid": ("train", "trainannot"),
+    "carla": ("CameraRGB", "CameraSeg"),
+    "folder": ("pictures", "truth"),
+}
+
+IDS = {
+    "cityscapes": [-1, 0, 7, 8, 11, 17, 21, 23, 26, 34],
+    "synthia": [0, 1, 2, 3, 4, 6, 8, 10, 22],
+    "carla": [0, 1, 3, 5, 6, 7, 8, 9, 10, 13],
+    "camvid": [0, 1, 3, 4, 5, 8, 10, 11],
+    "train": [0, 1, 2, 8, 255],
+}
+"""Raw label ids per encoding, as they occur in the tiny data sets."""
+
+ENCODING = {
+    "gta5": "cityscapes",
+    "synthia": "synthia",
+    "synthia_original": "synthia",
+    "cityscapes": "cityscapes",
+    "camvid": "camvid",
+    "carla": "carla",
+    "folder": "train",
+}
+
+
+def picture(rng: np.random.Generator, size: tuple[int, int]) -> Array:
+    """A smooth random picture (H, W, 3) that a JPEG keeps well."""
+    small = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+    return np.asarray(small.resize(size, Image.Resampling.BICUBIC))
+
+
+def raw_labels(rng: np.random.Generator, size: tuple[int, int], encoding: str) -> Array:
+    """Random raw ids (H, W) in blocks."""
+    ids = np.array([value & 0xFF for value in IDS[encoding]], np.uint8)
+    small = Image.fromarray(rng.choice(ids, (6, 8)))
+    return np.asarray(small.resize(size, Image.Resampling.NEAREST))
+
+
+def write_layout(root: Path, layout: str, size: tuple[int, int] = (64, 48), seed: int = 0) -> dict[str, Array]:
+    """Write the three pairs of `NAMES[layout]` below `root`; gives the raw ids (H, W) of each name."""
+    rng = np.random.default_rng(seed)
+    images, labels = (root / folder for folder in FOLDERS[layout])
+    written = {}
+    for name in NAMES[layout]:
+        raw = raw_labels(rng, size, ENCODING[layout])
+        stem = name.rpartition(".")[0]
+        if layout == "cityscapes":
+            stem = stem.removesuffix("_leftImg8bit") + "_gtFine_labelIds"
+        image, label = images / name, labels / f"{stem}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        label.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(rng, size)).save(image)
+        write_label(label, raw, layout, rng)
+        written[name] = raw
+    return written
+
+
+def write_label(path: Path, raw: Array, layout: str, rng: np.random.Generator) -> None:
+    """A label file as the layout has it."""
+    if layout == "synthia_original":
+        instances = rng.integers(0, 60000, raw.shape)
+        path.write_bytes(png16(np.stack([raw.astype(np.int64), instances, np.zeros_like(instances)], axis=-1)))
+    elif layout == "gta5":
+        coded = Image.fromarray(raw)
+        coded.putpalette(rng.integers(0, 256, 768, dtype=np.uint8).tobytes())
+        coded.save(path)
+    elif layout == "carla" and path.stem.endswith("22"):
+        Image.fromarray(np.stack([raw, np.zeros_like(raw), np.zeros_like(raw)], axis=-1)).save(path)
+    else:
+        Image.fromarray(raw).save(path)
+
+
+def png16(pixels: NDArray[np.integer], filters: tuple[int, ...] = (0, 1, 2, 3, 4)) -> bytes:
+    """16-bit RGB (H, W, 3) as a PNG file whose rows use the given filters in turn."""
+    height, width, _ = pixels.shape
+    rows = pixels.astype(">u2").reshape(height, -1).view(np.uint8).astype(np.int64)
+    above, packed = np.zeros(width * 6, np.int64), b""
+    for y, row in enumerate(rows):
+        kind = filters[y % len(filters)]
+        left, corner = (np.concatenate([np.zeros(6, np.int64), line[:-6]]) for line in (row, above))
+        guess = left + above - corner
+        distances = np.abs(np.stack([guess - left, guess - above, guess - corner]))
+        paeth = np.choose(np.argmin(distances, axis=0), [left, above, corner])
+        predicted = [np.zeros_like(row), left, above, (left + above) // 2, paeth][kind]
+        packed += bytes([kind]) + ((row - predicted) % 256).astype(np.uint8).tobytes()
+        above = row
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(packed)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )

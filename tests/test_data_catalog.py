@@ -1,0 +1,166 @@
+"""Layouts, splits and image lists: which image belongs to which label, and what is told when it does not fit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from layouts import FOLDERS, NAMES, write_layout
+from segadapt.data.catalog import LAYOUTS, Layout, natural, register_layout
+from segadapt.data.label_spaces import load_label_space
+from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.errors import UsageError
+
+SPACE = load_label_space("cityscapes19")
+
+
+def domain(layout: str, root: Path, **more: object) -> DomainSettings:
+    if layout == "folder":
+        more = {"images": FOLDERS["folder"][0], "labels": FOLDERS["folder"][1], "encoding": "train"} | more
+    return DomainSettings.model_validate({"layout": layout, "root": root, "prepared": False} | more)
+
+
+@pytest.mark.parametrize("layout", list(NAMES))
+def test_every_layout_finds_its_pairs_in_order(layout: str, tmp_path: Path) -> None:
+    write_layout(tmp_path, layout)
+    images, labels = (tmp_path / folder for folder in FOLDERS[layout])
+    (images / "notes.txt").write_text("no image")
+    (images / "._00001.png").write_bytes(b"resource fork")
+    pairs = domain(layout, tmp_path).pairs("train")
+    assert [pair.name for pair in pairs] == NAMES[layout]
+    for pair in pairs:
+        assert pair.image == images / pair.name
+        assert pair.label is not None and pair.label.is_file() and pair.label.is_relative_to(labels)
+        part = pair.image.stem.removesuffix("_leftImg8bit")
+        assert pair.label.stem.startswith(part) and pair.label.parent.name in (labels.name, pair.image.parent.name)
+
+
+def test_natural_order() -> None:
+    names = ["b/1.png", "a/10.png", "a/9.png", "a/09.png", "a.png"]
+    assert sorted(names, key=natural) == ["a.png", "a/09.png", "a/9.png", "a/10.png", "b/1.png"]
+
+
+def test_gta5_leaves_out_its_two_broken_pairs_unless_a_list_names_them(tmp_path: Path) -> None:
+    write_layout(tmp_path, "gta5")
+    for folder in ("images", "labels"):
+        (tmp_path / folder / "15188.png").write_bytes((tmp_path / folder / "00001.png").read_bytes())
+    assert "15188.png" not in [pair.name for pair in domain("gta5", tmp_path).pairs("train")]
+    (tmp_path / "all.txt").write_text("15188.png\n00001.png\n")
+    listed = domain("gta5", tmp_path, train_list=tmp_path / "all.txt").pairs("train")
+    assert [pair.name for pair in listed] == ["15188.png", "00001.png"]
+
+
+def test_lists_choose_and_order_images_and_holdout_cuts(tmp_path: Path) -> None:
+    write_layout(tmp_path, "cityscapes")
+    names = NAMES["cityscapes"]
+    (tmp_path / "train.txt").write_text(f"# mine\n\n{names[2]}\r\n  ./{names[0]}\n", encoding="utf-8-sig")
+    settings = domain("cityscapes", tmp_path, train_list=tmp_path / "train.txt")
+    assert [pair.name for pair in settings.pairs("train")] == [names[2], names[0]]
+    write_layout(tmp_path / "carla", "carla")
+    held = domain("carla", tmp_path / "carla", holdout=1)
+    assert [pair.name for pair in held.pairs("train")] == NAMES["carla"][:2]
+    assert [pair.name for pair in held.pairs("val")] == NAMES["carla"][2:]
+
+
+def test_a_label_that_is_missing_matters_only_when_labels_are_read(tmp_path: Path) -> None:
+    write_layout(tmp_path, "gta5")
+    (tmp_path / "labels" / "00002.png").unlink()
+    settings = domain("gta5", tmp_path)
+    unlabelled = open_domain(settings, SPACE, "train", (32, 24), labels=False)
+    assert len(unlabelled) == 3 and all(pair.label is None for pair in unlabelled.pairs)
+    assert unlabelled.read(0).label is None
+    with pytest.raises(UsageError, match=r"images/00002.png: has no label .*labels/00002.png"):
+        open_domain(settings, SPACE, "train", (32, 24))
+
+
+def test_the_digest_follows_names_and_file_sizes(tmp_path: Path) -> None:
+    write_layout(tmp_path, "gta5")
+
+    def opened(labels: bool = True) -> str:
+        return open_domain(domain("gta5", tmp_path), SPACE, "train", (32, 24), labels=labels).digest
+
+    first, images_only = opened(), opened(labels=False)
+    assert first == opened() and first != images_only
+    label = tmp_path / "labels" / "00001.png"
+    label.write_bytes(label.read_bytes() + b"x")
+    assert opened() != first and opened(labels=False) == images_only
+
+
+@pytest.mark.parametrize(
+    ("layout", "split", "changes", "told"),
+    [
+        ("gta5", "train", {"root": "nowhere"}, r"nowhere: the data folder is not there"),
+        ("cityscapes", "train", {}, r"expects a folder leftImg8bit/train in it. It looks like layout gta5 or synthia"),
+        (
+            "gta5",
+            "train",
+            {"root": "data/images"},
+            r"images: layout 'gta5' expects a folder images in it. Did you mean ",
+        ),
+        ("gta5", "train", {"root": "."}, r"layout 'gta5' expects a folder images in it. Did you mean .*data\?"),
+        ("gta5", "val", {}, r"comes without a split 'val'. Set holdout"),
+        ("gta5", "test", {}, r"no split 'test'"),
+        ("gta5", "train", {"holdout": 3}, r"holdout 3 leaves none of the 3 images"),
+        (
+            "gta5",
+            "train",
+            {"train_list": "list.txt"},
+            r"list.txt:3: names 00003.png, but there is no image .*00003.png",
+        ),
+        ("gta5", "train", {"train_list": "empty.txt"}, r"empty.txt: the image list is empty"),
+        ("gta5", "train", {"train_list": "none.txt"}, r"none.txt: the image list is not there"),
+        ("gta5", "val", {"val_list": "outside.txt"}, r"outside.txt:1: names ../data/images/00001.png"),
+        ("gta5", "train", {"train_list": "binary.txt"}, r"binary.txt: is not a text file"),
+        ("gta5", "train", {"encoding": "camvid12"}, r"no encoding 'camvid12'.*Did you mean 'camvid'"),
+    ],
+)
+def test_misuse_is_told(layout: str, split: str, changes: dict[str, object], told: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    write_layout(root, "gta5")
+    for name, text in (
+        ("list", b"00001.png\n\n00003.png\n"),
+        ("empty", b"\n# nothing\n"),
+        ("outside", b"../data/images/00001.png"),
+        ("binary", b"\xff\xfe\x00\x81"),
+    ):
+        (tmp_path / f"{name}.txt").write_bytes(text)
+    paths = {key: tmp_path / str(value) for key, value in changes.items() if key in ("root", "train_list", "val_list")}
+    settings = DomainSettings.model_validate({"layout": layout, "root": root, **changes, **paths})
+    with pytest.raises(UsageError, match=told) as caught:
+        open_domain(settings, SPACE, split, (32, 24))
+    assert "\n" not in str(caught.value) and str(caught.value).endswith((".", "?", ")"))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"layout": "gta"}, "Did you mean 'gta5'"),
+        ({"layout": "gta5", "images": "x"}, "belong to layout folder"),
+        ({"layout": "gta5", "holdout": 2, "val_list": "v.txt"}, "give one of them"),
+        ({"layout": "cityscapes", "holdout": 2}, "holdout is for layouts without splits"),
+        ({"layout": "gta5", "holdout": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_settings_that_do_not_fit_together(given: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        DomainSettings.model_validate({"root": "somewhere", **given})
+
+
+def test_ones_own_layout(tmp_path: Path) -> None:
+    layout = Layout("mine", "my rig", images="cam/{split}", labels="truth/{split}", encoding="train", splits=("train",))
+    register_layout(layout)
+    try:
+        write_layout(tmp_path, "folder")
+        (tmp_path / "cam").mkdir()
+        (tmp_path / "truth").rename(tmp_path / "truths")
+        (tmp_path / "truth").mkdir()
+        (tmp_path / "pictures").rename(tmp_path / "cam" / "train")
+        (tmp_path / "truths").rename(tmp_path / "truth" / "train")
+        dataset = open_domain(domain("mine", tmp_path), SPACE, "train", (32, 24))
+        label = dataset.read(0).label
+        assert label is not None and set(np.unique(label)) <= {0, 1, 2, 8, 255}
+        with pytest.raises(ValueError, match="exists already"):
+            register_layout(layout)
+    finally:
+        del LAYOUTS["mine"]

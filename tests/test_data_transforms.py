@@ -1,0 +1,100 @@
+"""Augmentation: label and image stay together, everything comes from the seed, padding is ignored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from layouts import write_layout
+from segadapt.data.label_spaces import IGNORE, load_label_space
+from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.data.transforms import PADDING_COLOR, Augmentation
+
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+BLOCKS = np.kron(RNG.integers(0, 19, (6, 8), dtype=np.uint8), np.ones((10, 10), np.uint8))
+
+
+def coded(labels: np.ndarray) -> np.ndarray:
+    """An image that shows its labels, 10 grey levels apart."""
+    return np.repeat((10 * labels)[..., None], 3, axis=-1).astype(np.uint8)
+
+
+def test_off_by_default() -> None:
+    image, label = Augmentation()(IMAGE, BLOCKS, 5)
+    assert np.array_equal(image, IMAGE) and label is not None and np.array_equal(label, BLOCKS)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_label_follows_image(seed: int) -> None:
+    augmentation = Augmentation(scale=(0.5, 2.0), crop=(70, 50), mirror=0.5)
+    image, label = augmentation(coded(BLOCKS), BLOCKS, seed)
+    assert label is not None and image.shape == (50, 70, 3) and label.shape == (50, 70)
+    inside = label != IGNORE
+    # Away from edges between blocks, where bicubic mixes and rings, the picture still shows its label.
+    agree = np.abs(image[..., 0].astype(int)[inside] - 10 * label[inside].astype(int)) < 5
+    assert agree.mean() > 0.6
+    padded = image[~inside]
+    assert len(padded) == 0 or (padded == PADDING_COLOR).all()
+
+
+def test_only_the_seed_decides_and_options_do_not_disturb_each_other() -> None:
+    everything = Augmentation(scale=(0.7, 1.4), mirror=0.5, brightness=0.4, contrast=0.3, saturation=0.4, hue=0.1)
+    first, second, other = (everything(IMAGE, BLOCKS, seed) for seed in ((7, 1), (7, 1), (7, 2)))
+    assert np.array_equal(first[0], second[0]) and not np.array_equal(first[0], other[0])
+    geometry_only = Augmentation(scale=(0.7, 1.4), mirror=0.5)(IMAGE, BLOCKS, (7, 1))
+    assert first[1] is not None and geometry_only[1] is not None and np.array_equal(first[1], geometry_only[1])
+
+
+def test_mirror_crop_and_padding_exactly() -> None:
+    image, label = Augmentation(mirror=1.0)(IMAGE, BLOCKS, 0)
+    assert label is not None and np.array_equal(image, IMAGE[:, ::-1]) and np.array_equal(label, BLOCKS[:, ::-1])
+    image, label = Augmentation(crop=(30, 20))(IMAGE, BLOCKS, 3)
+    places = [
+        (y, x) for y in range(41) for x in range(51) if np.array_equal(IMAGE[y : y + 20, x : x + 30], image)
+    ]  # fmt: skip
+    assert len(places) == 1
+    y, x = places[0]
+    assert label is not None and np.array_equal(label, BLOCKS[y : y + 20, x : x + 30])
+    image, label = Augmentation(scale=(0.5, 0.5))(IMAGE, BLOCKS, 0)
+    assert label is not None and label.shape == BLOCKS.shape and (label != IGNORE).sum() == 40 * 30
+    half = np.asarray(Image.fromarray(IMAGE).resize((40, 30), Image.Resampling.BICUBIC))
+    assert np.array_equal(image[label != IGNORE].reshape(30, 40, 3), half)
+
+
+def test_crops_reach_every_corner() -> None:
+    tops = {
+        tuple(np.argwhere((image[0, 0] == IMAGE).all(axis=-1))[0])
+        for image, _ in (Augmentation(crop=(78, 58))(IMAGE, None, seed) for seed in range(200))
+    }
+    assert tops == {(y, x) for y in range(3) for x in range(3)}
+
+
+@pytest.mark.parametrize("option", ["brightness", "contrast", "saturation", "hue"])
+def test_jitter_changes_colours_only(option: str) -> None:
+    image, label = Augmentation.model_validate({option: 0.4})(IMAGE, BLOCKS, 1)
+    assert not np.array_equal(image, IMAGE) and image.shape == IMAGE.shape
+    assert label is not None and np.array_equal(label, BLOCKS)
+    if option == "hue":
+        value = [np.asarray(Image.fromarray(pixels).convert("HSV"))[..., 2].astype(int) for pixels in (image, IMAGE)]
+        assert np.abs(value[0] - value[1]).max() <= 3
+
+
+def test_the_data_set_augments_only_with_a_seed(tmp_path: Path) -> None:
+    write_layout(tmp_path, "gta5")
+    settings = DomainSettings(layout="gta5", root=tmp_path, prepared=False)
+    space = load_label_space("cityscapes19")
+    plain = open_domain(settings, space, "train", (40, 24))
+    augmented = open_domain(settings, space, "train", (40, 24), Augmentation(mirror=1.0))
+    assert np.array_equal(augmented.read(0).image, plain.read(0).image)
+    assert np.array_equal(augmented.read(0, seed=1).image, plain.read(0).image[:, ::-1])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"scale": [2, 1]}, {"scale": [0, 1]}, {"mirror": 2}, {"hue": 0.6}, {"crop": [0, 5]}, {"flip": 0.5}]
+)
+def test_values_out_of_range(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Augmentation.model_validate(wrong)
