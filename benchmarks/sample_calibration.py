@@ -5,6 +5,10 @@
 draws the sample, trains the small DeepLab from scratch on the rendered domain ("source-only"), on the labelled camera
 domain ("target-trained"), and on rendered pictures matched to the camera look channel by channel ("histogram",
 "mean and deviation"), tests all on the camera domain's val split, and prints a table.
+
+    python benchmarks/sample_calibration.py --sheet docs/images/sample-domains.png
+
+draws the contact sheet of both looks, each picture beside its labels over it, and stops.
 """
 
 import argparse
@@ -21,7 +25,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space
-from segadapt.data.sample import SAMPLE_VERSION, write_sample
+from segadapt.data.sample import SAMPLE_VERSION, sample_pair, write_sample
 from segadapt.models.small import DeepLabSmall
 
 TRAIN_SIZE = (240, 120)
@@ -132,6 +136,21 @@ def print_table(space: LabelSpace, results: dict[str, NDArray[np.float64]]) -> N
         print(f"| {name} | " + " | ".join(f"{result[index]:.0f}" for result in results.values()) + " |")
 
 
+def contact_sheet(space: LabelSpace, rows: int = 5, tile: tuple[int, int] = (300, 150)) -> Image.Image:
+    """Rows of rendered picture, its labels over it, camera picture, its labels over it."""
+    sheet = Image.new("RGB", (4 * tile[0], rows * tile[1]))
+    colors = np.zeros((256, 3), np.float32)
+    colors[: len(space.classes)] = space.colors
+    for row in range(rows):
+        for column, domain in enumerate(("gta5", "cityscapes")):
+            picture, labels = sample_pair(domain, "train", row)
+            over = 0.35 * picture + 0.65 * colors[space.table("cityscapes")[labels]]
+            for place, content in ((2 * column, picture), (2 * column + 1, over.astype(np.uint8))):
+                small = Image.fromarray(content).resize(tile, Image.Resampling.LANCZOS)
+                sheet.paste(small, (place * tile[0], row * tile[1]))
+    return sheet.quantize(96, dither=Image.Dither.NONE)  # a third of the size, and hardly to be seen
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=Path, help="folder of the sample domains; default: drawn anew, temporary")
@@ -143,7 +162,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the training; the sample has its own, 0")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", nargs="+", help="of source-only target-trained histogram each-histogram moments")
+    parser.add_argument("--sheet", type=Path, help="write the contact sheet here and stop")
     args = parser.parse_args()
+    if args.sheet is not None:
+        contact_sheet(load_label_space("cityscapes19")).save(args.sheet, optimize=True)
+        return
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as temporary:
         root: Path = args.sample or Path(temporary)

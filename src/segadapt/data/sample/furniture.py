@@ -36,7 +36,7 @@ def tree(canvas: Canvas, palette: Palette, rng: Random, x: float, z: float) -> N
 def lamp(canvas: Canvas, palette: Palette, rng: Random, x: float, z: float) -> None:
     """A street lamp: post, arm towards the road, lantern."""
     color, height, reach = rng.choice(palette.poles), rng.uniform(5.0, 7.5), -math.copysign(1.6, x)
-    _post(canvas, x, z, 0.26, height, color, ids.POLE)
+    _post(canvas, x, z, 0.32, height, color, ids.POLE)
     low, high = sorted((x, x + reach))
     canvas.face(Face((low, z), (high, z), height - 0.16, height), color, ids.POLE)
     canvas.face(
@@ -48,13 +48,13 @@ def traffic_light(canvas: Canvas, palette: Palette, rng: Random, x: float, z: fl
     """A traffic light on its pole, sometimes with a second one hung over the road."""
     color, lit, height = rng.choice(palette.poles), rng.randrange(3), rng.uniform(3.4, 4.2)
     box = rng.choice(palette.light_boxes)
-    _post(canvas, x, z, 0.24, height, color, ids.POLE)
+    _post(canvas, x, z, 0.30, height, color, ids.POLE)
     places = [(x, height - 1.0)]
     if rng.random() < 0.5:
         reach = -math.copysign(rng.uniform(1.8, 2.8), x)
         low, high = sorted((x, x + reach))
         canvas.face(Face((low, z), (high, z), height + 0.2, height + 0.4), color, ids.POLE)
-        _post(canvas, x, z, 0.24, height + 0.4, color, ids.POLE)
+        _post(canvas, x, z, 0.30, height + 0.4, color, ids.POLE)
         places.append((x + reach, height - 1.0))
     for column, low in places:
         face = Face((column - 0.40, z), (column + 0.40, z), low, low + 1.8)
@@ -69,7 +69,7 @@ def traffic_sign(canvas: Canvas, palette: Palette, rng: Random, x: float, z: flo
     """A sign on a pole: disc, triangle, square, or a board with lines of text."""
     height, size, kind = rng.uniform(2.3, 3.0), rng.uniform(0.48, 0.66), rng.randrange(4)
     color = rng.choice(SIGN_COLORS)
-    _post(canvas, x, z, 0.18, height, rng.choice(palette.poles), ids.POLE)
+    _post(canvas, x, z, 0.26, height, rng.choice(palette.poles), ids.POLE)
     up = height + size * 0.4
     if kind == 0:
         canvas.ball((x, up, z), (size, size), color, ids.TRAFFIC_SIGN)

@@ -210,8 +210,8 @@ CAMERA = Look(
         ids.FENCE: ("plaster", 0.10),
         ids.SKY: ("clouds", 0.05),
     },
-    sun=0.25, shadow=(0.3, 0.55), wet=0.35, reflection=(0.15, 0.45), rain=0.5,
-    haze=(0.3, 2.0), haze_colors=((206, 208, 210), (190, 196, 204), (214, 206, 194)),
-    exposure=(0.8, 1.2), cast=0.07, saturation=(0.7, 1.0), contrast=(0.85, 1.1), vignette=(0.1, 0.35),
-    blur=(0.5, 1.3), noise=(3.0, 9.0),
+    sun=0.25, shadow=(0.3, 0.55), wet=0.35, reflection=(0.12, 0.40), rain=0.5,
+    haze=(0.15, 1.1), haze_colors=((206, 208, 210), (190, 196, 204), (214, 206, 194)),
+    exposure=(0.88, 1.15), cast=0.05, saturation=(0.75, 1.0), contrast=(0.88, 1.08), vignette=(0.05, 0.25),
+    blur=(0.4, 1.2), noise=(2.5, 7.0),
 )  # fmt: skip

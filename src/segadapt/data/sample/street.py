@@ -117,10 +117,10 @@ class Street:
         side = rng.randrange(2)
         if ridden:
             x = rng.uniform(ground.curbs[0] + 1.0, ground.curbs[1] - 0.5)
-            z = rng.uniform(max(5.0, abs(x) * 1.5), 14)
+            z = rng.uniform(max(5.0, abs(x) * 1.5), max(12.0, abs(x) * 1.5 + 1))
         else:
             x = ground.curbs[side] + math.copysign(rng.uniform(0.4, 1.0), ground.curbs[side])
-            z = rng.uniform(abs(x) * 1.7 + 1, abs(x) * 1.7 + 8)
+            z = rng.uniform(abs(x) * 1.5 + 1, abs(x) * 1.5 + 6)
         if self._free(x, z, 1.6, 2.0):
             self._place(paint, x, z, ridden)
 
@@ -134,7 +134,7 @@ class Street:
             (furniture.traffic_light, statistics.lights, 0.14, 12),
             (furniture.traffic_sign, statistics.signs, 0.12, 13),
             (furniture.bin_, (0, 1), 0.7, 14),
-            (people.person, statistics.persons, 0.6, 13),
+            (people.person, statistics.persons, 0.6, 9),
         ]
         for paint, expected, share, reach in wanted:
             for _ in range(self._count(expected)):
