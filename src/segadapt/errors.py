@@ -22,6 +22,17 @@ class SegadaptError(Exception):
         place = "" if self.where is None else f"{self.where}: "
         return " ".join(f"{place}{self.what.rstrip('.')}. {self.remedy}".split())
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors travel from loader processes; the default would call the constructor without its keywords.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[SegadaptError], args: tuple[object, ...], state: dict[str, object]) -> SegadaptError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
 
 class UsageError(SegadaptError, ValueError):
     """A misuse (exit code 2): an unknown key, a path that is not there, a checkpoint of another network."""
@@ -45,7 +56,7 @@ class Stopped(SegadaptError):
 
     def __init__(self, what: str, *, signal_number: int, where: Path | str | None = None, remedy: str) -> None:
         super().__init__(what, where=where, remedy=remedy)
-        self.exit_code = 128 + signal_number  # type: ignore[misc]
+        self.exit_code = 128 + signal_number
 
 
 def nearest(word: str, words: list[str]) -> str:

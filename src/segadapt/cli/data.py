@@ -144,7 +144,7 @@ def prepare(
         typer.echo(f"left out: {reason}")
     if failures:
         raise SegadaptError(
-            f"{len(failures)} pairs could not be prepared",
+            "one pair could not be prepared" if len(failures) == 1 else f"{len(failures)} pairs could not be prepared",
             where=root,
             remedy="They are listed above; training uses the copies when all pairs of its split have one.",
         )
@@ -223,14 +223,18 @@ def _run_preparation(split: str, preparation: "Preparation", workers: int | None
 
     typer.echo(f"split {split}: {len(preparation.dataset)} pairs, {len(preparation.todo)} to do")
     if preparation.bytes_needed is not None:
-        typer.echo(f"  {preparation.bytes_needed / 1e9:.2f} GB will be written")
+        typer.echo(f"  {_in_words(preparation.bytes_needed)} will be written")
     with _progress(f"prepare {split}") as progress:
         done = preparation.run(workers or usable_cores(), progress)
     compared = f", {done.verified} compared and right" if preparation.verify else ""
-    typer.echo(f"  {done.written} pairs written{compared}; {done.bytes / 1e9:.2f} GB in all")
+    typer.echo(f"  {done.written} pairs written{compared}; {_in_words(done.bytes)} in all")
     for store in preparation.stores:
         typer.echo(f"  {store.kind}: {store.folder}")
     return done.failures
+
+
+def _in_words(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from segadapt.errors import SegadaptError
@@ -35,7 +36,8 @@ def map_unordered(job: Callable[[int], Result], items: Iterable[int], workers: i
         try:
             pending: set[Future[Result]] = set()
             for item in items:
-                pending.add(pool.submit(_run, item))
+                with _interrupts_later():  # `submit` starts processes, which inherit that they are not interrupted
+                    pending.add(pool.submit(_run, item))
                 if len(pending) >= 4 * workers:
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
@@ -50,10 +52,22 @@ def map_unordered(job: Callable[[int], Result], items: Iterable[int], workers: i
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold Ctrl-C back: it is for this process, which then ends its workers; they must not die with a traceback each."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start(job: Callable[[int], Any]) -> None:
     global _job
     _job = job
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
 
 
 def _run(item: int) -> Any:

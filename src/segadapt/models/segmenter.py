@@ -11,7 +11,7 @@ With a 1024×512 input, DeepLab VGG-16 gives logits (B, 19, 64, 128).
 A network owns its pixel format: data sets yield uint8 RGB, and the conversion (Caffe: BGR minus mean; ImageNet:
 (x/255 - mean)/std) is the network's first operation, so that an exported model carries it. Losses never resize.
 
-To bring a network of one's own: subclass `Segmenter`, set `pixels`, implement `encode` and `heads`, and register it with
+To bring a network of one's own: subclass `Segmenter`, set `pixels`, implement `encode` and `heads`, register it with
 `segadapt.models.networks.register`. Attention (SEAN, AAAI 2019) is then there for free.
 """
 
@@ -116,7 +116,7 @@ class Segmenter(nn.Module):
         attention = self.attention(features)
         return SegOutput(self.heads((1 + attention) * features), attention, features)
 
-    def upsample(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+    def upsample(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
         """Maps (B, C, h, w) -> (B, C, *size), bilinear, by the network's own corner rule; size = (H, W)."""
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=self.align_corners)
 

@@ -1,0 +1,66 @@
+"""What travels from the data to a method's step: images, labels, and what makes each sample's randomness."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of one domain in one batch."""
+
+    images: Tensor  # (B, 3, H, W) uint8 RGB
+    labels: Tensor | None  # (B, H, W) uint8 train ids, 255 = ignored; None for an unlabelled domain
+    names: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "Images":
+        """The same on `device`; copies from pinned memory do not block."""
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        return Images(self.images.to(device, non_blocking=True), labels, self.names)
+
+    def pin_memory(self) -> "Images":
+        """The same in page-locked memory (called by the loader when a GPU is used)."""
+        return Images(self.images.pin_memory(), None if self.labels is None else self.labels.pin_memory(), self.names)
+
+    def part(self, start: int, stop: int) -> "Images":
+        """Samples start..stop-1."""
+        labels = None if self.labels is None else self.labels[start:stop]
+        return Images(self.images[start:stop], labels, self.names[start:stop])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's samples of this rank. Sample i of the source stands beside sample i of the target."""
+
+    step: int  # from 0
+    seeds: tuple[int, ...]  # one per sample: its noise is a pure function of it, whatever rank draws it
+    source: Images | None = None
+    target: Images | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all images, for messages."""
+        return tuple(name for images in (self.source, self.target) if images is not None for name in images.names)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on `device`."""
+        source = None if self.source is None else self.source.to(device)
+        return Batch(self.step, self.seeds, source, None if self.target is None else self.target.to(device))
+
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory."""
+        source = None if self.source is None else self.source.pin_memory()
+        return Batch(self.step, self.seeds, source, None if self.target is None else self.target.pin_memory())
+
+    def split(self, parts: int) -> list["Batch"]:
+        """`parts` equal pieces, for gradient accumulation; `parts` divides the number of samples."""
+        size = len(self.seeds) // parts
+        assert size * parts == len(self.seeds), (parts, len(self.seeds))
+        pieces = []
+        for start in range(0, len(self.seeds), size):
+            stop = start + size
+            source = None if self.source is None else self.source.part(start, stop)
+            target = None if self.target is None else self.target.part(start, stop)
+            pieces.append(Batch(self.step, self.seeds[start:stop], source, target))
+        return pieces

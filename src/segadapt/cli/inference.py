@@ -1,0 +1,317 @@
+"""Verbs that use models: evaluate, predict, report."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from segadapt.data.settings import DomainSettings
+    from segadapt.inference.predictor import Predictor
+    from segadapt.models.saved import SavedModel
+
+MODEL = "run folder, stage folder, model.safetensors or published checkpoint"
+Scales = Annotated[str, typer.Option(help="Input scales to average over, as 1,0.75,1.25.")]
+Mirror = Annotated[bool, typer.Option("--mirror", help="Average over the image and its mirror image.")]
+Window = Annotated[str | None, typer.Option(metavar="WxH", help="Slide a window of this size over the input.")]
+Size = Annotated[str | None, typer.Option(metavar="WxH", help="The network's input size; default: the model's own.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Precision = Annotated[str, typer.Option(help="fp32 or bf16.")]
+Formats = Annotated[
+    str, typer.Option("--format", help="train_id, label_id (Cityscapes), colour or overlay; several by commas.")
+]
+
+
+def evaluate(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help=f"A {MODEL}.")],
+    domain: Annotated[str, typer.Option(help="Which data of the model's run: target, source or both.")] = "both",
+    layout: Annotated[str | None, typer.Option(help="Score on other data: its layout.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Score on other data: its folder.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="How its labels are encoded; default: the layout's.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the target to score on; the source is scored on val.")] = "val",
+    label_space: Annotated[str | None, typer.Option(help="Classes to score in: a name or a YAML file.")] = None,
+    scales: Scales = "1",
+    mirror: Mirror = False,
+    window: Window = None,
+    size: Size = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write FILE.json, confusion plots beside it.")] = None,
+    write_predictions: Annotated[Path | None, typer.Option(help="Write all predictions to this folder.")] = None,
+    formats: Formats = "train_id",
+) -> None:
+    """Score models: IoU per class, mIoU and subsets, in percent, from one confusion matrix over all images.
+
+    segadapt evaluate runs/gta5 --scales 1,0.75,1.25 --mirror --out scores.json
+    """
+    from segadapt.inference.formats import parse_formats
+    from segadapt.inference.model import find_models
+
+    views = Views.parse(scales, mirror, window, size, device, precision)
+    data = Data(domain, layout, root, encoding, split, label_space)
+    forms = parse_formats(formats)
+    files = [file for model in models for file in find_models(model)]
+    records = []
+    for file in files:
+        predictions = write_predictions
+        if write_predictions is not None and len(files) > 1:
+            predictions = write_predictions / file.parent.name
+        records.append(_score(file, views, data, predictions, forms))
+        _print_scores(file, records[-1])
+    if out is not None:
+        _write_scores(out, records)
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help=f"A {MODEL}.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders of images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.")],
+    formats: Formats = "colour",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
+    scales: Scales = "1",
+    mirror: Mirror = False,
+    window: Window = None,
+    size: Size = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+) -> None:
+    """Write the predicted classes of images as PNG. Folders keep their structure; a second run does what is missing.
+
+    segadapt predict runs/gta5 street.jpg videos/ -o out/ --format overlay,label_id
+    """
+    from segadapt.inference.formats import output_paths, parse_formats, picture
+    from segadapt.inference.model import find_model
+    from segadapt.inference.streams import Job, find_images, run_stream
+    from segadapt.models.saved import load_any
+
+    views = Views.parse(scales, mirror, window, size, device, precision)
+    forms = parse_formats(formats)
+    jobs = [Job(image, output_paths(out, place, forms)) for image, place in find_images(inputs)]
+    saved = load_any(find_model(model))
+    predictor, space = views.predictor(saved), saved.header.space
+
+    def pictures(image: Any) -> list[Any]:
+        labels = predictor.labels(image)
+        return [picture(labels, space, form, image) for form in forms]
+
+    with _progress("predict") as progress:
+        done = run_stream(jobs, pictures, overwrite=overwrite, progress=progress)
+    there = f", {done.skipped} were there already" if done.skipped else ""
+    typer.echo(f"{done.written} images predicted{there}: {out}")
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default RUN/report.html.")] = None,
+    images: Annotated[int, typer.Option(min=0, help="Target images to show.")] = 4,
+    device: Device = "auto",
+) -> None:
+    """Write a self-contained HTML page about a run: scores, curves, pictures; stages or data may be missing."""
+    from segadapt.engine.runtime import choose_device
+    from segadapt.evaluation.report import write_report
+
+    typer.echo(write_report(run, out, images=images, device=str(choose_device(device))))
+
+
+@dataclass(frozen=True)
+class Views:
+    """How images go through the network, as the options say."""
+
+    scales: tuple[float, ...]
+    mirror: bool
+    window: tuple[int, int] | None
+    size: tuple[int, int] | None
+    device: str
+    precision: str
+
+    @classmethod
+    def parse(
+        cls, scales: str, mirror: bool, window: str | None, size: str | None, device: str, precision: str
+    ) -> "Views":
+        """From the options' texts. Raises UsageError that names the option."""
+        from segadapt.errors import UsageError
+
+        if precision not in ("fp32", "bf16"):
+            raise UsageError(f"'{precision}' is no precision", where="--precision", remedy="Use fp32 or bf16.")
+        return cls(
+            _parse_scales(scales),
+            mirror,
+            None if window is None else _parse_size(window, "--window"),
+            None if size is None else _parse_size(size, "--size"),
+            device,
+            precision,
+        )
+
+    def predictor(self, saved: "SavedModel") -> "Predictor":
+        """The predictor of a model."""
+        from segadapt.engine.runtime import choose_device
+        from segadapt.inference.predictor import Predictor
+
+        return Predictor(
+            saved.network,
+            self.size or saved.header.size,
+            scales=self.scales,
+            mirror=self.mirror,
+            window=self.window,
+            device=choose_device(self.device),
+            precision="bf16" if self.precision == "bf16" else "fp32",
+        )
+
+
+@dataclass(frozen=True)
+class Data:
+    """What to score on, as the options say."""
+
+    domain: str
+    layout: str | None
+    root: Path | None
+    encoding: str | None
+    split: str
+    label_space: str | None
+
+    def split_of(self, domain: str) -> str:
+        """The split to score a domain on."""
+        return self.split if domain == "target" else "val"
+
+    def of(self, model: Path) -> "tuple[str | None, dict[str, DomainSettings]]":
+        """Label space (None: the model's own) and domains: of the options, or else of the model's run."""
+        from pydantic import ValidationError
+
+        from segadapt.data.settings import DomainSettings
+        from segadapt.errors import UsageError
+        from segadapt.evaluation.records import read_run
+
+        if self.root is not None or self.layout is not None:
+            if self.root is None or self.layout is None:
+                raise UsageError("belong together", where="--layout and --root", remedy="Give both.")
+            try:
+                domain = DomainSettings(layout=self.layout, root=self.root, encoding=self.encoding)
+            except ValidationError as error:
+                message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise UsageError(message, where="--layout", remedy="See docs/data-sets.md.") from error
+            return self.label_space, {"target": domain}
+        if self.domain not in ("target", "source", "both"):
+            raise UsageError(f"'{self.domain}' is no domain", where="--domain", remedy="Use target, source or both.")
+        for folder in (model.parent, model.parent.parent):
+            if (folder / "recipe.yaml").is_file():
+                run = read_run(folder)
+                wanted = ("target", "source") if self.domain == "both" else (self.domain,)
+                domains = {name: run.domain(name) for name in wanted}
+                domains = {name: domain for name, domain in domains.items() if domain.has_split(self.split_of(name))}
+                if not domains:
+                    raise UsageError(
+                        f"its data has no split '{self.split}'", where=folder, remedy="Choose another --split."
+                    )
+                return self.label_space or run.recipe.get("label_space"), domains
+        raise UsageError("belongs to no run, so its data is unknown", where=model, remedy="Give --layout and --root.")
+
+
+def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms: Any) -> dict[str, Any]:
+    """Score one model on its domains; gives the content of an evaluation.json."""
+    from segadapt.data.label_spaces import load_label_space
+    from segadapt.data.settings import open_domain
+    from segadapt.evaluation.evaluate import evaluate_domain, evaluation_record, prediction_writer
+    from segadapt.evaluation.records import label_free_agreement
+    from segadapt.models.saved import load_any
+
+    saved = load_any(file)
+    predictor, model_space = views.predictor(saved), saved.header.space
+    chosen, domains = data.of(file)
+    space = model_space if chosen is None else load_label_space(chosen)
+    scores = {}
+    for name, settings in domains.items():
+        split = data.split_of(name)
+        dataset = open_domain(settings, space, split, predictor.size)
+        keep = None
+        if predictions is not None:
+            folder = predictions / name if len(domains) > 1 else predictions
+            keep = prediction_writer(folder, forms, model_space)
+        with _progress(f"{file.parent.name}: {name} {split}") as progress:
+            scores[name] = evaluate_domain(
+                predictor,
+                dataset,
+                model_space,
+                space,
+                layout=settings.layout,
+                split=split,
+                keep=keep,
+                progress=progress,
+            )
+    return evaluation_record(file, saved.header, space, scores, label_free_agreement(file.parent))
+
+
+def _print_scores(file: Path, record: dict[str, Any]) -> None:
+    """A table of IoU per class and the means, one column per domain, on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    domains = record["domains"]
+    chosen = [f"step {record['step']}"] * (record["step"] is not None)
+    chosen += [f"selection {record['selection']}"] * (record["selection"] is not None)
+    chosen += ["used target labels"] * record["used_target_labels"]
+    table = Table(title=" · ".join([str(file), *chosen]), title_justify="left", highlight=False)
+    table.add_column(f"IoU in percent ({record['label_space']})")
+    for name, scores in domains.items():
+        table.add_column(f"{name} {scores['split']}\n{scores['images']} images", justify="right")
+    for label in record["classes"]:
+        table.add_row(label, *(_percent(scores["per_class"][label]) for scores in domains.values()))
+    table.add_section()
+    table.add_row("mIoU", *(_percent(scores["miou"]) for scores in domains.values()), style="bold")
+    for subset in next(iter(domains.values()))["subsets"]:
+        table.add_row(f"mIoU {subset}", *(_percent(scores["subsets"][subset]) for scores in domains.values()))
+    Console(width=None if Console().is_terminal else 120).print(table)
+
+
+def _write_scores(out: Path, records: list[dict[str, Any]]) -> None:
+    """One record as it is, several as a list; plots as FILE_STAGE_DOMAIN.png."""
+    from segadapt.evaluation.pictures import as_png, draw_confusion
+    from segadapt.files import write_json
+
+    write_json(out, records[0] if len(records) == 1 else records)
+    for record in records:
+        for name, scores in record["domains"].items():
+            stage = record["stage"] or Path(record["model"]).stem
+            title = f"{stage}, {name} {scores['split']}: mIoU {_percent(scores['miou'])} %"
+            draw = draw_confusion(scores["confusion"], record["classes"], scores["columns"], title)
+            as_png(out.with_name(f"{out.stem}_{stage}_{name}.png"), draw)
+    typer.echo(f"written: {out}")
+
+
+def _percent(score: float | None) -> str:
+    return "–" if score is None else f"{score:.2f}"
+
+
+@contextmanager
+def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, gone when it is done; yields the function to call with (done, all)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _parse_size(text: str, option: str) -> tuple[int, int]:
+    from segadapt.errors import UsageError
+
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"'{text}' is no size", where=option, remedy="Give WIDTHxHEIGHT in pixels, as 1024x512.")
+    return int(parts[0]), int(parts[1])
+
+
+def _parse_scales(text: str) -> tuple[float, ...]:
+    from segadapt.errors import UsageError
+
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0 < scale <= 8 for scale in scales):
+        raise UsageError(f"'{text}' are no scales", where="--scales", remedy="Give numbers up to 8, as 1,0.75,1.25.")
+    return scales

@@ -1,0 +1,90 @@
+"""The command line: verbs are mounted here, and whatever goes wrong becomes one line and an exit code.
+
+Exit codes: 0 done, 1 a failure while working, 2 a misuse, 128 + n stopped by signal n (after saving).
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from segadapt.cli import data, inference, recipes, run
+from segadapt.errors import SegadaptError
+from segadapt.version import __version__
+
+app = typer.Typer(
+    name="segadapt",
+    help="Adapt a semantic segmenter from a labelled domain to an unlabelled one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"segadapt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere in the command.")] = False,
+) -> None:
+    """Adapt a semantic segmenter from a labelled domain to an unlabelled one."""
+
+
+app.command("run")(run.run)
+app.command("recipes")(recipes.recipes)
+app.command("quirks")(recipes.quirks)
+app.command("schema")(recipes.schema)
+app.command("evaluate")(inference.evaluate)
+app.command("predict")(inference.predict)
+app.command("report")(inference.report)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    # Anywhere, not only before the verb: one adds it at the end of the command that failed.
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = app(args=arguments, prog_name="segadapt", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except SegadaptError as error:
+        if debug:
+            raise
+        _tell(str(error))
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        _tell(
+            f"{error.format_message().rstrip('.')}. See `{error.ctx.command_path if error.ctx else 'segadapt'} --help`."
+        )
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _tell("stopped.")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nobody is left to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        first = (str(error).splitlines() or [""])[0]
+        _tell(f"unexpected {type(error).__name__}: {first}. Run it again with --debug for the traceback, and tell us.")
+        sys.exit(1)
+
+
+def _tell(text: str) -> None:
+    """Errors go to stderr, from rank 0 and from any rank that fails alone."""
+    for line in text.splitlines():
+        print(f"error: {line}", file=sys.stderr)

@@ -1,0 +1,45 @@
+"""Verbs that tell about the package itself: recipes, quirks, schema."""
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe's file, to start one's own from.")] = None,
+) -> None:
+    """List the recipes that ship with the package, or print one."""
+    from segadapt.config.load import find_recipe, read_tree, shipped_recipes
+
+    if name is not None:
+        typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
+        return
+    shipped = shipped_recipes()
+    width = max(len(key) for key in shipped)
+    for key, path in shipped.items():
+        typer.echo(f"{key:<{width}}  {read_tree(path).get('description', '')}")
+
+
+def quirks(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """List the quirks of the published programs: what they do, and what segadapt does instead."""
+    from dataclasses import asdict
+
+    from segadapt.quirks import QUIRKS
+
+    if as_json:
+        typer.echo(json.dumps([asdict(quirk) for quirk in QUIRKS.values()], indent=1))
+        return
+    for quirk in QUIRKS.values():
+        typer.echo(f"{quirk.name}  ({', '.join(quirk.methods)})")
+        typer.echo(f"  published: {quirk.published}\n  default:   {quirk.default}\n")
+    typer.echo("Set them all with `official: true` on a stage, or one with `quirks: {NAME: true}`.")
+
+
+def schema() -> None:
+    """Print the JSON schema of recipes, so that editors complete them."""
+    from segadapt.config.recipe import Recipe
+
+    typer.echo(json.dumps(Recipe.model_json_schema(), indent=1))

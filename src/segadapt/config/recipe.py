@@ -1,0 +1,71 @@
+"""A recipe: the whole of a run, typed. A recipe file is a short diff over the defaults here and in the methods."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from segadapt.data.settings import DomainSettings
+from segadapt.engine.runtime import RuntimeSettings
+from segadapt.evaluation.settings import EvaluateSettings
+from segadapt.methods.sean import SeanSettings
+from segadapt.methods.supervised import SourceOnlySettings, TargetTrainedSettings
+from segadapt.settings import Settings
+
+StageSettings = Annotated[
+    SourceOnlySettings | TargetTrainedSettings | SeanSettings | EvaluateSettings, Field(discriminator="method")
+]
+STAGE_METHODS = ("source_only", "target_trained", "sean", "evaluate")
+
+
+class DataSettings(Settings):
+    """The two domains."""
+
+    source: DomainSettings = Field(description="the labelled domain")
+    target: DomainSettings = Field(
+        description="the domain to adapt to: train images without labels; val is only evaluated on"
+    )
+
+
+class Recipe(Settings):
+    """The whole of a run."""
+
+    description: str = Field("", description="one line for `segadapt recipes`")
+    label_space: str = Field("cityscapes19", description="the classes: a name that ships with segadapt, or a YAML file")
+    data: DataSettings
+    stages: dict[str, StageSettings] = Field(description="name -> stage, run in this order")
+    seed: int = Field(0, ge=0, description="of everything random: order, augmentation, noise, fresh weights")
+    runtime: RuntimeSettings = Field(RuntimeSettings(), description="device, precision, threads, workers")
+
+    @field_validator("stages")
+    @classmethod
+    def _names(cls, stages: dict[str, StageSettings]) -> dict[str, StageSettings]:
+        if not stages:
+            raise ValueError("a recipe needs at least one stage")
+        for name in stages:
+            if not name.replace("_", "").replace("-", "").isalnum():
+                raise ValueError(f"stage name '{name}' may only have letters, digits, _ and -")
+        return stages
+
+    @model_validator(mode="after")
+    def _references(self) -> "Recipe":
+        """`@name` must be a stage that comes before."""
+        before: list[str] = []
+        for name, stage in self.stages.items():
+            for key, referred in references(stage).items():
+                if referred not in before:
+                    known = ", ".join(before) or "none"
+                    raise ValueError(
+                        f"stages.{name}.{key}: '@{referred}' is no stage before '{name}' (before it: {known})"
+                    )
+            before.append(name)
+        return self
+
+
+def references(stage: Settings) -> dict[str, str]:
+    """Key -> name of the stage that it refers to with `@name`."""
+    found = {}
+    for key in type(stage).model_fields:
+        value = getattr(stage, key)
+        if isinstance(value, str) and value.startswith("@"):
+            found[key] = value[1:]
+    return found

@@ -1,0 +1,117 @@
+"""Where and how things run: device, precision, threads, ranks. The only file that knows torch.distributed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from segadapt.errors import UsageError
+from segadapt.settings import Settings
+
+Precision = Literal["fp32", "bf16"]
+
+
+class RuntimeSettings(Settings):
+    """What the machine is told; nothing of it but `precision` changes what is computed (beyond the last bits)."""
+
+    device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda or cuda:N")
+    precision: Precision = Field("fp32", description="fp32, or bf16 autocast with fp32 weights and losses")
+    threads: PositiveInt | None = Field(None, description="CPU threads of a process; null: as PyTorch chooses")
+    workers: int | None = Field(None, ge=0, description="loader processes; null: 0 on a CPU, up to 8 a GPU")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A process's place among the ranks, and its device."""
+
+    device: torch.device
+    precision: Precision
+    rank: int
+    ranks: int
+    threads: int
+    workers: int
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Context in which networks run in the chosen precision."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """`values`, summed in place over the ranks."""
+        if self.ranks > 1:
+            dist.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so; all ranks must ask."""
+        if self.ranks == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.ranks > 1:
+            dist.barrier()
+
+
+def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:N` -> device. Raises UsageError for a device that is not there."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise UsageError(
+            f"'{wanted}' is no device", where="--device", remedy="Use auto, cpu, cuda or cuda:N."
+        ) from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError("no CUDA device was found", where=f"--device {wanted}", remedy="Use --device cpu.")
+        if device.index is None:
+            device = torch.device("cuda", local_rank)
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise UsageError(
+                f"there are only {torch.cuda.device_count()} CUDA devices",
+                where=f"--device {device}",
+                remedy="Name one of them.",
+            )
+    elif device.type != "cpu":
+        raise UsageError(
+            f"device '{wanted}' is not supported", where="--device", remedy="Use auto, cpu, cuda or cuda:N."
+        )
+    return device
+
+
+@contextmanager
+def start(settings: RuntimeSettings) -> Iterator[Runtime]:
+    """The runtime of this process; under torchrun it joins the group of ranks, and leaves it at the end."""
+    ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    device = choose_device(settings.device, int(os.environ.get("LOCAL_RANK", "0")))
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    workers = settings.workers
+    if workers is None:
+        workers = min(8, max(1, (os.cpu_count() or 1) // ranks - 1)) if device.type == "cuda" else 0
+    if ranks > 1:
+        # Long: rank 0 evaluates alone while the others wait.
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+    try:
+        yield Runtime(device, settings.precision, rank, ranks, torch.get_num_threads(), workers)
+    finally:
+        if ranks > 1:
+            dist.destroy_process_group()

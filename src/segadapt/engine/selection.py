@@ -1,0 +1,54 @@
+"""Which of the networks on the way is kept: the last, the best on target labels, or one chosen without labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Selection = Literal["last", "best_target", "label_free"]
+CRITERIA: dict[Selection, str] = {"best_target": "target_miou", "label_free": "infomax"}
+"""Selection -> the score that it maximizes. InfoMax (entropy of the mean minus mean entropy) needs no labels."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that was the best so far by one criterion."""
+
+    step: int
+    score: float
+
+
+class Selector:
+    """Saves the result network whenever a criterion improves; remembers every score for the rank correlation."""
+
+    def __init__(self, folder: Path, save: Callable[[Path, int, Selection], None], minimum_miou: float) -> None:
+        self.folder, self.save, self.minimum_miou = folder, save, minimum_miou
+        self.best: dict[Selection, Candidate] = {}
+        self.history: list[tuple[int, float, float]] = []  # (step, InfoMax, target mIoU)
+
+    def path(self, selection: Selection) -> Path:
+        """Where the model of a selection lies."""
+        return self.folder / f"model_{selection}.safetensors"
+
+    def consider(self, step: int, scores: dict[str, float]) -> None:
+        """Take in an evaluation of the network after `step` updates."""
+        if "target_miou" in scores and "infomax" in scores:
+            self.history.append((step, scores["infomax"], scores["target_miou"]))
+        for selection, criterion in CRITERIA.items():
+            if criterion not in scores or (selection == "best_target" and scores[criterion] <= self.minimum_miou):
+                continue
+            if selection not in self.best or scores[criterion] > self.best[selection].score:
+                self.best[selection] = Candidate(step, scores[criterion])
+                self.save(self.path(selection), step, selection)
+
+    def state(self) -> dict[str, Any]:
+        """Plain data for the checkpoint."""
+        return {
+            "best": {name: [c.step, c.score] for name, c in self.best.items()},
+            "history": [list(h) for h in self.history],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.best = {name: Candidate(int(step), float(score)) for name, (step, score) in state["best"].items()}
+        self.history = [(int(step), float(infomax), float(miou)) for step, infomax, miou in state["history"]]

@@ -1,0 +1,137 @@
+"""How weights change: gradients over ranks and accumulation steps, clipping, and updates that must not happen.
+
+Modules stay unwrapped (no DDP): a step may call backward as its paper has it, and gradients are summed here in a few
+large all-reduces. Losses come as sums and counts; dividing by the global count makes the result independent of how the
+batch is spread over ranks and accumulation steps.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from segadapt import ema
+from segadapt.batch import Batch
+from segadapt.engine.runtime import Runtime
+from segadapt.losses import Loss
+from segadapt.methods.method import Values
+
+BUCKET = 16 * 2**20
+"""Elements in one all-reduce (64 MB of float32)."""
+
+
+class GradientUpdater:
+    """The `Updater` of methods; one per training."""
+
+    def __init__(
+        self, optimizers: dict[str, Optimizer], runtime: Runtime, accumulate: int = 1, clip_norm: float | None = None
+    ) -> None:
+        self.optimizers, self.runtime = optimizers, runtime
+        self.accumulate, self.clip_norm = accumulate, clip_norm
+        self.skipped = torch.zeros((), device=runtime.device)  # updates skipped so far
+        self.first_skipped = torch.full((), -1.0, device=runtime.device)  # step of the first of them
+        self.recent: deque[tuple[int, tuple[str, ...]]] = deque(maxlen=1000)  # names of the last steps' files
+        self._finite = torch.ones((), dtype=torch.bool, device=runtime.device)  # was the last update applied?
+
+    def minimize(self, players: Sequence[str], losses: Callable[[Batch], dict[str, Loss]], batch: Batch) -> Values:
+        """See `segadapt.methods.method.Updater`."""
+        self.recent.append((batch.step, batch.names))
+        optimizers = [self.optimizers[player] for player in players]
+        parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        if self.accumulate == 1:
+            values = self._backward(losses, batch)
+        else:
+            values = self._backward_in_pieces(losses, batch.split(self.accumulate), parameters)
+        gradients = list({id(p): p.grad for p in parameters if p.grad is not None}.values())
+        self._sum_over_ranks(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self._finite = torch.isfinite(norm) & torch.isfinite(values["total"])
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        self._apply(optimizers, batch.step)
+        return values
+
+    def follow(self, teacher: nn.Module, student: nn.Module, decay: float) -> None:
+        """See `segadapt.methods.method.Updater`."""
+        if self.runtime.device.type == "cuda":
+            ema.follow(teacher, student, decay, applied=self._finite.float())
+        elif self._finite:
+            ema.follow(teacher, student, decay)
+
+    def _backward(self, losses: Callable[[Batch], dict[str, Loss]], batch: Batch) -> Values:
+        """The plain case: one pass, one backward."""
+        with self.runtime.autocast():
+            terms = losses(batch)
+        means, counts = self._means(
+            terms, [term.sum.detach() for term in terms.values()], [t.count for t in terms.values()]
+        )
+        total = torch.stack([t.weight * t.sum / n for t, n in zip(terms.values(), counts, strict=True)]).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return means
+
+    def _backward_in_pieces(
+        self, losses: Callable[[Batch], dict[str, Loss]], pieces: list[Batch], parameters: list[nn.Parameter]
+    ) -> Values:
+        """Accumulation. The counts are known only at the end, so each term keeps a gradient of its own till then."""
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, Tensor] = {}
+        gradients: dict[str, list[Tensor | None]] = {}
+        for piece in pieces:
+            with self.runtime.autocast():
+                terms = losses(piece)
+            for i, (name, term) in enumerate(terms.items()):
+                new = torch.autograd.grad(term.sum, parameters, retain_graph=i < len(terms) - 1, allow_unused=True)
+                if name not in sums:
+                    sums[name], counts[name], gradients[name] = term.sum.detach(), term.count, list(new)
+                else:
+                    sums[name], counts[name] = sums[name] + term.sum.detach(), counts[name] + term.count
+                    gradients[name] = [
+                        a if b is None else b if a is None else a + b for a, b in zip(gradients[name], new, strict=True)
+                    ]
+        means, divisors = self._means(terms, list(sums.values()), list(counts.values()))
+        for (name, term), divisor in zip(terms.items(), divisors, strict=True):
+            for parameter, gradient in zip(parameters, gradients.pop(name), strict=True):
+                if gradient is not None:
+                    part = gradient * (term.weight / divisor)
+                    parameter.grad = part if parameter.grad is None else parameter.grad.add_(part)
+        return means
+
+    def _means(self, terms: dict[str, Loss], sums: list[Tensor], counts: list[Tensor]) -> tuple[Values, list[Tensor]]:
+        """Named means over all ranks, `total` among them, and what each term's sum is to be divided by."""
+        both = self.runtime.sum(torch.stack([*sums, *counts]))
+        # A term whose count is 0 has the sum 0: it counts as 0.
+        divisors = both[len(sums) :].clamp_min(1.0)
+        means = both[: len(sums)] / divisors
+        weights = means.new_tensor([term.weight for term in terms.values()])
+        return {"total": (weights * means).sum(), **dict(zip(terms, means.unbind(), strict=True))}, list(
+            divisors.unbind()
+        )
+
+    def _sum_over_ranks(self, gradients: list[Tensor]) -> None:
+        if self.runtime.ranks == 1:
+            return
+        bucket: list[Tensor] = []
+        for i, gradient in enumerate(gradients):
+            bucket.append(gradient)
+            if sum(g.numel() for g in bucket) >= BUCKET or i == len(gradients) - 1:
+                flat = self.runtime.sum(torch.cat([g.reshape(-1) for g in bucket]))
+                for g, part in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
+                    g.copy_(part.view(g.shape))
+                bucket = []
+
+    def _apply(self, optimizers: list[Optimizer], step: int) -> None:
+        """Step the optimizers, unless loss or gradient is not finite; on a GPU without waiting for it."""
+        bad = (~self._finite).float()
+        self.first_skipped = torch.where((bad > 0) & (self.first_skipped < 0), float(step), self.first_skipped)
+        self.skipped = self.skipped + bad
+        for optimizer in optimizers:
+            if self.runtime.device.type == "cuda" and optimizer.defaults.get("fused"):
+                # The fused kernels look at this flag on the device and leave the weights alone when it is set.
+                optimizer.found_inf, optimizer.grad_scale = bad, None  # type: ignore[attr-defined]
+                optimizer.step()
+            elif self._finite:
+                optimizer.step()

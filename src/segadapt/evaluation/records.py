@@ -1,0 +1,173 @@
+"""What a run folder says, read leniently: a report must work when stages, files or data are missing."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ValidationError
+
+from segadapt.data.label_spaces import LabelSpace, load_label_space
+from segadapt.data.settings import DomainSettings
+from segadapt.errors import UsageError
+from segadapt.evaluation.criteria import agreement
+from segadapt.files import need_folder
+from segadapt.inference.model import MODEL, RECIPE, UPPER_BOUND
+
+Json = dict[str, Any]
+Role = Literal["baseline", "adapted", "upper_bound", "evaluation"]
+ROLES: dict[str, Role] = {"source_only": "baseline", UPPER_BOUND: "upper_bound", "evaluate": "evaluation"}
+"""Method -> its part in a comparison; all other methods adapt."""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A stage as its folder and the recipe tell it; every part may be missing."""
+
+    name: str
+    folder: Path
+    settings: Json  # from the recipe
+    metrics: list[Json]  # the lines of metrics.jsonl
+    evaluation: Json | None  # evaluation.json
+
+    @property
+    def method(self) -> str:
+        """The stage's method, "?" when nothing says it."""
+        return str(self.settings.get("method") or (self.evaluation or {}).get("method") or "?")
+
+    @property
+    def role(self) -> Role:
+        """Its part in the comparison."""
+        return ROLES.get(self.method, "adapted")
+
+    @property
+    def model(self) -> Path | None:
+        """The selected model's file, if it is there."""
+        file = self.folder / MODEL
+        return file if file.is_file() else None
+
+    def domain(self, name: str) -> Json | None:
+        """The scores on "target" or "source", if there are any."""
+        found = ((self.evaluation or {}).get("domains") or {}).get(name)
+        return found if isinstance(found, dict) else None
+
+    def miou(self, domain: str = "target") -> float | None:
+        """mIoU on a domain in percent."""
+        scores = self.domain(domain)
+        return None if scores is None else scores.get("miou")
+
+    def series(self, key: str) -> tuple[list[int], list[float]]:
+        """(steps, values) of one key of metrics.jsonl, where it has a finite value."""
+        points = [(line["step"], line[key]) for line in self.metrics if _is_number(line.get(key))]
+        return [step for step, _ in points], [value for _, value in points]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run folder: its recipe, its environment and its stages in the order of the recipe."""
+
+    folder: Path
+    recipe: Json
+    environment: Json
+    stages: tuple[StageRecord, ...]
+    missing: tuple[str, ...]  # what is not there, or cannot be read, in words
+
+    def label_space(self) -> LabelSpace:
+        """The recipe's label space. Raises UsageError when it cannot be found."""
+        return load_label_space(self.recipe.get("label_space", "cityscapes19"))
+
+    def domain(self, name: str) -> DomainSettings:
+        """The recipe's "source" or "target". Raises UsageError when it is not there or not valid."""
+        try:
+            return DomainSettings.model_validate(self.recipe["data"][name])
+        except (KeyError, TypeError, ValidationError) as error:
+            raise UsageError(
+                f"says nothing usable about the data of the {name}",
+                where=self.folder / RECIPE,
+                remedy="Give --layout and --root.",
+            ) from error
+
+    def first(self, role: Role) -> StageRecord | None:
+        """The scored stage of a role; of several, the one that was trained longest."""
+        found = [stage for stage in self.stages if stage.role == role and stage.miou() is not None]
+        return max(found, key=lambda stage: (stage.evaluation or {}).get("step") or 0) if found else None
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run folder. Raises UsageError when it is no folder, or holds neither recipe nor stages."""
+    need_folder(folder, "the run folder")
+    missing: list[str] = []
+    recipe = _read(folder / RECIPE, missing)
+    environment = _read(folder / "environment.json", missing)
+    settings: dict[str, Json] = recipe["stages"] if isinstance(recipe.get("stages"), dict) else {}
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and _is_stage(path))
+    if not recipe and not found:
+        raise UsageError("is no run folder: no recipe.yaml and no stage in it", where=folder, remedy="Check the path.")
+    stages = []
+    for name in [*settings, *(name for name in found if name not in settings)]:
+        place = folder / name
+        if name not in found:
+            missing.append(f"{name}: not started")
+            evaluation = None
+        else:
+            evaluation = _read(place / "evaluation.json", missing) or None
+        stages.append(StageRecord(name, place, settings.get(name) or {}, read_metrics(place), evaluation))
+    return RunRecord(folder, recipe, environment, tuple(stages), tuple(missing))
+
+
+def read_metrics(stage: Path) -> list[Json]:
+    """The lines of a stage's metrics.jsonl; none without the file, and a last line that was cut short is left out."""
+    try:
+        lines = (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    return list(_parsed(lines))
+
+
+def label_free_agreement(stage: Path) -> Json | None:
+    """`label_free` of evaluation.json: how well InfoMax ordered the evaluations of a stage's training."""
+    points = [
+        (line["val/infomax"], line["val/target_miou"])
+        for line in read_metrics(stage)
+        if _is_number(line.get("val/infomax")) and _is_number(line.get("val/target_miou"))
+    ]
+    return agreement(points)
+
+
+def _parsed(lines: list[str]) -> Iterator[Json]:
+    for line in lines:
+        try:
+            content = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(content, dict) and "step" in content:
+            yield content
+
+
+def _read(path: Path, missing: list[str]) -> Json:
+    """The mapping in a YAML or JSON file; empty, and noted in `missing`, when it is not there or cannot be read."""
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+    except FileNotFoundError:
+        missing.append(f"{name}: not there")
+        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError):
+        missing.append(f"{name}: cannot be read")
+        return {}
+    if not isinstance(content, dict):
+        missing.append(f"{name}: holds something else")
+        return {}
+    return content
+
+
+def _is_stage(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("metrics.jsonl", "evaluation.json", MODEL, "stage.json"))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

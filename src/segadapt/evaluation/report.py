@@ -1,0 +1,197 @@
+"""One self-contained HTML page about a run: opens from disk without a network, with stages or data missing too."""
+
+import shlex
+from html import escape
+from pathlib import Path
+from string import Template
+
+import yaml
+
+from segadapt.data.label_spaces import LabelSpace
+from segadapt.errors import SegadaptError
+from segadapt.evaluation import report_tables as tables
+from segadapt.evaluation.pictures import as_svg
+from segadapt.evaluation.records import RunRecord, StageRecord, read_run
+from segadapt.evaluation.report_curves import draw_training
+from segadapt.evaluation.report_images import Row, picture_rows
+from segadapt.files import write_text
+from segadapt.inference.model import RECIPE
+from segadapt.version import __version__
+
+TEMPLATE = Path(__file__).with_name("report.html")
+CARD_TITLES = {"baseline": "source only", "adapted": "adapted", "upper_bound": "target trained (upper bound)"}
+
+
+def write_report(run: Path, out: Path | None = None, images: int = 4, device: str = "cpu") -> Path:
+    """Write the page about the run folder `run` to `out` (`run/report.html` by default) and give its path.
+
+    `images` target images are shown with the predictions of every stage, made on `device`. Raises UsageError when
+    `run` is no run folder.
+    """
+    record = read_run(run)
+    problems = list(record.missing)
+    try:
+        space = record.label_space()
+    except SegadaptError as error:
+        problems.append(f"no class colours: {error}")
+        space = None
+    rows = picture_rows(record, images, device, problems)
+    body = [
+        _cards(record),
+        _notes(problems),
+        _section("Scores", _SCORES, tables.summary_table(record)),
+        _section("IoU per class", _CLASSES, tables.class_table(record, space)),
+        _section("Pictures", _PICTURES, _pictures(rows, space)),
+        _section("Training", "", _training(record)),
+        _section("Choosing a model without labels", _LABEL_FREE, tables.label_free_table(record)),
+        _section("Confusion", _CONFUSION, _confusions(record)),
+        _section("What was run", "", _what(record)),
+        _section("Do it again", "", _commands(record)),
+    ]
+    name = run.resolve().name
+    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=escape(f"{name}: segadapt report"),
+        header=_header(name, record),
+        body="\n".join(part for part in body if part),
+        footer=f"Written by segadapt {__version__}.",
+    )
+    out = run / "report.html" if out is None else out
+    write_text(out, page)
+    return out
+
+
+_SCORES = (
+    "Percent, one confusion matrix over all images; a class in neither labels nor predictions is left out. "
+    "Gain = (adapted − source-only) / (target-trained − source-only), only between rows scored in the same way."
+)
+_CLASSES = (
+    "IoU on the target in percent. Adapted columns are tinted by their difference to source-only; "
+    "bold is the best that needed no target labels for training."
+)
+_PICTURES = "Target images that are scored on, evenly spread. Black is ignored. Attention: bright is high."
+_LABEL_FREE = (
+    "InfoMax, H(mean p) − mean H(p), sees target images and no labels. ρ says how well it ordered the evaluations of a "
+    "training by their target mIoU: 1 perfectly, 0 not at all."
+)
+_CONFUSION = "Rows are labels, columns predictions, in percent of the row."
+
+
+def _section(title: str, text: str, content: str) -> str:
+    """A section of the page; nothing when it has no content."""
+    if not content:
+        return ""
+    said = f"<p>{escape(text)}</p>" if text else ""
+    return f"<section><h2>{escape(title)}</h2>{said}{content}</section>"
+
+
+def _header(name: str, run: RunRecord) -> str:
+    data = run.recipe.get("data") or {}
+    layouts = [str((data.get(domain) or {}).get("layout", "?")) for domain in ("source", "target")]
+    environment = run.environment
+    facts = {
+        "adapts": " → ".join(layouts) if data else "",
+        "label space": run.recipe.get("label_space", ""),
+        "seed": run.recipe.get("seed", ""),
+        "started": environment.get("started", ""),
+        "device": environment.get("device", ""),
+        "precision": environment.get("precision", ""),
+        "segadapt": environment.get("segadapt", ""),
+        "torch": environment.get("torch", ""),
+    }
+    listed = "".join(
+        f"<div><dt>{escape(key)}</dt><dd>{escape(str(value))}</dd></div>" for key, value in facts.items() if value != ""
+    )
+    description = escape(str(run.recipe.get("description") or ""))
+    return f'<h1>{escape(name)}</h1><p class="muted">{description}</p><dl class="facts">{listed}</dl>'
+
+
+def _cards(run: RunRecord) -> str:
+    """The three numbers that matter, and how much of the gap was closed."""
+    cards = []
+    shown = [run.first("baseline"), run.first("adapted"), run.first("upper_bound")]
+    for stage in shown:
+        if stage is not None:
+            title = f"{CARD_TITLES[stage.role]}: {stage.name}"
+            cards.append(_card(stage.role, f"{tables.number(stage.miou(), 1)}", f"target mIoU, {title}"))
+    adapted = shown[1]
+    share = tables.gain(run, adapted) if adapted is not None else None
+    if share is not None:
+        cards.append(_card("adapted", f"{share:.0f} %", "of the gap between source only and target trained closed"))
+    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
+
+
+def _card(kind: str, value: str, text: str) -> str:
+    return f'<div class="card {kind}"><b>{escape(value)}</b><span>{escape(text)}</span></div>'
+
+
+def _notes(problems: list[str]) -> str:
+    if not problems:
+        return ""
+    items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
+    return f'<section class="notes"><h2>What is missing here</h2><ul>{items}</ul></section>'
+
+
+def _pictures(rows: list[Row], space: LabelSpace | None) -> str:
+    if not rows:
+        return ""
+    parts = [tables.legend(space)] if space is not None else []
+    for row in rows:
+        figures = "".join(
+            f'<figure><img src="{shown.uri}" alt=""><figcaption>{escape(shown.caption)}</figcaption></figure>'
+            for shown in row.pictures
+        )
+        lines = -(-len(row.pictures) // 4)
+        across = f"grid-template-columns: repeat({-(-len(row.pictures) // lines)}, minmax(0, 1fr))"
+        parts.append(f'<h3>{escape(row.name)}</h3><div class="pictures" style="{across}">{figures}</div>')
+    return "".join(parts)
+
+
+def _training(run: RunRecord) -> str:
+    parts = []
+    for number, stage in enumerate(run.stages):
+        draw = draw_training(stage)
+        if draw is not None:
+            parts.append(f"<h3>{escape(stage.name)}</h3>{as_svg(f'training{number}', draw)}")
+    return "".join(parts)
+
+
+def _confusions(run: RunRecord) -> str:
+    parts = []
+    for stage in run.stages:
+        for domain in ("target", "source"):
+            scores = stage.domain(domain)
+            if scores is not None and "confusion" in scores:
+                title = escape(f"{stage.name} on {domain} {scores.get('split', '')}")
+                parts.append(f"<details><summary>{title}</summary>{tables.confusion_table(scores)}</details>")
+    return "".join(parts)
+
+
+def _what(run: RunRecord) -> str:
+    parts = []
+    for title, content in (("Recipe, all settings written out", run.recipe), ("Environment", run.environment)):
+        if content:
+            text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
+            parts.append(f"<details><summary>{title}</summary><pre>{escape(text)}</pre></details>")
+    hashes = "".join(_model_line(stage) for stage in run.stages)
+    if hashes:
+        parts.append(f"<details><summary>Models</summary><pre>{hashes}</pre></details>")
+    return "".join(parts)
+
+
+def _model_line(stage: StageRecord) -> str:
+    evaluation = stage.evaluation or {}
+    if "model_sha256" not in evaluation:
+        return ""
+    return escape(f"{stage.name}/{evaluation.get('model')}  sha256 {evaluation['model_sha256']}\n")
+
+
+def _commands(run: RunRecord) -> str:
+    folder = shlex.quote(str(run.folder))
+    lines = []
+    if run.environment.get("command"):
+        lines += ["# as it was started", str(run.environment["command"])]
+    if run.recipe:
+        lines += ["# the same again, from the settings written out", f"segadapt run {folder}/{RECIPE} --out NEW_FOLDER"]
+    lines += ["# scores and this page, from the models that are there"]
+    lines += [f"segadapt evaluate {folder} --out scores.json", f"segadapt report {folder}"]
+    return f"<pre>{escape(chr(10).join(lines))}</pre>"

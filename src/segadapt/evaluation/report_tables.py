@@ -1,0 +1,193 @@
+"""The report's tables: one row per stage, one row per class."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from segadapt.data.label_spaces import LabelSpace
+from segadapt.evaluation.records import Json, RunRecord, StageRecord
+
+NOTHING = "–"
+RANGE = "0 … 100"
+SAME_CONDITIONS = ("layout", "root", "split", "data_digest", "size", "scales", "mirror", "window")
+"""What must agree between rows before a gain may be computed from them."""
+FULL_TINT = 20.0  # percentage points of difference that give a cell its strongest tint
+TEXT_COLUMNS = {"model kept", "target labels", "criterion", RANGE}  # aligned left
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells as HTML by column, and the CSS class of the row; `tints` are styles of single cells."""
+
+    cells: dict[str, str]
+    kind: str = ""
+    tints: dict[str, str] | None = None
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for a cell; a dash for None and NaN."""
+    return NOTHING if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def gain(run: RunRecord, stage: StageRecord) -> float | None:
+    """(adapted - source-only) / (target-trained - source-only) in percent; None unless all are scored alike."""
+    baseline, upper = run.first("baseline"), run.first("upper_bound")
+    if stage.role != "adapted" or baseline is None or upper is None:
+        return None
+    domains = [entry.domain("target") for entry in (stage, baseline, upper)]
+    conditions = [[(domain or {}).get(key) for key in SAME_CONDITIONS] for domain in domains]
+    mine, low, high = stage.miou(), baseline.miou(), upper.miou()
+    if mine is None or low is None or high is None or high <= low or conditions.count(conditions[0]) < 3:
+        return None
+    return 100 * (mine - low) / (high - low)
+
+
+def summary_table(run: RunRecord) -> str:
+    """One row per stage: its scores, how its model was chosen, whether target labels had a part in it, its gain."""
+    targets = [stage.domain("target") or {} for stage in run.stages]
+    subsets = list(dict.fromkeys(name for target in targets for name in target.get("subsets") or {}))
+    rows = []
+    for stage, target in zip(run.stages, targets, strict=True):
+        evaluation, share = stage.evaluation or {}, gain(run, stage)
+        used = evaluation.get("used_target_labels")
+        kept = str(evaluation.get("selection") or NOTHING).replace("_", " ")
+        badge = '<span class="badge">used target labels</span>'
+        cells = {
+            "stage": f'<span class="dot"></span>{escape(stage.name)}{_how(stage, target)}',
+            "mIoU target": f"<b>{number(target.get('miou'))}</b>",
+            **{name: number((target.get("subsets") or {}).get(name)) for name in subsets},
+            "mIoU source": number(stage.miou("source")),
+            "gain": NOTHING if share is None else f"{share:.0f} %",
+            "model kept": f"{escape(kept)}<small>step {escape(str(evaluation.get('step') or NOTHING))}</small>",
+            "training": _duration(sum(stage.series("time/step")[1])),
+            "target labels": badge if used else "none" if used is False else NOTHING,
+        }
+        rows.append(Row(cells, stage.role))
+    return _table(rows, wide=True) if any(stage.evaluation for stage in run.stages) else ""
+
+
+def class_table(run: RunRecord, space: LabelSpace | None) -> str:
+    """IoU per class: source-only, adapted with the difference, target-trained; the best but the last in bold."""
+    adapted = [stage for stage in run.stages if stage.role == "adapted" and stage.domain("target")]
+    columns = [stage for stage in (run.first("baseline"), *adapted, run.first("upper_bound")) if stage is not None]
+    if not columns:
+        return ""
+    scores = {stage.name: (stage.domain("target") or {}).get("per_class") or {} for stage in columns}
+    names = list(dict.fromkeys(name for per_class in scores.values() for name in per_class))
+    rows = [
+        _compared(_swatch(name, space) + escape(name), columns, [scores[stage.name].get(name) for stage in columns])
+        for name in names
+    ]
+    rows.append(_compared("mean", columns, [stage.miou() for stage in columns], "mean"))
+    return _table(rows, wide=True)
+
+
+def _compared(title: str, columns: Sequence[StageRecord], scores: Sequence[float | None], kind: str = "") -> Row:
+    """A row of scores: adapted ones tinted by their difference to source-only, the best that may win bold."""
+    pairs = list(zip(columns, scores, strict=True))
+    base = next((score for stage, score in pairs if stage.role == "baseline"), None)
+    contest = [score for stage, score in pairs if stage.role != "upper_bound" and score is not None]
+    cells, tints = {"class": title}, {}
+    for stage, score in pairs:
+        column = f'<span class="{stage.role}"><span class="dot"></span></span>{escape(stage.name)}'
+        cells[column] = number(score, 1)
+        if stage.role != "upper_bound" and len(contest) > 1 and score and score == max(contest):
+            cells[column] = f"<b>{cells[column]}</b>"
+        if stage.role == "adapted" and score is not None and base is not None:
+            difference = score - base
+            strength = 0.4 * min(1.0, abs(difference) / FULL_TINT)
+            cells[column] += f"<small>{difference:+.1f}</small>"
+            tints[column] = f"background: rgba(var(--{'better' if difference > 0 else 'worse'}), {strength:.2f})"
+    cells[RANGE] = _dots(pairs)
+    return Row(cells, kind, tints)
+
+
+def _dots(pairs: Sequence[tuple[StageRecord, float | None]]) -> str:
+    """The scores of a row as dots on a line from 0 to 100."""
+    found = [(stage, score) for stage, score in pairs if score is not None]
+    dots = "".join(
+        f'<i class="{stage.role}" style="left: {score:.1f}%" title="{escape(stage.name)} {score:.1f}"></i>'
+        for stage, score in found
+    )
+    scores = [score for _, score in found]
+    low, high = min(scores, default=0.0), max(scores, default=0.0)
+    return f'<div class="range"><u style="left: {low:.1f}%; width: {high - low:.1f}%"></u>{dots}</div>'
+
+
+def confusion_table(scores: Json) -> str:
+    """Where the pixels of each class (row) went, in percent of the row; shares below half a percent stay empty."""
+    columns = "".join(f"<th><span>{escape(name)}</span></th>" for name in scores["columns"])
+    lines = [f"<tr><th></th>{columns}</tr>"]
+    for name, counts in zip(scores["per_class"], scores["confusion"], strict=True):
+        total = sum(counts) or 1
+        cells = "".join(_share(100 * count / total) for count in counts)
+        lines.append(f"<tr><th>{escape(name)}</th>{cells}</tr>")
+    return f'<div class="scroll"><table class="matrix">{"".join(lines)}</table></div>'
+
+
+def _share(percent: float) -> str:
+    """A cell of the confusion matrix, darker with its share."""
+    if percent < 0.5:
+        return "<td></td>"
+    return f'<td{" class=hot" if percent > 55 else ""} style="--share: {percent / 100:.2f}">{percent:.0f}</td>'
+
+
+def label_free_table(run: RunRecord) -> str:
+    """Per stage: how well the label-free criterion ordered its evaluations."""
+    rows = []
+    for stage in run.stages:
+        found = (stage.evaluation or {}).get("label_free")
+        if found:
+            cells = {
+                "stage": escape(stage.name),
+                "criterion": escape(str(found.get("criterion"))),
+                "Spearman's ρ with target mIoU": number(found.get("spearman")),
+                "evaluations": escape(str(found.get("points"))),
+            }
+            rows.append(Row(cells))
+    return _table(rows)
+
+
+def legend(space: LabelSpace) -> str:
+    """The classes with their colours."""
+    entries = "".join(f"<span>{_swatch(name, space)}{escape(name)}</span>" for name in space.classes)
+    return f'<div class="legend">{entries}</div>'
+
+
+def _how(stage: StageRecord, domain: Json) -> str:
+    """The method, where the stage is not named after it, and how the images were seen, where not simply whole."""
+    said = [stage.method] * (stage.method != stage.name)
+    if stage.role == "evaluation" and stage.settings.get("model"):
+        said.append(f"of {stage.settings['model']}")
+    if domain.get("scales") not in (None, [1]):
+        said.append("scales " + ", ".join(f"{scale:g}" for scale in domain["scales"]))
+    said += ["mirrored"] * bool(domain.get("mirror")) + ["window"] * bool(domain.get("window"))
+    return f"<small>{escape('; '.join(said))}</small>" if said else ""
+
+
+def _duration(seconds: float) -> str:
+    if not seconds:
+        return NOTHING
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _swatch(name: str, space: LabelSpace | None) -> str:
+    if space is None or name not in space.classes:
+        return ""
+    red, green, blue = space.colors[space.classes.index(name)]
+    return f'<span class="swatch" style="background: rgb({red}, {green}, {blue})"></span>'
+
+
+def _table(rows: Sequence[Row], wide: bool = False) -> str:
+    """A table with the columns of the first row; nothing without rows."""
+    if not rows:
+        return ""
+    align = {column: " class=text" if column in TEXT_COLUMNS else "" for column in rows[0].cells}
+    lines = ["<tr>" + "".join(f"<th{align[column]}>{column}</th>" for column in align) + "</tr>"]
+    for row in rows:
+        style = {column: f' style="{tint}"' for column, tint in (row.tints or {}).items()}
+        cells = (f"<td{align[column]}{style.get(column, '')}>{cell}</td>" for column, cell in row.cells.items())
+        lines.append(f'<tr class="{row.kind}">{"".join(cells)}</tr>')
+    return f'<div class="scroll"><table{" class=wide" if wide else ""}>{"".join(lines)}</table></div>'

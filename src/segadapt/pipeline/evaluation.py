@@ -1,0 +1,56 @@
+"""The `evaluate` stage, and the evaluation that ends every training stage: evaluation.json."""
+
+from typing import Any
+
+from segadapt.data.label_spaces import LabelSpace
+from segadapt.evaluation.evaluate import evaluate_domain, evaluation_record
+from segadapt.evaluation.records import label_free_agreement
+from segadapt.evaluation.settings import EvaluateSettings
+from segadapt.files import write_json
+from segadapt.inference.predictor import Predictor
+from segadapt.methods.settings import TrainingSettings
+from segadapt.models.saved import load_any
+from segadapt.pipeline.context import Run
+from segadapt.pipeline.domains import Domains, evaluation_domains
+from segadapt.pipeline.show import Display
+
+
+def after_training(name: str, domains: Domains) -> EvaluateSettings | None:
+    """How a training stage is scored at its end; None when the target has no labelled validation images."""
+    if domains.target_val is None or domains.target_val.labels is None:
+        return None
+    return EvaluateSettings(model=f"@{name}", source=domains.source_val is not None)
+
+
+def evaluate_stage(run: Run, name: str, settings: EvaluateSettings, display: Display) -> None:
+    """Score a model and write the stage's evaluation.json."""
+    path = run.file_of(settings.model)
+    saved = load_any(path)
+    space: LabelSpace = saved.header.space
+    predictor = Predictor(
+        saved.network,
+        settings.size or saved.header.size,
+        scales=settings.scales,
+        mirror=settings.mirror,
+        window=settings.window,
+        device=run.runtime.device,
+        precision=run.runtime.precision,
+    )
+    data = {"target": run.recipe.data.target, "source": run.recipe.data.source}
+    scores: dict[str, dict[str, Any]] = {}
+    for domain, dataset in evaluation_domains(run, settings).items():
+        split = settings.split if domain == "target" else "val"
+
+        def progress(done: int, count: int, note: str = f"{domain} {split}") -> None:
+            display.images(done, count, note)
+
+        scores[domain] = evaluate_domain(
+            predictor, dataset, space, run.space, layout=data[domain].layout, split=split, progress=progress
+        )
+        display.say(f"{name}: {scores[domain]['miou']:.2f} mIoU on {domain} {split} ({len(dataset)} images)")
+    trained_here = isinstance(run.recipe.stages[name], TrainingSettings)
+    agreement = label_free_agreement(run.stage_folder(name)) if trained_here else None
+    write_json(
+        run.stage_folder(name) / "evaluation.json",
+        evaluation_record(path, saved.header, run.space, scores, agreement),
+    )
