@@ -252,7 +252,7 @@ def _print_scores(file: Path, record: dict[str, Any]) -> None:
     chosen = [f"step {record['step']}"] * (record["step"] is not None)
     chosen += [f"selection {record['selection']}"] * (record["selection"] is not None)
     chosen += ["used target labels"] * record["used_target_labels"]
-    table = Table(title=" · ".join([str(file), *chosen]), title_justify="left", highlight=False)
+    table = Table(highlight=False)
     table.add_column(f"IoU in percent ({record['label_space']})")
     for name, scores in domains.items():
         table.add_column(f"{name} {scores['split']}\n{scores['images']} images", justify="right")
@@ -262,7 +262,9 @@ def _print_scores(file: Path, record: dict[str, Any]) -> None:
     table.add_row("mIoU", *(_percent(scores["miou"]) for scores in domains.values()), style="bold")
     for subset in next(iter(domains.values()))["subsets"]:
         table.add_row(f"mIoU {subset}", *(_percent(scores["subsets"][subset]) for scores in domains.values()))
-    Console(width=None if Console().is_terminal else 120).print(table)
+    console = Console(highlight=False)
+    console.print(" · ".join([str(file), *chosen]), style="bold", soft_wrap=True, markup=False)
+    console.print(table)
 
 
 def _write_scores(out: Path, records: list[dict[str, Any]]) -> None:
