@@ -187,7 +187,7 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
     command = ["prepare", "gta5", str(root), "--size", "40x24", "--raw", "--workers", "1"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    assert "3 pairs written" in result.output and "GB will be written" in result.output
+    assert "3 pairs written" in result.output and "0.0 MB will be written" in result.output
     dataset = opened(root)
     assert dataset.image_copies is not None and str(dataset.image_copies.folder) in result.output
     facts = json.loads((dataset.image_copies.folder / "store.json").read_text())

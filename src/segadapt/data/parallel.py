@@ -54,7 +54,7 @@ def map_unordered(job: Callable[[int], Result], items: Iterable[int], workers: i
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Hold Ctrl-C back: it is for this process, which then ends its workers; they must not die with a traceback each."""
+    """Hold Ctrl-C back: it is for this process, which ends its workers; they must not die with a traceback each."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
