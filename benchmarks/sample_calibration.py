@@ -86,7 +86,7 @@ def match_moments(images: Bytes, reference: Bytes) -> Bytes:
     return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
-def train(split: Split, classes: int, steps: int, batch: int, rate: float, seed: int) -> DeepLabSmall:
+def train(split: Split, classes: int, steps: int, batch: int, rate: float, seed: int, bf16: bool) -> DeepLabSmall:
     """Train from scratch: Adam, polynomial decay (0.9), plain cross-entropy, half of the images mirrored."""
     torch.manual_seed(seed)
     chance = np.random.default_rng(seed)
@@ -100,7 +100,9 @@ def train(split: Split, classes: int, steps: int, batch: int, rate: float, seed:
         labels = torch.from_numpy(split.labels[chosen]).long()
         if chance.random() < 0.5:
             images, labels = images.flip(3), labels.flip(2)
-        logits = network.upsample(network(images).logits, (labels.shape[1], labels.shape[2]))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = network(images.contiguous()).logits
+        logits = network.upsample(logits.float(), (labels.shape[1], labels.shape[2]))
         loss = F.cross_entropy(logits, labels, ignore_index=IGNORE)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -161,6 +163,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3, help="learning rate at the first step")
     parser.add_argument("--seed", type=int, default=0, help="of the training; the sample has its own, 0")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true", help="train in mixed precision")
     parser.add_argument("--runs", nargs="+", help="of source-only target-trained histogram each-histogram moments")
     parser.add_argument("--sheet", type=Path, help="write the contact sheet here and stop")
     args = parser.parse_args()
@@ -189,7 +192,7 @@ def main() -> None:
         labels = (target if name == "target-trained" else source).labels
         started = time.perf_counter()
         split = Split(pictures[name](), labels, [])
-        network = train(split, classes, args.steps, args.batch, args.rate, args.seed)
+        network = train(split, classes, args.steps, args.batch, args.rate, args.seed, args.bf16)
         results[name] = scores(network, test, classes)
         print(f"{name}: {np.nanmean(results[name]):.1f} mIoU, {time.perf_counter() - started:.0f} s", flush=True)
     print_table(space, results)

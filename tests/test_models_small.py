@@ -18,6 +18,13 @@ def test_logits_are_at_an_eighth_of_the_size() -> None:
     assert network(torch.zeros(1, 3, 81, 100)).logits.shape == (1, 19, 11, 13)  # any size, rounded up
 
 
+@pytest.mark.parametrize("size", [(120, 240), (240, 480), (77, 31)])
+def test_upsampling_is_bilinear(size: tuple[int, int]) -> None:
+    maps = torch.randn(2, 5, 15, 30)
+    expected = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(DeepLabSmall(5).upsample(maps, size), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_it_is_small() -> None:
     assert 0.5e6 < sum(parameter.numel() for parameter in DeepLabSmall(19).parameters()) < 1.5e6
 
