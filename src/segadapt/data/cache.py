@@ -9,7 +9,7 @@ its pixels: layout, root, size, format, and for label maps the label space and e
 
 A copy counts while its source has the size in bytes that it had; a data set uses a store when all its files have one,
 whatever the split or image list. Copies are lossless: WebP for images (a third faster to decode than PNG, and smaller),
-PNG for label maps, or with `raw` uncompressed .npy for both.
+PNG with the classes' colours for label maps, or with `raw` uncompressed .npy for both.
 """
 
 import json
@@ -57,6 +57,7 @@ class Store:
     root: Path
     suffix: str
     facts: dict[str, object]  # what decides the pixels
+    palette: bytes = b""  # colours of label maps, for people who look at them
     copies: dict[str, Copy] = field(default_factory=dict)
 
     def path(self, pair: Pair) -> Path:
@@ -101,7 +102,9 @@ class Store:
             elif self.suffix == ".webp":
                 Image.fromarray(pixels).save(file, "WEBP", lossless=True, quality=0, method=1)
             else:
-                Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+                labels = Image.fromarray(pixels)
+                labels.putpalette(self.palette)  # indices stay; Pillow reads this twice as fast as grey
+                labels.save(file, "PNG", compress_level=1)
         if not np.array_equal(self.read(pair), pixels):
             raise _broken(path, "does not read back as it was written")
         return Copy(self.name(pair), file_size(self._source(pair)), file_size(path), sha256(path))
@@ -239,8 +242,10 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
         "resampling": {"images": "bicubic", "labels": "nearest"}[kind],
         "format": suffix,
     }
+    palette = b""
     if kind == "labels":
         assert dataset.labels is not None
+        palette = dataset.labels.space.palette.tobytes()
         facts |= {
             "label_space": dataset.labels.space.name,
             "label_space_digest": dataset.labels.space.digest,
@@ -252,7 +257,7 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
     width, height = dataset.size
     place = (prepared_root.expanduser() if prepared_root else default_prepared_root()).absolute()
     folder = place / f"{layout}-{width}x{height}-{kind}-{suffix[1:]}-{digest(facts)[:16]}"
-    store = Store(folder, kind, dataset.size, dataset.root, suffix, facts)
+    store = Store(folder, kind, dataset.size, dataset.root, suffix, facts, palette)
     store.copies.update((copy.name, copy) for copy in _recorded(folder / "copies.jsonl"))
     return store
 
