@@ -131,6 +131,17 @@ class Canvas:
         """Paint a part of a face, in shares of its width and height, as a detail."""
         self.detail(face.patch(left, right, bottom, top), color)
 
+    def parts(
+        self, face: Face, spans: Iterable[tuple[float, float]], levels: Sequence[tuple[float, float]], color: Color
+    ) -> None:
+        """Paint a grid of parts of a face (windows, bars): every span (left, right) at every level (bottom, top)."""
+        heights = [face.low + (face.high - face.low) * up for level in levels for up in level]
+        for left, right in spans:
+            corners = face.patch(left, right, 0, 0)[:2]
+            first, second = (self._columns_rows([(x, up, z) for up in heights]) for x, _, z in corners)
+            for index in range(0, len(heights), 2):
+                self._pen.polygon([first[index], second[index], second[index + 1], first[index + 1]], fill=color)
+
     def rows(self, top: float, bottom: float, colors: tuple[Color, Color], label: int, sky: bool = False) -> None:
         """Paint full rows of the picture from `top` to `bottom` in a gradient between two colours."""
         first, last = round(top * SUPERSAMPLE), round(bottom * SUPERSAMPLE)

@@ -19,6 +19,7 @@ from segadapt.data.sample.textures import PIXELS_PER_METRE, TILE, rain, sensor_n
 
 Plane = NDArray[np.float32]
 
+WRAP = TILE - 1  # TILE is a power of two: `& WRAP` is `% TILE`, much quicker
 GROUND = (ids.ROAD, ids.SIDEWALK, ids.TERRAIN)
 FRONTS = (ids.BUILDING, ids.WALL, ids.FENCE)
 
@@ -104,23 +105,24 @@ def _texture(drawing: Drawing, plan: _Plan, look: Look, rng: Random) -> Plane:
     shift = rng.randrange(TILE)
     along = (plan.rows[top:] * PIXELS_PER_METRE).astype(np.int32) + shift
     across = (plan.across[top:] * PIXELS_PER_METRE).astype(np.int32)
-    ground = (along % TILE) * TILE + across % TILE
+    ground = (along & WRAP) * TILE + (across & WRAP)
     fade = np.minimum(1.0, 9.0 / plan.rows[top:])
     column = np.arange(width, dtype=np.float32) + 0.5 - camera.center
     fronts = np.where(column > 0, drawing.ground.fronts[1], -drawing.ground.fronts[0])
     away = np.clip(camera.focal * fronts / np.maximum(np.abs(column), 4.0), 1.0, 90.0).astype(np.float32)
     rising = (np.arange(height, dtype=np.float32)[:, None] + 0.5 - camera.horizon) * (away / camera.focal)
-    upright = ((rising * PIXELS_PER_METRE).astype(np.int32) % TILE) * TILE
-    upright += ((away * PIXELS_PER_METRE).astype(np.int32) + shift) % TILE
+    upright = (rising * PIXELS_PER_METRE).astype(np.int32) & WRAP
+    upright *= TILE
+    upright += ((away * PIXELS_PER_METRE).astype(np.int32) + shift) & WRAP
     front_fade = np.minimum(1.0, 14.0 / away)
     for label, (name, strength) in look.textures.items():
         here = labels == label
         tile = tiles()[name]
         if label in GROUND:
             here = here[top:]
-            result[top:][here] = strength * (tile.ravel()[ground[here]] * np.broadcast_to(fade, here.shape)[here])
+            result[top:][here] = strength * (tile.ravel().take(ground[here]) * np.broadcast_to(fade, here.shape)[here])
         elif label in FRONTS:
-            result[here] = strength * (tile.ravel()[upright[here]] * np.broadcast_to(front_fade, here.shape)[here])
+            result[here] = strength * (tile.ravel().take(upright[here]) * np.broadcast_to(front_fade, here.shape)[here])
         else:
             result[here] = strength * _window(tile, here.shape, rng)[here]
     return result
@@ -181,7 +183,9 @@ def _sense(picture: NDArray[np.uint8], deviation: float, rng: Random) -> NDArray
     if deviation <= 0:
         return picture
     levels = (deviation * np.sqrt((np.arange(256) + 12.0) / 140.0)).astype(np.float32)
-    noisy = picture + levels[picture] * _window(sensor_noise(), picture.shape, rng)
+    noisy = levels[picture]
+    noisy *= _window(sensor_noise(), picture.shape, rng)
+    noisy += picture
     return np.asarray(np.clip(np.rint(noisy, out=noisy), 0, 255, out=noisy), np.uint8)
 
 

@@ -40,16 +40,13 @@ def paint_windows(canvas: Canvas, face: Face, color: Color, spacing: float, stor
     columns = max(1, min(8 if near < 25 else 5, round(face.width / spacing)))
     floors = max(1, min(7, round((face.high - face.low) / storey)))
     highest = camera.height + camera.horizon * far / camera.focal  # metres, the most that the picture shows
-    frame = shade(color, 1.5)
-    for floor in range(floors):
-        bottom, top = (floor + 0.28) / floors, (floor + 0.80) / floors
-        if face.low + (face.high - face.low) * bottom > highest:
-            break
-        for column in range(columns):
-            left, right = (column + 0.26) / columns, (column + 0.74) / columns
-            if near < 20:
-                canvas.part(face, left - 0.05 / columns, right + 0.05 / columns, bottom - 0.06 / floors, top, frame)
-            canvas.part(face, left, right, bottom, top, color)
+    levels = [((floor + 0.28) / floors, (floor + 0.80) / floors) for floor in range(floors)]
+    levels = [level for level in levels if face.low + (face.high - face.low) * level[0] <= highest]
+    panes = [((column + 0.26) / columns, (column + 0.74) / columns) for column in range(columns)]
+    if near < 20:
+        rims = [(left - 0.05 / columns, right + 0.05 / columns) for left, right in panes]
+        canvas.parts(face, rims, [(bottom - 0.06 / floors, top) for bottom, top in levels], shade(color, 1.5))
+    canvas.parts(face, panes, levels, color)
 
 
 class Ground:
@@ -172,9 +169,8 @@ class Plots:
         face = self._front_face(self.front, near, far, self.rng.uniform(1.6, 2.4))
         canvas.face(face, shade(mix(color, self.palette.terrain[0], 0.45), self.light * 0.8), ids.FENCE)
         count = max(3, round(face.width / 0.5))
-        for index in range(count):
-            left = index / count
-            canvas.part(face, left, left + 0.5 / count, 0.05, 0.97, shade(color, self.light))
+        bars = [(index / count, (index + 0.5) / count) for index in range(count)]
+        canvas.parts(face, bars, [(0.05, 0.97)], shade(color, self.light))
         for up in (0.2, 0.8):
             canvas.part(face, 0, 1, up, up + 0.07, shade(color, self.light * 1.1))
 
