@@ -1,0 +1,161 @@
+"""The report page: self-contained, right in its numbers, and there whatever is missing."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from scored_runs import blocks, paint, registered, write_run
+from segadapt.data.label_spaces import load_label_space
+from segadapt.errors import UsageError
+from segadapt.evaluation.records import label_free_agreement, read_run
+from segadapt.evaluation.report import write_report
+from segadapt.evaluation.report_tables import gain
+
+__all__ = ["registered"]
+SPACE = load_label_space("cityscapes19")
+pytestmark = pytest.mark.usefixtures("registered")
+VOID = {"meta", "img", "br", "path", "use", "image"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: balanced tags, addresses, ids, text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href"):
+                self.addresses.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data.split()
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    paint(tmp_path / "data", SPACE, "val", [blocks(SPACE, seed) for seed in range(6)])
+    write_run(tmp_path / "run", SPACE, tmp_path / "data")
+    return tmp_path / "run"
+
+
+def test_a_whole_run(run: Path) -> None:
+    path = write_report(run, images=2)
+    assert path == run / "report.html"
+    page = Page(path)
+    assert len(page.source) < 10_000_000
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert not re.search(r"url\((?!#)|@import|<script|<link", page.source)
+    assert len(page.ids) == len(set(page.ids))
+    # Two images, each with label, three predictions and the attention of one stage.
+    assert page.tags.count("img") == 2 * (2 + 3 + 1)
+    assert page.tags.count("svg") == 3
+    for word in ("baseline", "adapt", "bound", "30.00", "45.00", "60.00", "50 %", "used target labels", "cityscapes13"):
+        assert word in page.text, word
+    assert page.text.count("used target labels") == 1
+    assert "a <b>test</b> & more" in page.text
+    assert "segadapt run this --out that" in page.text
+    assert f"segadapt report {run}" in page.text
+    assert "0.80" in page.text  # Spearman's ρ of four evaluations with one swap
+    assert "final: not started" in page.text
+
+
+def test_no_data_on_this_machine(run: Path) -> None:
+    (run.parent / "data").rename(run.parent / "gone")
+    page = Page(write_report(run))
+    assert "the target data is not on this machine" in page.text
+    assert page.tags.count("img") == 0
+    assert "45.00" in page.text
+
+
+def test_images_without_labels_are_shown(run: Path) -> None:
+    for label in (run.parent / "data").rglob("*_labelIds.png"):
+        label.unlink()
+    assert Page(write_report(run, images=1)).tags.count("img") == 1 + 3 + 1
+
+
+def test_parts_missing_or_broken(run: Path, tmp_path: Path) -> None:
+    """A stage without scores, a stage that was never begun, files cut short: the rest is still there."""
+    (run / "bound" / "evaluation.json").unlink()
+    (run / "baseline" / "model.safetensors").write_bytes(b"cut")
+    (run / "environment.json").write_text("{")
+    metrics = run / "adapt" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text() + '{"step": 21, "loss/')
+    for leftover in (run / "bound").iterdir():
+        leftover.unlink()
+    (run / "bound").rmdir()
+    page = Page(write_report(run, tmp_path / "elsewhere" / "page.html", images=1))
+    assert "bound: not started" in page.text
+    assert "baseline: no predictions" in page.text
+    assert "environment.json: cannot be read" in page.text
+    assert "45.00" in page.text
+    assert "of the gap" not in page.text
+    assert page.tags.count("svg") == 2
+
+
+def test_only_a_recipe(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "fresh").mkdir()
+    (tmp_path / "fresh" / "recipe.yaml").write_bytes((run / "recipe.yaml").read_bytes())
+    page = Page(write_report(tmp_path / "fresh", images=0))
+    assert "adapt: not started" in page.text
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run folder"):
+        write_report(tmp_path)
+    with pytest.raises(UsageError, match="is not there"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_gain_needs_the_same_conditions(run: Path) -> None:
+    record = read_run(run)
+    baseline, adapt, bound, _ = record.stages
+    assert gain(record, adapt) == pytest.approx(50)
+    assert gain(record, baseline) is None
+    assert gain(record, bound) is None
+    evaluation = run / "adapt" / "evaluation.json"
+    evaluation.write_text(evaluation.read_text().replace('"mirror": false', '"mirror": true'))
+    assert gain(read_run(run), read_run(run).stages[1]) is None
+
+
+def test_agreement_is_read_from_the_metrics(run: Path) -> None:
+    found = label_free_agreement(run / "adapt")
+    assert found == {"criterion": "infomax", "spearman": pytest.approx(0.8), "points": 4}
+    assert label_free_agreement(run / "final") is None
+
+
+def test_the_longest_of_several_baselines_counts(run: Path) -> None:
+    (run / "zz_longer").mkdir()
+    content = (run / "baseline" / "evaluation.json").read_text().replace('"step": 20', '"step": 40')
+    (run / "zz_longer" / "evaluation.json").write_text(content)
+    first = read_run(run).first("baseline")
+    assert first is not None
+    assert first.name == "zz_longer"

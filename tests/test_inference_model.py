@@ -1,0 +1,158 @@
+"""`segadapt.load` and what it gives; the verbs evaluate and predict."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from scored_runs import SIZE, blocks, paint, registered, save, write_run
+from segadapt.cli import inference
+from segadapt.data.label_spaces import IGNORE, load_label_space
+from segadapt.errors import SegadaptError, UsageError
+from segadapt.inference.model import find_model, find_models, load
+
+__all__ = ["registered"]
+SPACE = load_label_space("cityscapes19")
+pytestmark = pytest.mark.usefixtures("registered")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    paint(tmp_path / "data", SPACE, "val", [blocks(SPACE, seed) for seed in range(3)])
+    write_run(tmp_path / "run", SPACE, tmp_path / "data")
+    return tmp_path / "run"
+
+
+def invoke(*arguments: object) -> Result:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    for command in (inference.evaluate, inference.predict, inference.report):
+        app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def succeed(*arguments: object) -> str:
+    result = invoke(*arguments)
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout
+
+
+def test_a_run_means_its_last_stage_but_the_upper_bound(run: Path) -> None:
+    assert find_model(run) == run / "adapt" / "model.safetensors"
+    assert [file.parent.name for file in find_models(run)] == ["baseline", "adapt", "bound"]
+    assert find_model(run / "bound") == run / "bound" / "model.safetensors"
+    shutil.rmtree(run / "adapt")
+    shutil.rmtree(run / "baseline")
+    assert find_model(run).parent.name == "bound"
+    (run / "recipe.yaml").unlink()
+    assert load(run).header.stage == "bound"
+
+
+def test_no_model_is_a_misuse(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no model\.safetensors"):
+        load(tmp_path)
+    with pytest.raises(UsageError, match="is not there"):
+        load(tmp_path / "nowhere")
+
+
+def test_predict_takes_paths_arrays_and_pillow_images(run: Path, tmp_path: Path) -> None:
+    model = load(run / "adapt")
+    truth = blocks(SPACE, 7)
+    image = SPACE.palette[truth]
+    Image.fromarray(image).save(tmp_path / "street.png")
+    counted = truth != IGNORE
+    for given in (tmp_path / "street.png", str(tmp_path / "street.png"), image, Image.fromarray(image)):
+        found = model.predict(given)
+        np.testing.assert_array_equal(found.labels[counted], truth[counted])
+        assert found.labels.dtype == np.uint8
+        assert found.probabilities.shape == (19, SIZE[1], SIZE[0])
+        np.testing.assert_allclose(found.probabilities.sum(0), 1, atol=1e-5)
+    found.save(tmp_path / "out.png", format="label_id")
+    raw = np.asarray(Image.open(tmp_path / "out.png"))
+    np.testing.assert_array_equal(SPACE.table("cityscapes")[raw], found.labels)
+    assert found.overlay().size == SIZE
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(SegadaptError, match=r"broken\.png"):
+        model.predict(tmp_path / "broken.png")
+
+
+def test_evaluate_a_run(run: Path, tmp_path: Path) -> None:
+    output = succeed("evaluate", run, "--domain", "target", "--out", tmp_path / "scores.json", "--device", "cpu")
+    assert output.count("100.00") >= 3 * 19
+    assert "used target labels" in output
+    records = json.loads((tmp_path / "scores.json").read_text())
+    assert [record["stage"] for record in records] == ["baseline", "adapt", "bound"]
+    assert [record["used_target_labels"] for record in records] == [False, False, True]
+    assert records[1]["label_free"]["points"] == 4
+    assert records[1]["domains"]["target"]["miou"] == 100
+    for stage in ("baseline", "adapt", "bound"):
+        with Image.open(tmp_path / f"scores_{stage}_target.png") as plot:
+            assert plot.width > 500
+
+
+def test_evaluate_elsewhere_in_another_space(run: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.safetensors"
+    save(alone, SPACE)
+    data = ("--layout", "cityscapes", "--root", tmp_path / "data")
+    views = ("--scales", "1,0.5", "--mirror", "--window", "16x16", "--size", "32x16", "--precision", "bf16")
+    out = ("--out", tmp_path / "one.json", "--write-predictions", tmp_path / "p", "--format", "colour")
+    output = succeed("evaluate", alone, *data, "--label-space", "cityscapes16", *views, *out)
+    assert "mIoU cityscapes13" in output
+    record = json.loads((tmp_path / "one.json").read_text())
+    target = record["domains"]["target"]
+    assert record["label_space"] == "cityscapes16"
+    assert (target["scales"], target["mirror"], target["window"]) == ([1.0, 0.5], True, [16, 16])
+    assert target["columns"][-1] == "other"
+    assert len(list((tmp_path / "p").rglob("*.png"))) == 3
+
+
+def test_predict_a_folder(run: Path, tmp_path: Path) -> None:
+    images = tmp_path / "data" / "leftImg8bit" / "val"
+    arguments = ("predict", run, images, "-o", tmp_path / "out", "--format", "colour,overlay", "--device", "cpu")
+    assert "3 images predicted:" in succeed(*arguments)
+    coloured = tmp_path / "out" / "colour" / "brno" / "brno_000000_000002_leftImg8bit.png"
+    truth = blocks(SPACE, 2)
+    np.testing.assert_array_equal(np.asarray(Image.open(coloured))[truth != IGNORE], truth[truth != IGNORE])
+    coloured.unlink()
+    assert "1 images predicted, 2 were there already" in succeed(*arguments)
+    assert coloured.is_file()
+
+
+def test_report_prints_its_path(run: Path) -> None:
+    for metrics in run.rglob("metrics.jsonl"):
+        metrics.unlink()  # no curves to draw
+    assert succeed("report", run, "--images", 0).strip() == str(run / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "RUN", "--scales", "1,big"), "--scales: '1,big' are no scales"),
+        (("evaluate", "RUN", "--scales", "0"), "--scales: '0' are no scales"),
+        (("evaluate", "RUN", "--window", "12"), "--window: '12' is no size"),
+        (("predict", "RUN", "RUN", "-o", "x", "--size", "0x5"), "--size: '0x5' is no size"),
+        (("evaluate", "RUN", "--precision", "fp8"), "--precision: 'fp8' is no precision"),
+        (("evaluate", "RUN", "--format", "gif"), "--format: unknown format 'gif'"),
+        (("evaluate", "RUN", "--domain", "moon"), "--domain: 'moon' is no domain"),
+        (("evaluate", "RUN", "--root", "RUN"), "--layout and --root: belong together"),
+        (("evaluate", "RUN", "--root", "RUN", "--layout", "kitti"), "--layout: unknown layout 'kitti'"),
+        (("evaluate", "RUN", "--label-space", "mars"), "label_space: unknown label space 'mars'"),
+        (("evaluate", "RUN/data"), "RUN/data: the model is not there"),
+        (("evaluate", "RUN", "--domain", "source"), "nowhere"),
+    ],
+)
+def test_misuse_is_told(run: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = invoke(*(argument.replace("RUN", str(run)) for argument in arguments))
+    assert isinstance(result.exception, UsageError)
+    assert message.replace("RUN", str(run)) in str(result.exception)
+
+
+def test_a_model_without_a_run_needs_data(tmp_path: Path) -> None:
+    save(tmp_path / "alone.safetensors", SPACE)
+    with pytest.raises(UsageError, match="Give --layout and --root"):
+        succeed("evaluate", tmp_path / "alone.safetensors")
