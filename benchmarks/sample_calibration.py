@@ -150,7 +150,7 @@ def contact_sheet(space: LabelSpace, rows: int = 5, tile: tuple[int, int] = (300
             for place, content in ((2 * column, picture), (2 * column + 1, over.astype(np.uint8))):
                 small = Image.fromarray(content).resize(tile, Image.Resampling.LANCZOS)
                 sheet.paste(small, (place * tile[0], row * tile[1]))
-    return sheet.quantize(96, dither=Image.Dither.NONE)  # a third of the size, and hardly to be seen
+    return sheet.quantize(256, kmeans=1, dither=Image.Dither.NONE)  # a third of the size, and hardly to be seen
 
 
 def main() -> None:
