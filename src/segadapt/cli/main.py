@@ -5,9 +5,8 @@ Exit codes: 0 done, 1 a failure while working, 2 a misuse, 128 + n stopped by si
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from segadapt.cli import data, inference, recipes, run
@@ -22,6 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+# click's UsageError: since 0.29 typer carries a copy of click of its own, so the class is found through typer.
+CLICK_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def _version(wanted: bool) -> None:
@@ -64,12 +67,10 @@ def main() -> None:
             raise
         _tell(str(error))
         sys.exit(error.exit_code)
-    except click.UsageError as error:
-        _tell(
-            f"{error.format_message().rstrip('.')}. See `{error.ctx.command_path if error.ctx else 'segadapt'} --help`."
-        )
+    except CLICK_USAGE_ERROR as error:
+        _tell_usage(error)
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         _tell("stopped.")
         sys.exit(130)
     except BrokenPipeError:
@@ -88,3 +89,11 @@ def _tell(text: str) -> None:
     """Errors go to stderr, from rank 0 and from any rank that fails alone."""
     for line in text.splitlines():
         print(f"error: {line}", file=sys.stderr)
+
+
+def _tell_usage(error: Any) -> None:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message(), file=sys.stderr)
+        return
+    command = error.ctx.command_path if error.ctx is not None else "segadapt"
+    _tell(f"{' '.join(error.format_message().split()).rstrip('.')}. See `{command} --help`.")

@@ -34,6 +34,9 @@ def load_recipe(name_or_path: str, overrides: list[str]) -> Recipe:
     for override in overrides:
         key = apply_override(tree, override)
         from_command_line.add(key)
+    if isinstance(tree.get("stages"), dict):
+        # `stages.NAME=null` leaves a stage out, for one's own diff over a recipe with more stages than one wants.
+        tree["stages"] = {name: stage for name, stage in tree["stages"].items() if stage is not None}
     errors = [_open_value(key, path) for key in _open_keys(tree)]
     try:
         recipe = Recipe.model_validate(tree)

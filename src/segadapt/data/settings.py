@@ -85,7 +85,9 @@ class DomainSettings(Settings):
         """Whether these settings and the layout provide for a split (not whether its files are there)."""
         own = self.resolved_layout().splits
         lists = {"train": self.train_list, "val": self.val_list}
-        return split in own if own else split == "train" or lists.get(split) is not None or self.holdout > 0
+        if own:
+            return split in own
+        return split == "train" or lists.get(split) is not None or (split == "val" and self.holdout > 0)
 
     def label_encoding(self, space: LabelSpace) -> str:
         """The encoding of the label files: set here, else the layout's, else the label space's only one, else train."""

@@ -1,5 +1,6 @@
 """Which of the networks on the way is kept: the last, the best on target labels, or one chosen without labels."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Selector:
 
     def consider(self, step: int, scores: dict[str, float]) -> None:
         """Take in an evaluation of the network after `step` updates."""
+        scores = {name: score for name, score in scores.items() if not math.isnan(score)}  # no labelled pixels: NaN
         if "target_miou" in scores and "infomax" in scores:
             self.history.append((step, scores["infomax"], scores["target_miou"]))
         for selection, criterion in CRITERIA.items():

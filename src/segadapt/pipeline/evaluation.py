@@ -47,7 +47,9 @@ def evaluate_stage(run: Run, name: str, settings: EvaluateSettings, display: Dis
         scores[domain] = evaluate_domain(
             predictor, dataset, space, run.space, layout=data[domain].layout, split=split, progress=progress
         )
-        display.say(f"{name}: {scores[domain]['miou']:.2f} mIoU on {domain} {split} ({len(dataset)} images)")
+        miou = scores[domain]["miou"]
+        score = "no labelled pixels to score" if miou is None else f"{miou:.2f} mIoU"
+        display.say(f"{name}: {score} on {domain} {split} ({len(dataset)} images)")
     trained_here = isinstance(run.recipe.stages[name], TrainingSettings)
     agreement = label_free_agreement(run.stage_folder(name)) if trained_here else None
     write_json(

@@ -1,0 +1,45 @@
+# Everything a person or a machine runs here has a target. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+# How many tests run at once, each with one thread.
+JOBS ?= 2
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test lint format bench clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make a virtual environment with the tested versions
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## sample domains, source-only, SEAN, target-trained, evaluation, report (about 6 minutes on 2 cores)
+	$(BIN)/segadapt data sample $(DEMO)/data
+	$(BIN)/segadapt run demo data.source.root=$(DEMO)/data/gta5 data.target.root=$(DEMO)/data/cityscapes --out $(DEMO)/run
+	@echo "open $(DEMO)/run/report.html"
+
+test: $(STAMP) ## all tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff put the code in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## the timings of docs/performance.md, on a machine that does nothing else
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/loader.py
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) $(DEMO)
