@@ -143,7 +143,7 @@ class Trainer:
                 "optimizer path": self.settings.optimizer_path,
                 "device": self.runtime.device.type,
                 "ranks": self.runtime.ranks,
-                "torch": torch.__version__,
+                "torch": str(torch.__version__),  # a plain str: the restricted unpickler refuses its class
             },
             "selection": self.training.selector.state(),
             "pixels": self.training.method.result.pixels.name,
