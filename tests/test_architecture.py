@@ -1,0 +1,110 @@
+"""Arrows point down: who may import whom, as docs/architecture.md has it."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "segadapt"
+PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
+SHARED = {"errors", "files", "settings", "quirks", "batch", "losses", "schedules", "ema", "noise", "version"}
+ROOMS = {"data", "models", "methods", "engine", "inference", "evaluation", "config", "pipeline", "cli"}
+
+ALLOWED: dict[str, set[str]] = {
+    **{name: set() for name in SHARED},
+    "data": set(),
+    "models": {"data.label_spaces"},
+    "methods": {"models", "data.transforms"},
+    "engine": {"models", "methods.method", "methods.settings"},
+    "inference": {"data", "models"},
+    "evaluation": {"data", "models", "inference"},
+    "config": {"data", "methods", "engine.runtime", "evaluation.settings"},
+    "pipeline": ROOMS - {"cli"},
+    "cli": ROOMS,
+    "__init__": {"inference.model"},  # `segadapt.load`, when it is first used
+    "__main__": {"cli.main"},
+}
+"""Room or file -> what it may import beside itself and the shared files: rooms, or single files of rooms."""
+
+
+def modules() -> list[str]:
+    """Dotted names below segadapt of all its files."""
+    return sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
+
+
+def imports(module: str) -> Iterator[str]:
+    """Dotted names of all that a file imports anywhere in it, inside functions and for type checkers too."""
+    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module is not None, f"{module}: imports are absolute"
+            known = {f"segadapt.{name.removesuffix('.__init__')}" for name in modules()} | {
+                f"segadapt.{room}" for room in ROOMS
+            }
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in known else node.module
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_point_down(module: str) -> None:
+    room = module.split(".")[0]
+    allowed = {room} | SHARED | ALLOWED[room]
+    for name in imports(module):
+        top, _, inside = name.partition(".")
+        assert top != "torchvision", f"{module} imports torchvision"
+        if top != "segadapt" or not inside:
+            continue
+        assert any(inside == a or inside.startswith(f"{a}.") for a in allowed), f"{module} imports {name}"
+
+
+def test_the_page_names_every_room_and_what_it_may_import() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.M))
+    for room in ROOMS - {"pipeline", "cli", "config"}:
+        assert set(re.findall(r"`([\w.]+)`", rows[room])) == ALLOWED[room]
+    shared = re.search(r"^\| shared files: (.*?) \|", PAGE.read_text(encoding="utf-8"), re.M)
+    assert shared is not None and set(re.findall(r"`(\w+)`", shared[1])) == SHARED
+    assert {path.stem for path in PACKAGE.glob("*.py")} == SHARED | {"__init__", "__main__"}
+    assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()} == ROOMS
+
+
+HELP = """
+import sys
+from segadapt.cli import main as cli
+
+sys.argv = ["segadapt", *{arguments!r}]
+try:
+    cli.main()
+except SystemExit as ended:
+    assert ended.code == 0, ended.code
+loaded = {{"torch", "numpy", "matplotlib", "PIL", "safetensors", "huggingface_hub"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "",
+        *("run", "recipes", "quirks", "schema", "evaluate", "predict", "report"),
+        *("data", "data check", "data prepare", "data sample", "data spaces"),
+    ],
+)
+def test_help_imports_nothing_heavy(verb: str) -> None:
+    program = HELP.format(arguments=[*verb.split(), "--help"])
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: segadapt" in done.stdout
+
+
+def test_the_package_and_its_version_import_nothing_heavy() -> None:
+    program = HELP.format(arguments=["--version"])
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("segadapt ")
