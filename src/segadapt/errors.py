@@ -51,6 +51,10 @@ class UsageErrors(UsageError):
         return "\n".join(str(error) for error in self.errors)
 
 
+class RankLost(SegadaptError):
+    """Another rank has ended; what that one says is worth more than this."""
+
+
 class Stopped(SegadaptError):
     """SIGINT or SIGTERM, after the work so far was saved; exit code 128 + signal number, as shells expect."""
 

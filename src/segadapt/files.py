@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from segadapt.errors import SegadaptError, UsageError
 
 
@@ -43,7 +45,15 @@ def write_failure(path: Path, error: OSError) -> SegadaptError:
         return SegadaptError(
             "no space left on the disk",
             where=path,
-            remedy="Free some space or choose another --out; what was written stays valid.",
+            remedy="Free some space or choose another folder; what was written stays valid.",
+        )
+    in_the_way = next(
+        (parent for parent in path.parents if os.path.exists(parent) and not parent.is_dir()),  # noqa: PTH110 - never raises
+        None,
+    )
+    if in_the_way is not None:
+        return UsageError(
+            f"cannot be written, since {in_the_way} is not a folder", where=path, remedy="Choose another folder."
         )
     if (
         isinstance(error, (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError))
@@ -55,6 +65,19 @@ def write_failure(path: Path, error: OSError) -> SegadaptError:
     return SegadaptError(
         f"cannot be written ({error.strerror or error})", where=path, remedy="Check the disk and try again."
     )
+
+
+def need_writable(path: Path) -> None:
+    """Raise as `new_file` would when a file cannot be written at `path`; what is there stays as it is."""
+    if path.is_dir():
+        raise write_failure(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
+    try:
+        write_bytes(trial, b"trial")
+        trial.unlink()
+    except SegadaptError as error:
+        error.where = path
+        raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -110,3 +133,21 @@ def need_folder(path: Path, what: str) -> Path:
             remedy="Check the path.",
         )
     return path
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """The plain data in a YAML file. Raises UsageError when it is not there, cannot be read or is not YAML."""
+    try:
+        return yaml.safe_load(need_file(path, what).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" (line {mark.line + 1})" if mark else ""
+        raise UsageError(
+            f"not valid YAML{line}", where=path, remedy="Mend the file; YAML needs `key: value`."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError("not UTF-8 text", where=path, remedy="Save the file as UTF-8.") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot be read ({error.strerror})", where=path, remedy="Check the path and its permissions."
+        ) from error

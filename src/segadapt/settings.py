@@ -8,10 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 class Settings(BaseModel):
     """Settings that live beside their owner: unknown keys are errors, every field has a description."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), validate_default=True, allow_inf_nan=False
+    )
 
 
-Size = Annotated[
-    tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]], Field(description="[width, height] in pixels")
-]
+SMALLEST, LARGEST = 8, 16383
+"""Pixels on a side: the networks' stride, and WebP's largest picture."""
+_Side = Annotated[int, Field(ge=SMALLEST, le=LARGEST)]
+Size = Annotated[tuple[_Side, _Side], Field(description="[width, height] in pixels")]
 """Width and height in pixels, in that order everywhere (as Pillow has it)."""

@@ -189,14 +189,17 @@ def spaces() -> None:
             typer.echo(f"  also scored on: {', '.join(space.subsets)}")
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """`"1280x720"` -> (1280, 720). Raises UsageError."""
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """`"1280x720"` -> (1280, 720). Raises UsageError that names the option."""
     from segadapt.errors import UsageError
+    from segadapt.settings import LARGEST, SMALLEST
 
     parts = text.lower().replace("×", "x").split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and 8 <= int(part) <= 16383 for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() and SMALLEST <= int(part) <= LARGEST for part in parts):
         raise UsageError(
-            f"'{text}' is no size", where="--size", remedy="Give WIDTHxHEIGHT in pixels, 8 to 16383 each: 1280x720."
+            f"'{text}' is no size",
+            where=option,
+            remedy=f"Give WIDTHxHEIGHT in pixels, {SMALLEST} to {LARGEST} each: 1280x720.",
         )
     return int(parts[0]), int(parts[1])
 
@@ -214,6 +217,8 @@ def _settings(**given: Any) -> "DomainSettings":
         key = f"--{detail['loc'][0]}".replace("_", "-") if detail["loc"] else "data"
         where = "LAYOUT" if key == "--layout" else key
         message = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] != "value_error":
+            message = f"'{detail['input']}': {message[:1].lower()}{message[1:]}"
         raise UsageError(message, where=where, remedy="See --help.") from None
 
 

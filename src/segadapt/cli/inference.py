@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segadapt.cli.data import parse_size
+
 if TYPE_CHECKING:
     from segadapt.data.settings import DomainSettings
     from segadapt.inference.predictor import Predictor
@@ -32,7 +34,9 @@ def evaluate(
     root: Annotated[Path | None, typer.Option(help="Score on other data: its folder.")] = None,
     encoding: Annotated[str | None, typer.Option(help="How its labels are encoded; default: the layout's.")] = None,
     split: Annotated[str, typer.Option(help="Split of the target to score on; the source is scored on val.")] = "val",
-    label_space: Annotated[str | None, typer.Option(help="Classes to score in: a name or a YAML file.")] = None,
+    label_space: Annotated[
+        str | None, typer.Option(help="Classes to score in (and of a published model that does not say its own).")
+    ] = None,
     scales: Scales = "1",
     mirror: Mirror = False,
     window: Window = None,
@@ -47,6 +51,7 @@ def evaluate(
 
     segadapt evaluate runs/gta5 --scales 1,0.75,1.25 --mirror --out scores.json
     """
+    from segadapt.files import need_writable
     from segadapt.inference.formats import parse_formats
     from segadapt.inference.model import find_models
 
@@ -54,6 +59,8 @@ def evaluate(
     data = Data(domain, layout, root, encoding, split, label_space)
     forms = parse_formats(formats)
     files = [file for model in models for file in find_models(model)]
+    if out is not None:
+        need_writable(out)  # before hours of work, not after
     records = []
     for file in files:
         predictions = write_predictions
@@ -71,6 +78,9 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.")],
     formats: Formats = "colour",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
+    label_space: Annotated[
+        str | None, typer.Option(help="Classes of a published model that does not say its own.")
+    ] = None,
     scales: Scales = "1",
     mirror: Mirror = False,
     window: Window = None,
@@ -82,6 +92,8 @@ def predict(
 
     segadapt predict runs/gta5 street.jpg videos/ -o out/ --format overlay,label_id
     """
+    from segadapt.data.label_spaces import load_label_space
+    from segadapt.errors import UsageError
     from segadapt.inference.formats import output_paths, parse_formats, picture
     from segadapt.inference.model import find_model
     from segadapt.inference.streams import Job, find_images, run_stream
@@ -90,7 +102,12 @@ def predict(
     views = Views.parse(scales, mirror, window, size, device, precision)
     forms = parse_formats(formats)
     jobs = [Job(image, output_paths(out, place, forms)) for image, place in find_images(inputs)]
-    saved = load_any(find_model(model))
+    given = None if label_space is None else load_label_space(label_space)
+    saved = load_any(find_model(model), given)
+    if given is not None and given != saved.header.space:
+        raise UsageError(
+            f"the model is of label space '{saved.header.space.name}'", where="--label-space", remedy="Leave it out."
+        )
     predictor, space = views.predictor(saved), saved.header.space
 
     def pictures(image: Any) -> list[Any]:
@@ -139,8 +156,8 @@ class Views:
         return cls(
             _parse_scales(scales),
             mirror,
-            None if window is None else _parse_size(window, "--window"),
-            None if size is None else _parse_size(size, "--size"),
+            None if window is None else parse_size(window, "--window"),
+            None if size is None else parse_size(size, "--size"),
             device,
             precision,
         )
@@ -187,12 +204,20 @@ class Data:
         if self.root is not None or self.layout is not None:
             if self.root is None or self.layout is None:
                 raise UsageError("belong together", where="--layout and --root", remedy="Give both.")
+            if self.domain != "both":
+                raise UsageError(
+                    "is about the data of the model's run", where="--domain", remedy="Leave it out beside --root."
+                )
             try:
                 domain = DomainSettings(layout=self.layout, root=self.root, encoding=self.encoding)
             except ValidationError as error:
                 message = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise UsageError(message, where="--layout", remedy="See docs/data-sets.md.") from error
             return self.label_space, {"target": domain}
+        if self.encoding is not None:
+            raise UsageError(
+                "is about other data than the run's", where="--encoding", remedy="Give --layout and --root with it."
+            )
         if self.domain not in ("target", "source", "both"):
             raise UsageError(f"'{self.domain}' is no domain", where="--domain", remedy="Use target, source or both.")
         for folder in (model.parent, model.parent.parent):
@@ -200,11 +225,16 @@ class Data:
                 run = read_run(folder)
                 wanted = ("target", "source") if self.domain == "both" else (self.domain,)
                 domains = {name: run.domain(name) for name in wanted}
-                domains = {name: domain for name, domain in domains.items() if domain.has_split(self.split_of(name))}
-                if not domains:
-                    raise UsageError(
-                        f"its data has no split '{self.split}'", where=folder, remedy="Choose another --split."
-                    )
+                found = {name: domain for name, domain in domains.items() if domain.has_split(self.split_of(name))}
+                for name in domains:
+                    # Of both, one without a split val is left out; a split that was asked for is not.
+                    if not found or (name not in found and self.split_of(name) != "val"):
+                        raise UsageError(
+                            f"its {name} has no split '{self.split_of(name)}'",
+                            where=folder,
+                            remedy="Choose another --split or --domain.",
+                        )
+                domains = found
                 return self.label_space or run.recipe.get("label_space"), domains
         raise UsageError("belongs to no run, so its data is unknown", where=model, remedy="Give --layout and --root.")
 
@@ -217,7 +247,7 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
     from segadapt.evaluation.records import label_free_agreement
     from segadapt.models.saved import load_any
 
-    saved = load_any(file)
+    saved = load_any(file, None if data.label_space is None else load_label_space(data.label_space))
     predictor, model_space = views.predictor(saved), saved.header.space
     chosen, domains = data.of(file)
     space = model_space if chosen is None else load_label_space(chosen)
@@ -296,15 +326,6 @@ def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(description, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _parse_size(text: str, option: str) -> tuple[int, int]:
-    from segadapt.errors import UsageError
-
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"'{text}' is no size", where=option, remedy="Give WIDTHxHEIGHT in pixels, as 1024x512.")
-    return int(parts[0]), int(parts[1])
 
 
 def _parse_scales(text: str) -> tuple[float, ...]:

@@ -5,13 +5,19 @@ Exit codes: 0 done, 1 a failure while working, 2 a misuse, 128 + n stopped by si
 
 import os
 import sys
+import time
 from typing import Annotated, Any
 
 import typer
 
 from segadapt.cli import data, inference, recipes, run
-from segadapt.errors import SegadaptError
+from segadapt.errors import RankLost, SegadaptError
 from segadapt.version import __version__
+
+STOPPED = 130
+"""Exit code of Ctrl-C, as shells expect it."""
+PATIENCE = 1.5
+"""Seconds that a rank waits for the one that has more to say: torchrun ends all ranks when one has ended."""
 
 app = typer.Typer(
     name="segadapt",
@@ -61,18 +67,20 @@ def main() -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         code = app(args=arguments, prog_name="segadapt", standalone_mode=False)
+        if code == STOPPED:  # typer turns Ctrl-C into an exit of its own
+            _tell("stopped.")
         sys.exit(code if isinstance(code, int) else 0)
     except SegadaptError as error:
         if debug:
             raise
-        _tell(str(error))
+        _tell(str(error), 2 * PATIENCE if isinstance(error, RankLost) else 0)
         sys.exit(error.exit_code)
     except CLICK_USAGE_ERROR as error:
         _tell_usage(error)
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         _tell("stopped.")
-        sys.exit(130)
+        sys.exit(STOPPED)
     except BrokenPipeError:
         # The reader (head, less) has gone: nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,13 +88,23 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        first = (str(error).splitlines() or [""])[0]
-        _tell(f"unexpected {type(error).__name__}: {first}. Run it again with --debug for the traceback, and tell us.")
+        _tell(_in_words(error))
         sys.exit(1)
 
 
-def _tell(text: str) -> None:
+def _in_words(error: Exception) -> str:
+    """One line about an error that nobody has foreseen."""
+    first = (str(error).splitlines() or [""])[0].rstrip(".")
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}. Check the path and its permissions; --debug shows the traceback."
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in first:
+        return f"out of memory ({first}). Use a smaller size or batch, or `accumulate`, or precision bf16."
+    return f"unexpected {type(error).__name__}: {first}. Run it again with --debug for the traceback, and tell us."
+
+
+def _tell(text: str, patience: float = 0) -> None:
     """Errors go to stderr, from rank 0 and from any rank that fails alone."""
+    time.sleep(patience or (PATIENCE if os.environ.get("RANK", "0") != "0" else 0))
     for line in text.splitlines():
         print(f"error: {line}", file=sys.stderr)
 

@@ -7,10 +7,11 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from segadapt.config.recipe import STAGE_METHODS, Recipe, StageSettings
 from segadapt.errors import UsageError, UsageErrors, nearest
-from segadapt.files import need_file
+from segadapt.files import need_file, read_yaml
 
 MISSING = "???"
 COMMAND_LINE = "command line"
@@ -63,18 +64,7 @@ def find_recipe(name_or_path: str) -> Path:
 
 def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> Tree:
     """A recipe file as plain data; `base: NAME_OR_PATH` puts it over another recipe."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" (line {mark.line + 1})" if mark else ""
-        raise UsageError(
-            f"not valid YAML{line}", where=path, remedy="Mend the file; YAML needs `key: value`."
-        ) from error
-    except OSError as error:
-        raise UsageError(
-            f"cannot be read ({error.strerror})", where=path, remedy="Check the path and its permissions."
-        ) from error
+    tree = read_yaml(path, "the recipe")
     if not isinstance(tree, dict):
         raise UsageError(
             "a recipe is a mapping of keys", where=path, remedy="See `segadapt recipes` for ones to start from."
@@ -83,10 +73,14 @@ def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> Tree:
     if base is None:
         return tree
     beside = path.parent / str(base)
-    below = beside if beside.is_file() else find_recipe(str(base))
-    if below in (*seen, path):
+    try:
+        below = beside if beside.is_file() else find_recipe(str(base))
+    except UsageError as error:
+        raise UsageError(f"base '{base}': {error.what}", where=path, remedy=error.remedy) from None
+    seen = (*seen, path.resolve())
+    if below.resolve() in seen:
         raise UsageError("`base` leads back to the recipe itself", where=path, remedy="Break the circle.")
-    return merged(read_tree(below, (*seen, path)), tree)
+    return merged(read_tree(below, seen), tree)
 
 
 def merged(below: Tree, above: Tree) -> Tree:
@@ -154,36 +148,66 @@ def _explain(error: ValidationError, tree: Tree, path: Path, given: set[str]) ->
             continue
         match finding["type"]:
             case "extra_forbidden":
+                beside = list(_model_around(keys, tree).model_fields)
+                yield UsageError(f"unknown key '{key}'", where=where, remedy=nearest(keys[-1], beside))
+            case "missing" if isinstance(finding["loc"][-1], int):
+                key = ".".join(keys[:-1])
                 yield UsageError(
-                    f"unknown key '{key}'", where=where, remedy=nearest(keys[-1], _keys_beside(keys, tree))
+                    f"'{key}' is {_short(value)}: it has too few values",
+                    where=where,
+                    remedy=_change(keys[:-1], tree),
                 )
             case "missing":
                 yield UsageError(
                     f"'{key}' is missing", where=where, remedy=f"Add {key}=VALUE to the command, or set it in the file."
                 )
             case "union_tag_invalid" | "union_tag_not_found":
-                method = str(value.get("method", "")) if isinstance(value, dict) else ""
+                method = str(value.get("method") or "") if isinstance(value, dict) else ""
                 yield UsageError(
-                    f"'{key}.method' is '{method}', which is no method",
+                    f"'{key}.method' is '{method}', which is no method" if method else f"'{key}.method' is missing",
                     where=where,
                     remedy=nearest(method, list(STAGE_METHODS)),
                 )
             case "value_error":
                 place = f"'{key}': " if key else ""
-                yield UsageError(place + finding["msg"].removeprefix("Value error, "), where=where, remedy="Change it.")
+                what, _, remedy = finding["msg"].removeprefix("Value error, ").partition(". ")
+                yield UsageError(place + what, where=where, remedy=remedy or "Change it.")
             case _:
                 yield UsageError(
-                    f"'{key}' is {_short(value)}: {_plain(finding['msg'])}", where=where, remedy="Change the value."
+                    f"'{key}' is {_short(value)}: {_plain(finding)}", where=where, remedy=_change(keys, tree)
                 )
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = "empty" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _plain(message: str) -> str:
-    return message[:1].lower() + message[1:]
+def _plain(finding: ErrorDetails) -> str:
+    """pydantic's message without its words for programmers."""
+    limits = finding.get("ctx", {})
+    match finding["type"]:
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return "it must be keys with values"
+        case "list_type" | "tuple_type":
+            return "it must be a list, as [1, 2]"
+        case "path_type":
+            return "it must be a path"
+        case "too_short":
+            return f"it must have at least {limits.get('min_length')} values"
+        case "too_long":
+            return f"it must have at most {limits.get('max_length')} values"
+    return finding["msg"].replace("Input should", "it must", 1)
+
+
+def _change(keys: list[str], tree: Tree) -> str:
+    """A remedy that says what the setting is."""
+    while keys and keys[-1].isdecimal():
+        keys = keys[:-1]
+    field = _model_around(keys, tree).model_fields.get(keys[-1]) if keys else None
+    if field is None or not field.description:
+        return "Change the value."
+    return f"Change it; `{keys[-1]}` is: {field.description}."
 
 
 def _as_written(location: tuple[int | str, ...]) -> list[str]:
@@ -194,12 +218,12 @@ def _as_written(location: tuple[int | str, ...]) -> list[str]:
     return keys
 
 
-def _keys_beside(keys: list[str], tree: Tree) -> list[str]:
-    """The keys that exist where the unknown one stands."""
+def _model_around(keys: list[str], tree: Tree) -> type[BaseModel]:
+    """The model whose fields stand where the last of the keys stands."""
     model: type[BaseModel] = Recipe
     for depth, key in enumerate(keys[:-1]):
         if depth == 1 and keys[0] == "stages":
-            model = _stage_model(tree.get("stages", {}).get(key, {}).get("method", ""))
+            model = _stage_model(tree["stages"][key].get("method", ""))
             continue
         field = model.model_fields.get(key)
         if field is None:
@@ -210,7 +234,7 @@ def _keys_beside(keys: list[str], tree: Tree) -> list[str]:
             if isinstance(t, type) and issubclass(t, BaseModel)
         ]
         model = inner[0] if inner else model
-    return list(model.model_fields)
+    return model
 
 
 def _stage_model(method: str) -> type[BaseModel]:

@@ -33,7 +33,7 @@ class Recipe(Settings):
     label_space: str = Field("cityscapes19", description="the classes: a name that ships with segadapt, or a YAML file")
     data: DataSettings
     stages: dict[str, StageSettings] = Field(description="name -> stage, run in this order")
-    seed: int = Field(0, ge=0, description="of everything random: order, augmentation, noise, fresh weights")
+    seed: int = Field(0, ge=0, lt=2**63, description="of everything random: order, augmentation, noise, fresh weights")
     runtime: RuntimeSettings = Field(RuntimeSettings(), description="device, precision, threads, workers")
 
     @field_validator("stages")

@@ -164,7 +164,7 @@ class Preparation:
         free = shutil.disk_usage(place).free
         if needed > free:
             raise SegadaptError(
-                f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free",
+                f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free",
                 where=place,
                 remedy="Free some space, choose another --prepared-root, or leave out --raw.",
             )

@@ -86,6 +86,9 @@ class Layout:
 
     def _guess(self, root: Path) -> str:
         """What the user probably meant, for the end of an error."""
+        if self.fits(root):
+            there = [split for split in self.splits if (root / self.images.format(split=split)).is_dir()]
+            return f"Splits that are there: {', '.join(there)}."
         around = [root.parent, root.parent.parent, *sorted(path for path in root.iterdir() if path.is_dir())]
         for folder in around:
             if self.fits(folder):

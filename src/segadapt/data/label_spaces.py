@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from segadapt.errors import UsageError, UsageErrors, nearest
-from segadapt.files import digest, need_file
+from segadapt.files import digest, read_yaml
 from segadapt.settings import Settings
 
 IGNORE = 255
@@ -313,15 +312,7 @@ def load_label_space(name: str | Path) -> LabelSpace:
                 f"unknown label space '{name}'", where="label_space", remedy=f"{hint} Or give a .yaml file of your own."
             )
         path = FOLDER / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(need_file(path, "the label-space file").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as failure:
-        mark = getattr(failure, "problem_mark", None)
-        line = f" (line {mark.line + 1})" if mark else ""
-        raise UsageError(
-            f"not valid YAML{line}", where=path, remedy="Mend the file; YAML needs `key: value`."
-        ) from failure
-    return LabelSpace.from_dict(content, path)
+    return LabelSpace.from_dict(read_yaml(path, "the label-space file"), path)
 
 
 def _usage_error(failure: ValidationError, where: Path | str) -> UsageError:

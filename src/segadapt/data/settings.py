@@ -18,7 +18,7 @@ from segadapt.settings import Settings
 
 def _known_layout(name: str) -> str:
     if name not in LAYOUTS:
-        raise ValueError(f"unknown layout '{name}' ({nearest(name, list(LAYOUTS))})")
+        raise ValueError(f"unknown layout '{name}'. {nearest(name, list(LAYOUTS))}")
     return name
 
 
@@ -59,6 +59,9 @@ class DomainSettings(Settings):
     def _fit_together(self) -> "DomainSettings":
         if self.layout != "folder" and (self.images or self.labels):
             raise ValueError("images and labels belong to layout folder; other layouts have their own")
+        for name in (self.images, self.labels):
+            if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
+                raise ValueError(f"'{name}' is no sub-folder of the root. Give its path below the root")
         if self.holdout and self.val_list is not None:
             raise ValueError("holdout and val_list both say what val is: give one of them")
         if self.holdout and LAYOUTS[self.layout].splits:
@@ -70,7 +73,8 @@ class DomainSettings(Settings):
         layout = LAYOUTS[self.layout]
         if self.layout != "folder":
             return layout
-        return replace(layout, images=self.images or layout.images, labels=self.labels)
+        labels = None if self.labels is None else _literally(self.labels)
+        return replace(layout, images=_literally(self.images or layout.images), labels=labels)
 
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split, see `segadapt.data.catalog.select`."""
@@ -94,6 +98,11 @@ class DomainSettings(Settings):
         encoding = self.encoding or LAYOUTS[self.layout].encoding
         own = [name for name in space.encodings if name != TRAIN]
         return space.need_encoding(encoding or (own[0] if len(own) == 1 else TRAIN))
+
+
+def _literally(folder: str) -> str:
+    """A layout's folder whose braces are part of its name, not a place for the split."""
+    return folder.replace("{", "{{").replace("}", "}}")
 
 
 def open_domain(

@@ -3,7 +3,6 @@
 A checkpoint is for going on with a training. Models for use are `model.safetensors` (see `segadapt.models.saved`).
 """
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -68,9 +67,10 @@ def load(path: Path, method: Method) -> tuple[int, dict[str, Any]]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
+        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
         raise SegadaptError(
-            f"the checkpoint cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
+            f"the checkpoint cannot be read ({reason})",
             where=path,
             remedy="Delete it: the same command then goes on from the one before.",
         ) from error
@@ -83,10 +83,10 @@ def load(path: Path, method: Method) -> tuple[int, dict[str, Any]]:
             module.load_state_dict(content["modules"][name])
         for name, optimizer in method.optimizers.items():
             optimizer.load_state_dict(content["optimizers"][name])
-    except (KeyError, RuntimeError, ValueError) as error:
+        return int(content["step"]), dict(content["about"])
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise UsageError(
             "the checkpoint is of another network or method",
             where=path,
             remedy="Use --yes to redo the stage, or another --out.",
         ) from error
-    return int(content["step"]), content["about"]

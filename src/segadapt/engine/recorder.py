@@ -35,11 +35,11 @@ class Recorder:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             return
         kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                if json.loads(line)["step"] <= step:
+                if int(json.loads(line)["step"]) <= step:
                     kept.append(line)
-            except (json.JSONDecodeError, KeyError):
+            except (ValueError, KeyError, TypeError):  # half a line, or none of ours
                 continue
         write_text(self.path, "".join(f"{line}\n" for line in kept))
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
-from segadapt.errors import UsageError
+from segadapt.errors import RankLost, UsageError
 from segadapt.settings import Settings
 
 Precision = Literal["fp32", "bf16"]
@@ -23,8 +23,8 @@ class RuntimeSettings(Settings):
 
     device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda or cuda:N")
     precision: Precision = Field("fp32", description="fp32, or bf16 autocast with fp32 weights and losses")
-    threads: PositiveInt | None = Field(None, description="CPU threads of a process; null: as PyTorch chooses")
-    workers: int | None = Field(None, ge=0, description="loader processes; null: 0 on a CPU, up to 8 a GPU")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of a process; null: as PyTorch chooses")
+    workers: int | None = Field(None, ge=0, le=256, description="loader processes; null: 0 on a CPU, up to 8 a GPU")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Runtime:
     def sum(self, values: Tensor) -> Tensor:
         """`values`, summed in place over the ranks."""
         if self.ranks > 1:
-            dist.all_reduce(values)
+            with self._all_there():
+                dist.all_reduce(values)
         return values
 
     def any(self, flag: bool) -> bool:
@@ -64,7 +65,16 @@ class Runtime:
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.ranks > 1:
-            dist.barrier()
+            with self._all_there():
+                dist.barrier()
+
+    @contextmanager
+    def _all_there(self) -> Iterator[None]:
+        """Tell that another rank has ended, instead of what the transport says about it."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise RankLost("lost the other ranks", where=f"rank {self.rank}", remedy="One of them says why.") from error
 
 
 def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
@@ -88,7 +98,7 @@ def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
                 where=f"--device {device}",
                 remedy="Name one of them.",
             )
-    elif device.type != "cpu":
+    elif device.type != "cpu" or device.index is not None:
         raise UsageError(
             f"device '{wanted}' is not supported", where="--device", remedy="Use auto, cpu, cuda or cuda:N."
         )

@@ -1,8 +1,8 @@
 """What the `evaluate` stage can be told."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from segadapt.settings import Settings, Size
 
@@ -16,7 +16,9 @@ class EvaluateSettings(Settings):
         "val", description="the labelled target images to score on: val, or test where the layout has it"
     )
     source: bool = Field(False, description="score on the source's val images too")
-    scales: list[PositiveFloat] = Field([1.0], min_length=1, description="input scales whose softmax maps are averaged")
+    scales: list[Annotated[float, Field(gt=0, le=8)]] = Field(
+        [1.0], min_length=1, description="input scales, up to 8, whose softmax maps are averaged"
+    )
     mirror: bool = Field(False, description="add the mirror image of every scale")
     window: Size | None = Field(None, description="sliding window, [width, height]; null: whole images")
     size: Size | None = Field(None, description="network input size; null: the one that the model was trained for")

@@ -111,8 +111,10 @@ def run_stream(
             future.result()
     if broken:
         others = "" if len(broken) == 1 else f" (and {len(broken) - 1} more like it)"
+        fine = len(todo) - len(broken)
+        rest = {0: "", 1: "; the other image is done"}.get(fine, f"; the other {fine} images are done")
         raise SegadaptError(
-            f"{broken[0].what}{others}; the other {len(todo) - len(broken)} images are done",
+            f"{broken[0].what}{others}{rest}",
             where=broken[0].where,
             remedy=broken[0].remedy,
         )

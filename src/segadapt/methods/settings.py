@@ -2,9 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, PositiveInt, field_validator, model_validator
 
 from segadapt.data.transforms import Augmentation
+from segadapt.errors import nearest
+from segadapt.models.networks import NETWORKS
 from segadapt.quirks import QUIRKS, quirks_of
 from segadapt.settings import Settings, Size
 
@@ -12,11 +14,19 @@ NOT_A_RESULT: dict[str, JsonValue] = {"result": False}
 """Marks settings that do not change the weights: they may differ when a run goes on."""
 
 
+def _known_network(name: str) -> str:
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network '{name}'. {nearest(name, list(NETWORKS))}")
+    return name
+
+
 class TrainingSettings(Settings):
     """Settings shared by all methods that train."""
 
     method: str
-    network: str = Field("deeplab_vgg16", description="the segmenter: a name that `segadapt.models.networks` knows")
+    network: Annotated[str, AfterValidator(_known_network)] = Field(
+        "deeplab_vgg16", description="the segmenter: a name that `segadapt.models.networks` knows"
+    )
     start: str | None = Field(
         None, description="starting weights: a file, `vgg16_hub`, `@stage`, or null for a fresh network"
     )

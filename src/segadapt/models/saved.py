@@ -78,18 +78,18 @@ def load_model(path: Path) -> SavedModel:
     return _own_model(checkpoint)
 
 
-def load_any(path: Path, label_space: LabelSpace | None = None) -> SavedModel:
+def load_any(path: Path, otherwise: LabelSpace | None = None) -> SavedModel:
     """A model of segadapt, or a published SEANet or DeepLab VGG-16 checkpoint.
 
     A published one is run as its program ran it: the first two dilations of the head, input 1024×512. Its label space
-    is `cityscapes19` or `cityscapes16` by its number of classes; for any other number give `label_space`.
+    is `cityscapes19` or `cityscapes16` by its number of classes; with any other number it is `otherwise`.
     Raises as `load_model` does.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.header is not None:
         return _own_model(checkpoint)
     if checkpoint.info.kind == "published_vgg":
-        return _published_model(checkpoint, label_space)
+        return _published_model(checkpoint, otherwise)
     raise _not_a_model(checkpoint)
 
 
@@ -100,9 +100,14 @@ def _own_model(checkpoint: Checkpoint) -> SavedModel:
         header = ModelHeader.model_validate(content)
         classes = len(header.space)
     except (ValidationError, UsageError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.what
+        first = str(error).splitlines()[0]
+        if isinstance(error, ValidationError):
+            detail = error.errors()[0]
+            first = f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
         raise SegadaptError(
-            f"its header is wrong ({first})", where=path, remedy="Copy it again, or write it anew with segadapt."
+            f"its header is wrong ({first.rstrip('.')})",
+            where=path,
+            remedy="Copy it again, or write it anew with segadapt.",
         ) from error
     if header.network not in networks.NETWORKS:
         raise UsageError(
@@ -125,15 +130,15 @@ def _own_model(checkpoint: Checkpoint) -> SavedModel:
     return SavedModel(network.eval(), header)
 
 
-def _published_model(checkpoint: Checkpoint, space: LabelSpace | None) -> SavedModel:
+def _published_model(checkpoint: Checkpoint, otherwise: LabelSpace | None) -> SavedModel:
     info = checkpoint.info
     assert info.classes is not None
+    known = PUBLISHED_SPACES.get(info.classes)
+    space = otherwise if known is None else load_label_space(known)
     if space is None:
-        if info.classes not in PUBLISHED_SPACES:
-            raise UsageError(
-                f"this is {info}, and does not say which", where=info.path, remedy="Give its label space with it."
-            )
-        space = load_label_space(PUBLISHED_SPACES[info.classes])
+        raise UsageError(
+            f"this is {info}, and does not say which", where=info.path, remedy="Give its label space with it."
+        )
     if len(space) != info.classes:
         raise UsageError(
             f"this is {info}, and label space '{space.name}' has {len(space)}",

@@ -25,7 +25,7 @@ def after_training(name: str, domains: Domains) -> EvaluateSettings | None:
 def evaluate_stage(run: Run, name: str, settings: EvaluateSettings, display: Display) -> None:
     """Score a model and write the stage's evaluation.json."""
     path = run.file_of(settings.model)
-    saved = load_any(path)
+    saved = load_any(path, run.space)
     space: LabelSpace = saved.header.space
     predictor = Predictor(
         saved.network,
