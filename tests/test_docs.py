@@ -1,0 +1,327 @@
+"""The documentation says what is so: links, commands, recipes, tables of keys and quirks; marked blocks run."""
+
+import ast
+import re
+import shutil
+import sys
+import tomllib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from pydantic import BaseModel
+
+from layouts import write_layout
+from pages import CODE, PAGES, ROOT, anchors, blocks, commands, links, name, named_commands, read, rows, section, words
+from segadapt.cli.main import app, main
+from segadapt.config.load import load_recipe, read_tree, shipped_recipes
+from segadapt.config.recipe import Recipe
+from segadapt.data.catalog import LAYOUTS
+from segadapt.data.label_spaces import load_label_space, shipped_label_spaces
+from segadapt.data.settings import DomainSettings
+from segadapt.data.transforms import Augmentation
+from segadapt.engine.runtime import RuntimeSettings
+from segadapt.evaluation.settings import EvaluateSettings
+from segadapt.methods.methods import METHODS
+from segadapt.methods.sean import SeanSettings
+from segadapt.methods.settings import TrainingSettings
+from segadapt.models.networks import NETWORKS
+from segadapt.models.starts import STARTS
+from segadapt.quirks import QUIRKS, quirks_of
+from segadapt.version import __version__
+
+EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=name)
+METHOD_PAGES = {"sean": "docs/methods/sean.md", "source_only": "docs/methods/source-only.md"}
+
+
+@EACH_PAGE
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, anchor in links(page):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{name(page)} links to {path}"
+        assert not anchor or anchor in anchors(target), f"{name(page)} links to {path}#{anchor}"
+
+
+def command_of(verbs: list[str]) -> tuple[Any, list[str]]:
+    """The command that these words call and the words that are left for it."""
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands") and verbs and not verbs[0].startswith("-"):
+        assert verbs[0] in command.commands, f"no verb '{verbs[0]}'"
+        command, verbs = command.commands[verbs[0]], verbs[1:]
+    return command, verbs
+
+
+@EACH_PAGE
+def test_commands_parse(page: Path) -> None:
+    for whole in commands(page):
+        command, rest = command_of([word for word in whole if word != "--debug"])
+        with command.make_context("segadapt", rest) as context:
+            assert command.name in whole and context is not None
+
+
+@EACH_PAGE
+def test_commands_in_prose_exist(page: Path) -> None:
+    for whole in named_commands(page):
+        command, rest = command_of([word for word in whole if word != "--debug"])
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        for word in rest:
+            assert not word.startswith("--") or word in known, f"{name(page)}: {' '.join(whole)}"
+
+
+def recipe_files(folder: Path) -> dict[str, Path]:
+    """The YAML blocks of all pages that begin with `# NAME.yaml`, written to a folder."""
+    found = {}
+    for page in PAGES:
+        for block in blocks(page, "yaml"):
+            if title := re.match(r"# (\w+\.yaml)\n", block.text):
+                found[title[1]] = folder / title[1]
+                found[title[1]].write_text(block.text, encoding="utf-8")
+    return found
+
+
+def test_recipes_and_overrides_in_commands_are_valid(tmp_path: Path) -> None:
+    written, seen = recipe_files(tmp_path), set()
+    for page in PAGES:
+        for verb, *rest in commands(page):
+            if verb != "run" or not rest[0].islower():  # RECIPE, RUN/recipe.yaml: placeholders
+                continue
+            load_recipe(str(written.get(rest[0], rest[0])), [word for word in rest[1:] if "=" in word[1:]])
+            seen.add(rest[0])
+    assert {"harbour.yaml", "mine.yaml", "demo", "sean_gta5_cityscapes_official"} <= seen
+
+
+@EACH_PAGE
+def test_yaml_blocks_are_valid(page: Path, tmp_path: Path) -> None:
+    for number, block in enumerate(blocks(page, "yaml")):
+        content, file = yaml.safe_load(block.text), tmp_path / f"{number}.yaml"
+        file.write_text(block.text, encoding="utf-8")
+        if "classes" in content:
+            load_label_space(file)
+        elif "stages" in content:
+            load_recipe(str(file), [])
+        else:
+            for domain in content["data"].values():
+                DomainSettings.model_validate(domain)
+
+
+@EACH_PAGE
+def test_python_blocks_import_what_there_is(page: Path) -> None:
+    for block in blocks(page, "python"):
+        for statement in ast.parse(block.text).body:
+            if isinstance(statement, (ast.Import, ast.ImportFrom)) and "h5py" not in ast.unparse(statement):
+                exec(ast.unparse(statement), {})
+
+
+def test_the_recipes_are_all_named_and_no_others() -> None:
+    shipped = set(shipped_recipes())
+    listed = {
+        recipe for row in rows(section("docs/recipes.md", "The shipped recipes")) for recipe in CODE.findall(row[0])
+    }
+    assert listed == shipped
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert set(re.findall(r"\b(?:sean|source_only)_\w+_cityscapes(?:_official)?\b", text)) <= shipped
+
+
+# --- tables of settings ---
+
+KEYS: list[tuple[str, str, type[BaseModel], set[str]]] = [
+    ("docs/recipes.md", "Recipe", Recipe, set()),
+    ("docs/recipes.md", "`runtime`", RuntimeSettings, set()),
+    ("docs/recipes.md", "Training stages", TrainingSettings, set()),
+    ("docs/recipes.md", "`evaluate` stages", EvaluateSettings, set()),
+    ("docs/methods/sean.md", "Settings", SeanSettings, set(TrainingSettings.model_fields)),
+]
+
+
+@pytest.mark.parametrize(("page", "heading", "model", "elsewhere"), KEYS, ids=[key[1] for key in KEYS])
+def test_every_key_is_there_with_its_default(
+    page: str, heading: str, model: type[BaseModel], elsewhere: set[str]
+) -> None:
+    table = {row[0].strip("`"): row[-2] for row in rows(section(page, heading))}
+    assert set(table) == set(model.model_fields) - elsewhere
+    for key, said in table.items():
+        field = model.model_fields[key]
+        if field.is_required():
+            assert said == "must be given"
+        elif not isinstance(field.default, RuntimeSettings):
+            default = field.default
+            if isinstance(default, BaseModel):
+                default = default.model_dump(exclude_defaults=True)
+            assert yaml.safe_load(said) == (list(default) if isinstance(default, tuple) else default), key
+
+
+def test_the_data_page_has_every_key_of_a_domain_and_of_augmentation() -> None:
+    named = set(CODE.findall(" ".join(row[0] for row in rows(read("docs/data-sets.md")))))
+    keys = {re.split(r"[:=]", word)[0] for word in named}
+    assert set(DomainSettings.model_fields) | set(Augmentation.model_fields) <= keys
+
+
+@pytest.mark.parametrize("method", METHOD_PAGES)
+def test_a_method_page_has_every_quirk_of_its_method(method: str) -> None:
+    page = METHOD_PAGES[method]
+    headings = re.findall(r"^## (Quirks .*)$", read(page), re.M)
+    assert [row[0].strip("`") for row in rows(section(page, headings[0]))] == list(quirks_of(method))
+    assert set(METHODS) - {"target_trained"} == set(METHOD_PAGES)
+    assert quirks_of("target_trained") == quirks_of("source_only")
+
+
+def test_the_numbers_of_the_sean_recipes() -> None:
+    page = read("docs/methods/sean.md")
+    said = "1024×512, batch 1, Adam with learning rate 1e-5 (constant) and weight decay 5e-5, 6 epochs, α = 0.99"
+    assert said in page and "σ = 0.1; τ = 0.1 for GTA5 and 0.3 for SYNTHIA" in page
+    for data, tau in (("gta5", 0.1), ("synthia", 0.3)):
+        for ending in ("", "_official"):
+            given = ["data.source.root=s", "data.target.root=t", "stages.sean.start=w"]
+            stage = load_recipe(f"sean_{data}_cityscapes{ending}", given).stages["sean"]
+            assert isinstance(stage, SeanSettings)
+            assert (stage.size, stage.batch, stage.optimizer, stage.lr) == ((1024, 512), 1, "adam", 1e-5)
+            assert (stage.schedule, stage.weight_decay, stage.epochs) == ("constant", 5e-5, 6)
+            assert (stage.ema, stage.consistency, stage.noise, stage.attention_threshold) == (0.99, 0.3, 0.1, tau)
+            assert stage.ema_warmup == (not ending) and set(stage.quirks.values()) == {bool(ending)}
+
+
+def test_the_flags_page_names_keys_that_exist() -> None:
+    models = (Recipe, DomainSettings, Augmentation, RuntimeSettings, TrainingSettings, SeanSettings, EvaluateSettings)
+    keys = {key for model in models for key in model.model_fields} | {"source", "target", *METHODS}
+    values = {*QUIRKS, *LAYOUTS, *shipped_label_spaces(), *STARTS, *METHODS, *NETWORKS}
+    found = 0
+    for row in rows(read("docs/flags.md")):
+        for code in CODE.findall(row[-1]):
+            word, sign, _ = code.partition("=") if "=" in code else code.partition(":")
+            if re.fullmatch(r"[a-z0-9_.]+", word) and "." not in word[-6:]:
+                known = all(part in keys for part in word.split(".")) or (not sign and word in values)
+                assert known, f"'{code}' is no key"
+                found += 1
+    assert found > 40
+
+
+# --- commands that are run ---
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """A run shows warnings its own way; what is done after it shall not."""
+    before = warnings.showwarning
+    yield
+    warnings.showwarning = before
+
+
+def segadapt(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """The command line, in this process; must end well."""
+    monkeypatch.setattr(sys, "argv", ["segadapt", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0, arguments
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash runnable")], ids=name)
+def test_runnable_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page, "bash runnable"):
+        for program, *arguments in words(block):
+            assert program == "segadapt", "only segadapt commands are run"
+            segadapt(monkeypatch, *arguments)
+    if page.name == "README.md":
+        assert all(Path(made).exists() for made in ("look/val.png", "runs/first/report.html", "scores.json"))
+        assert len(list(Path("out").rglob("*.png"))) == 4
+
+
+SPLITS = {"cityscapes": ("leftImg8bit/{}", "gtFine/{}"), "camvid": ("{}", "{}annot")}
+
+
+def tiny_data(root: Path, layout: str) -> Path:
+    """Three pairs in a real layout, in every split that it has."""
+    write_layout(root, layout)
+    for folder in SPLITS.get(layout, ()):
+        for split in ("val", "test"):
+            shutil.copytree(root / folder.format("train"), root / folder.format(split))
+    return root
+
+
+def open_keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys of a recipe that must be given."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from open_keys(value, f"{prefix}{key}.")
+        elif value == "???":
+            yield prefix + key
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("recipe", shipped_recipes())
+def test_every_shipped_recipe_plans_its_stages(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = read_tree(shipped_recipes()[recipe])
+    (tmp_path / "start.pth").write_bytes(b"weights")
+    given = [] if not tree["data"]["source"].get("holdout") else ["data.source.holdout=1"]
+    for key in open_keys(tree):
+        if key.endswith(".root"):
+            domain = key.split(".")[1]
+            given.append(f"{key}={tiny_data(tmp_path / domain, tree['data'][domain]['layout'])}")
+        else:
+            assert key.endswith(".start")
+            given.append(f"{key}={tmp_path / 'start.pth'}")
+    segadapt(monkeypatch, "run", recipe, *given, "--out", str(tmp_path / "run"), "--dry-run")
+    assert capsys.readouterr().out.splitlines() == [f"{stage}  to do" for stage in tree["stages"]]
+    assert not (tmp_path / "run").exists()
+
+
+# --- other claims ---
+
+MESSAGES = (
+    "unknown key '", "must be given", "give exactly one of `steps` and `epochs`", "is no stage before",
+    "no recipe of this name, and no file", "cannot be split over", "made with other settings",
+    "the folder holds other things than a run", "was written with", "the results are equally good",
+    "the checkpoint cannot be read", "expects a folder", "is a colour picture", "is not a 16-bit RGB PNG",
+    "comes without a split 'val'", "has no label", "but there is no image", "this prepared copy",
+    "could not be downloaded from", "the Caffe VGG-16 weights are not there", "is not the known '",
+    "holds Python objects", "is damaged or incomplete", "is not a file of weights",
+    "the loss or its gradient was not finite at step", "no network was selected by", "the checkpoint is written",
+    "TensorBoard is not installed", "no space left on the disk", "Run it again with --debug for the traceback",
+)  # fmt: skip
+
+
+def test_the_messages_of_the_troubleshooting_page_are_real() -> None:
+    page = " ".join(read("docs/troubleshooting.md").split())
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    for message in MESSAGES:
+        assert message in code, message
+        assert message in page or message.split(" from")[0] in page, message
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    own, extras = section("docs/architecture.md", "Dependencies").split("| extra |")
+    names = [re.split(r"[<>=]", requirement)[0] for requirement in project["dependencies"]]
+    assert [row[0] for row in rows(own)] == names
+    listed = {row[0].strip("`"): row[1].split(", ") for row in rows("| extra |" + extras)}
+    wanted = {
+        extra: [re.split(r"[<>=]", requirement)[0] for requirement in requirements]
+        for extra, requirements in project["optional-dependencies"].items()
+    }
+    assert {extra: set(packages) for extra, packages in listed.items()} == {
+        extra: set(packages) for extra, packages in wanted.items()
+    }
+
+
+def test_the_readme_knows_the_makefile() -> None:
+    makefile = read("Makefile")
+    for variable, default, _ in rows(section("README.md", "Install")):
+        assert re.search(rf"^{variable.strip('`')} \?= {re.escape(default.strip('`'))}$", makefile, re.M), variable
+    for page in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\bmake ([a-z]+)\b(?=`|  )", read(page)):
+            assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_the_citation_file() -> None:
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert citation["version"] == __version__ and citation["license"] == "MIT"
+    assert [reference["year"] for reference in citation["references"]] == [2019, 2022]
+    assert f"## {__version__}" in read("CHANGELOG.md")
