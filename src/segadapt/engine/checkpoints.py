@@ -44,7 +44,8 @@ class Checkpoints:
             "about": about,
         }
         write_with(path, lambda temporary: _save(content, temporary))
-        for old in self.all()[: -self.keep]:
+        killed = self.folder.glob(".step_*.tmp")  # what a kill left of others
+        for old in (*self.all()[: -self.keep], *killed):
             old.unlink(missing_ok=True)
         return path
 
@@ -76,7 +77,7 @@ def load(path: Path, method: Method) -> tuple[int, dict[str, Any]]:
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(
-            "not a training checkpoint of this version", where=path, remedy="Delete it, or use --yes to redo the stage."
+            "not a training checkpoint of this version", where=path, remedy="Delete it: the one before is used then."
         )
     try:
         for name, module in method.modules.items():
@@ -88,5 +89,5 @@ def load(path: Path, method: Method) -> tuple[int, dict[str, Any]]:
         raise UsageError(
             "the checkpoint is of another network or method",
             where=path,
-            remedy="Use --yes to redo the stage, or another --out.",
+            remedy=f"Delete {path.parent} to begin anew, or use another --out.",
         ) from error

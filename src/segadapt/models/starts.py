@@ -42,15 +42,28 @@ def find_start(start: str | Path) -> StartFile:
         path = STARTS[name]()
         found = sha256(path)
         return StartFile(path, found, _checked(name, path, found) if name in DOWNLOADS else "")
+    path = _start_file(name)
+    return StartFile(path, sha256(path))
+
+
+def need_start(start: str) -> None:
+    """Raise UsageError when `find_start` could not find it, without downloading anything."""
+    if start in STARTS:
+        if start not in DOWNLOADS:
+            STARTS[start]()
+    else:
+        _start_file(start)
+
+
+def _start_file(start: str) -> Path:
     path = Path(start).expanduser()
     if not path.exists() and not path.suffix and len(path.parts) == 1:
         raise UsageError(
-            f"unknown start '{name}'",
+            f"unknown start '{start}'",
             where="start",
-            remedy=f"{nearest(name, list(STARTS))} Or give the path of a file.",
+            remedy=f"{nearest(start, list(STARTS))} Or give the path of a file.",
         )
-    need_file(path, "the start file")
-    return StartFile(path, sha256(path))
+    return need_file(path, "the start file")
 
 
 def _caffe_vgg16() -> Path:

@@ -18,8 +18,10 @@ from segadapt.engine import runtime
 from segadapt.errors import UsageError
 from segadapt.evaluation.report import write_report
 from segadapt.evaluation.settings import EvaluateSettings
-from segadapt.files import sha256, write_json, write_text
+from segadapt.files import need_file, sha256, write_json, write_text
+from segadapt.inference.model import MODEL
 from segadapt.methods.settings import TrainingSettings
+from segadapt.models.starts import need_start
 from segadapt.pipeline import training
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import evaluation_domains, training_domains
@@ -45,6 +47,8 @@ def run_recipe(recipe: Recipe, folder: Path, *, dry_run: bool = False, yes: bool
         display = Display(place.is_main)
         warnings.showwarning = lambda message, *_, **__: display.say(f"warning: {message}")
         run = Run(recipe, folder, load_label_space(recipe.label_space), place, display)
+        if place.is_main:
+            need_run_folder(folder)
         stages = plan(run)
         if dry_run:
             for stage in stages:
@@ -70,7 +74,11 @@ def plan(run: Run) -> list[Stage]:
     digests: dict[str, str] = {}  # of start files, each read once
     for name, settings in run.recipe.stages.items():
         fingerprints = {stage.name: stage.fingerprint for stage in stages}
-        stages.append(Stage(name, run.stage_folder(name), _content(run, settings, fingerprints, digests)))
+        content = _content(run, settings, fingerprints, digests)
+        result = MODEL if isinstance(settings, TrainingSettings) else "evaluation.json"
+        if isinstance(settings, TrainingSettings):
+            training.need_equal_shares(run, name, settings)
+        stages.append(Stage(name, run.stage_folder(name), content, result))
     return stages
 
 
@@ -95,9 +103,13 @@ def _content(run: Run, settings: StageSettings, before: dict[str, str], digests:
         domains = training_domains(run, settings)
         content["data"] = {name: dataset.digest for name, dataset in domains.all().items()}
         files = [settings.start] if settings.start else []
+        if settings.start and not settings.start.startswith("@"):
+            need_start(settings.start)
     else:
         content["data"] = {name: data.digest for name, data in evaluation_domains(run, settings).items()}
         files = [settings.model]
+        if not settings.model.startswith("@"):
+            need_file(run.file_of(settings.model), "the model")
     for file in files:
         path = run.file_of(file)
         if not file.startswith("@") and path.is_file():
@@ -135,17 +147,20 @@ def _do(run: Run, stage: Stage, settings: StageSettings, display: Display) -> bo
     return True
 
 
-def write_run_files(run: Run) -> None:
-    """recipe.yaml (everything decided) and environment.json. Raises UsageError for a folder that is something else."""
-    folder = run.folder
+def need_run_folder(folder: Path) -> None:
+    """Raise UsageError when `folder` is something else than a run, or nothing yet."""
     if folder.exists() and not folder.is_dir():
         raise UsageError("the run folder is a file", where=folder, remedy="Choose another --out.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "recipe.yaml").is_file():
         raise UsageError(
             "the folder holds other things than a run", where=folder, remedy="Choose an empty or new folder with --out."
         )
-    write_text(folder / "recipe.yaml", as_yaml(run.recipe))
-    write_json(folder / "environment.json", environment(run))
+
+
+def write_run_files(run: Run) -> None:
+    """recipe.yaml (everything decided) and environment.json."""
+    write_text(run.folder / "recipe.yaml", as_yaml(run.recipe))
+    write_json(run.folder / "environment.json", environment(run))
 
 
 def environment(run: Run) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from segadapt.errors import SegadaptError, UsageError
+from segadapt.errors import UsageError
 from segadapt.files import digest, write_json
 
 State = Literal["new", "unfinished", "done", "changed"]
@@ -27,6 +27,7 @@ class Stage:
     name: str
     folder: Path
     content: Content  # all that the fingerprint covers, flat: dotted key -> plain value
+    result: str  # the file that a stage which is done must have
 
     @property
     def fingerprint(self) -> str:
@@ -39,29 +40,36 @@ class Stage:
         return self.folder / "stage.json"
 
     def before(self) -> Content | None:
-        """What `stage.json` says, or None."""
+        """What `stage.json` says; None when it is not there, empty when it cannot be read."""
         if not self.file.is_file():
             return None
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise SegadaptError("cannot be read", where=self.file, remedy="Use --yes to redo the stage.") from error
-        return dict(found)
+            return {"fingerprint": found["fingerprint"], "state": found["state"], "content": dict(found["content"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def state(self) -> State:
         """How the folder stands against the recipe."""
         before = self.before()
         if before is None:
-            return "new"
-        if before["fingerprint"] != self.fingerprint:
+            return "changed" if self._holds_something() else "new"
+        if not before or before["fingerprint"] != self.fingerprint:
             return "changed"
-        return "done" if before["state"] == "done" else "unfinished"
+        return "done" if before["state"] == "done" and (self.folder / self.result).is_file() else "unfinished"
 
     def changes(self) -> list[str]:
         """`key: old -> new` for all that differs from what the folder was made with."""
-        before = (self.before() or {"content": {}})["content"]
+        found = self.before()
+        if not found:
+            return [f"{self.file.name} {'is not there' if found is None else 'cannot be read'}"]
+        before = found["content"]
         keys = [key for key in {**before, **self.content} if before.get(key) != self.content.get(key)]
         return [f"{key}: {_short(before.get(key))} -> {_short(self.content.get(key))}" for key in keys]
+
+    def _holds_something(self) -> bool:
+        """Whether there are files that nobody knows the settings of (hidden ones are what a kill may leave)."""
+        return self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir())
 
     def mark(self, state: Literal["running", "done"]) -> None:
         """Write content and state."""

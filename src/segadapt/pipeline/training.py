@@ -31,13 +31,6 @@ MINIMUM_MIOU = 20.0
 def train(run: Run, name: str, settings: TrainingSettings, domains: Domains) -> None:
     """Train the stage from wherever its folder stands, and leave `model.safetensors` there."""
     folder, runtime = run.stage_folder(name), run.runtime
-    share = runtime.ranks * settings.accumulate
-    if settings.batch % share:
-        raise UsageError(
-            f"batch {settings.batch} cannot be split over {runtime.ranks} ranks with accumulate {settings.accumulate}",
-            where=f"stages.{name}.batch",
-            remedy=f"`batch` counts all ranks: use a multiple of {share}.",
-        )
     network = fresh_network(run, name, settings)
     method = make_method(network, settings)
     labelled = domains.source if domains.source is not None else domains.target
@@ -70,6 +63,18 @@ def train(run: Run, name: str, settings: TrainingSettings, domains: Domains) -> 
     if runtime.is_main:
         keep_result(run, settings, selector, save, steps)
     runtime.barrier()
+
+
+def need_equal_shares(run: Run, name: str, settings: TrainingSettings) -> None:
+    """Raise UsageError when the stage's batch cannot be split over ranks and accumulation steps."""
+    share = run.runtime.ranks * settings.accumulate
+    if settings.batch % share:
+        raise UsageError(
+            f"batch {settings.batch} cannot be split over {run.runtime.ranks} ranks with accumulate "
+            f"{settings.accumulate}",
+            where=f"stages.{name}.batch",
+            remedy=f"`batch` counts all ranks: use a multiple of {share}.",
+        )
 
 
 def fresh_network(run: Run, name: str, settings: TrainingSettings) -> Segmenter:
