@@ -43,6 +43,12 @@ class Runtime:
         """Whether this process writes and prints."""
         return self.rank == 0
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Channels-last where it is faster (GPUs; bf16 on a CPU); float32 on a CPU keeps the published layout."""
+        plain = self.device.type == "cpu" and self.precision == "fp32"
+        return torch.contiguous_format if plain else torch.channels_last
+
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which networks run in the chosen precision."""
         if self.precision == "fp32":

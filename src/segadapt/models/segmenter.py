@@ -34,7 +34,9 @@ class PixelFormat:
 
     def __call__(self, images: Tensor) -> Tensor:
         """RGB images (B, 3, H, W) in 0..255, uint8 or float -> the network's pixels, float32, same shape."""
-        pixels = images.float()
+        # Contiguous, whatever the strides of the images: convolutions choose their kernels by layout, and those of
+        # another layout round otherwise (enough to flip a ReLU and to move a recorded loss by 3e-4).
+        pixels = images.float().contiguous()
         if self.order == "bgr":
             pixels = pixels.flip(1)
         pixels = pixels - pixels.new_tensor(self.mean).view(1, 3, 1, 1)

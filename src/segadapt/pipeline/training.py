@@ -92,7 +92,7 @@ def fresh_network(run: Run, name: str, settings: TrainingSettings) -> Segmenter:
             network, start, positional=settings.quirk("positional_load"), fresh_head=settings.fresh_head
         )
         run.watcher.say(f"{name}: {report}")
-    return network.to(run.runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(run.runtime.device, memory_format=run.runtime.memory_format)  # type: ignore[call-overload,no-any-return]
 
 
 def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: int) -> Callable[[int], Iterator[Batch]]:

@@ -1,0 +1,112 @@
+"""n steps at once = k steps, a stop or a kill, and n - k steps: bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from segadapt.engine.trainer import Trainer
+from segadapt.errors import SegadaptError, Stopped
+from tiny_runs import last_checkpoint, metrics, run, same, tree, write_data, write_recipe
+
+SEAN = {"method": "sean", "steps": 6, "checkpoint_every": 2, "evaluate_images": 1}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return write_recipe(tmp_path / "recipe.yaml", tree(write_data(tmp_path / "data"), sean=SEAN))
+
+
+def same_results(a: Path, b: Path) -> bool:
+    """Weights, optimizer, selection and every logged number, and the model files byte for byte."""
+    files = ("model.safetensors", "model_best_target.safetensors", "model_label_free.safetensors")
+    assert metrics(a) == metrics(b)
+    assert all((a / name).read_bytes() == (b / name).read_bytes() for name in files)
+    return same(last_checkpoint(a), last_checkpoint(b))
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_stopped_training_goes_on_exactly(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    run(recipe, tmp_path / "whole")
+    after = Trainer._after
+
+    def interrupting(self: Trainer, done: int, *rest: object) -> None:
+        if done == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        after(self, done, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "_after", interrupting)
+    with pytest.raises(Stopped, match="the checkpoint is written") as stopped:
+        run(recipe, tmp_path / "parts")
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    assert last_checkpoint(tmp_path / "parts/sean")["step"] == at
+    monkeypatch.undo()
+    run(recipe, tmp_path / "parts")
+    assert same_results(tmp_path / "whole/sean", tmp_path / "parts/sean")
+
+
+def test_a_killed_training_goes_on_exactly(recipe: Path, tmp_path: Path) -> None:
+    """kill -9 after the first checkpoint, and half a line in the metrics file."""
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "segadapt",
+            "run",
+            str(recipe),
+            "stages.sean.steps=40",
+            "--threads",
+            "1",
+            "--out",
+            str(out),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.glob("sean/checkpoints/step_*.pt")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    with (out / "sean/metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "loss/to')
+    run(recipe, out, "stages.sean.steps=40", "runtime.threads=1")
+    run(recipe, tmp_path / "whole", "stages.sean.steps=40", "runtime.threads=1")
+    assert same_results(tmp_path / "whole/sean", out / "sean")
+
+
+def test_other_threads_than_before_are_told(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Trainer, "_evaluate", _stop)
+    with pytest.raises(Stopped):
+        run(recipe, tmp_path / "run", "runtime.threads=1")
+    monkeypatch.undo()
+    run(recipe, tmp_path / "run", "runtime.threads=2")
+    assert "was written with threads 1, this run has 2" in " ".join(capfd.readouterr().err.split())
+
+
+def _stop(self: Trainer, done: int, recorder: object) -> None:
+    self._save(done)
+    raise Stopped("stopped", signal_number=15, remedy="")
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_names_its_files(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(SegadaptError) as failure:
+        run(
+            recipe,
+            tmp_path / "run",
+            "stages.sean.lr=1.0e+30",
+            "stages.sean.checkpoint_every=1",
+            "stages.sean.log_every=1",
+        )
+    text = str(failure.value)
+    assert "was not finite at step 2" in text and ".png" in text
+    assert "last good checkpoint: step_00000001.pt" in text and "Lower `lr`" in text
