@@ -167,7 +167,7 @@ def _first_class(**changes: Any) -> dict[str, Any]:
         (_first_class(ids={"train": 0}), r"'train' exists already"),
         (_changed(subsets={"moving": ["boat"]}), r"subset 'moving' names 'boat'"),
         (_changed(classes=OWN["classes"][:1]), r"classes: .*at least 2"),
-        ({"name": "x"}, r"classes: field required"),
+        ({"name": "x"}, r"classes: is missing"),
         ([], r"holds no label space"),
     ],
 )

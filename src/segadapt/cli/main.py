@@ -16,7 +16,7 @@ from segadapt.version import __version__
 
 STOPPED = 130
 """Exit code of Ctrl-C, as shells expect it."""
-PATIENCE = 1.5
+PATIENCE = 5.0
 """Seconds that a rank waits for the one that has more to say: torchrun ends all ranks when one has ended."""
 
 app = typer.Typer(

@@ -197,7 +197,8 @@ def _plain(finding: ErrorDetails) -> str:
             return f"it must have at least {limits.get('min_length')} values"
         case "too_long":
             return f"it must have at most {limits.get('max_length')} values"
-    return finding["msg"].replace("Input should", "it must", 1)
+    message = finding["msg"].replace("Input should", "it must", 1)
+    return message[:1].lower() + message[1:]
 
 
 def _change(keys: list[str], tree: Tree) -> str:
@@ -223,7 +224,8 @@ def _model_around(keys: list[str], tree: Tree) -> type[BaseModel]:
     model: type[BaseModel] = Recipe
     for depth, key in enumerate(keys[:-1]):
         if depth == 1 and keys[0] == "stages":
-            model = _stage_model(tree["stages"][key].get("method", ""))
+            stage = tree["stages"].get(key)
+            model = _stage_model(stage.get("method", "")) if isinstance(stage, dict) else Recipe
             continue
         field = model.model_fields.get(key)
         if field is None:

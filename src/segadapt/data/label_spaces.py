@@ -325,7 +325,9 @@ def _usage_error(failure: ValidationError, where: Path | str) -> UsageError:
         if detail["type"] == "extra_forbidden":
             known = _ClassEntry if "classes" in detail["loc"] else _SpaceFile
             message, remedy = "unknown key", nearest(str(detail["loc"][-1]), list(known.model_fields))
-        elif detail["type"] not in ("missing", "value_error") and key:
+        elif detail["type"] == "missing":
+            message = "is missing"
+        elif detail["type"] != "value_error" and key:
             message = f"{message[0].lower()}{message[1:]}, not {detail['input']!r:.60}"
         errors.append(UsageError(f"{key}: {message}" if key else message, where=where, remedy=remedy))
     return errors[0] if len(errors) == 1 else UsageErrors(errors)

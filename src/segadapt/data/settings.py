@@ -61,7 +61,7 @@ class DomainSettings(Settings):
             raise ValueError("images and labels belong to layout folder; other layouts have their own")
         for name in (self.images, self.labels):
             if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
-                raise ValueError(f"'{name}' is no sub-folder of the root. Give its path below the root")
+                raise ValueError(f"'{name}' is no sub-folder of the root. Give its path below the root.")
         if self.holdout and self.val_list is not None:
             raise ValueError("holdout and val_list both say what val is: give one of them")
         if self.holdout and LAYOUTS[self.layout].splits:

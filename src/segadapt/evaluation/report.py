@@ -14,7 +14,7 @@ from segadapt.evaluation.pictures import as_svg
 from segadapt.evaluation.records import RunRecord, StageRecord, read_run
 from segadapt.evaluation.report_curves import draw_training
 from segadapt.evaluation.report_images import Row, picture_rows
-from segadapt.files import write_text
+from segadapt.files import need_writable, write_text
 from segadapt.inference.model import RECIPE
 from segadapt.version import __version__
 
@@ -29,6 +29,8 @@ def write_report(run: Path, out: Path | None = None, images: int = 4, device: st
     `run` is no run folder.
     """
     record = read_run(run)
+    out = run / "report.html" if out is None else out
+    need_writable(out)
     problems = list(record.missing)
     try:
         space = record.label_space()
@@ -55,7 +57,6 @@ def write_report(run: Path, out: Path | None = None, images: int = 4, device: st
         body="\n".join(part for part in body if part),
         footer=f"Written by segadapt {__version__}.",
     )
-    out = run / "report.html" if out is None else out
     write_text(out, page)
     return out
 

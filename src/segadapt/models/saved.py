@@ -137,7 +137,9 @@ def _published_model(checkpoint: Checkpoint, otherwise: LabelSpace | None) -> Sa
     space = otherwise if known is None else load_label_space(known)
     if space is None:
         raise UsageError(
-            f"this is {info}, and does not say which", where=info.path, remedy="Give its label space with it."
+            f"this is {info}, and does not say which",
+            where=info.path,
+            remedy="Give its label space: --label-space NAME.",
         )
     if len(space) != info.classes:
         raise UsageError(
