@@ -1,0 +1,88 @@
+"""Recipes: diffs over defaults, overrides, and errors that name the key, the place and the nearest right word."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segadapt.config.load import load_recipe, shipped_recipes
+from segadapt.config.resolved import as_yaml
+from segadapt.errors import UsageError, UsageErrors
+from segadapt.methods.sean import SeanSettings
+from segadapt.methods.settings import TrainingSettings
+from segadapt.quirks import QUIRKS
+from tiny_runs import tree, write_recipe
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    sean = {"method": "sean", "official": True, "quirks": {"aspp": False}}
+    return write_recipe(tmp_path / "mine.yaml", tree(tmp_path, sean=sean))
+
+
+def test_a_resolved_recipe_hides_nothing_and_reads_back_as_itself(recipe: Path, tmp_path: Path) -> None:
+    loaded = load_recipe(str(recipe), ["seed=3", "stages.sean.lr=1e-3"])
+    content = yaml.safe_load(as_yaml(loaded))
+    assert content["seed"] == 3 and content["stages"]["sean"]["lr"] == 1e-3
+    quirks = content["stages"]["sean"]["quirks"]
+    assert set(quirks) == {name for name, quirk in QUIRKS.items() if "sean" in quirk.methods}
+    assert quirks["aspp"] is False and quirks["target_split"] is True
+    assert load_recipe(str(write_recipe(tmp_path / "again.yaml", content)), []) == loaded
+
+
+def test_a_base_lies_below_and_a_null_stage_is_left_out(recipe: Path, tmp_path: Path) -> None:
+    above = {"base": "mine.yaml", "stages": {"sean": {"lr": 0.5}, "plain": {"method": "source_only", "steps": 1}}}
+    loaded = load_recipe(str(write_recipe(tmp_path / "above.yaml", above)), [])
+    sean = loaded.stages["sean"]
+    assert isinstance(sean, SeanSettings) and sean.lr == 0.5 and sean.steps == 4
+    assert list(load_recipe(str(tmp_path / "above.yaml"), ["stages.sean=null"]).stages) == ["plain"]
+
+
+@pytest.mark.parametrize("name", list(shipped_recipes()))
+def test_shipped_recipes_only_lack_what_a_user_must_say(name: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        load_recipe(name, [])
+    errors = failure.value.errors if isinstance(failure.value, UsageErrors) else [failure.value]
+    assert all("must be given" in str(error) for error in errors)
+    given = [str(error).split(": ")[1].split(" ")[0] for error in errors]
+    loaded = load_recipe(name, [f"{key}=here" for key in given])
+    official = name.endswith("official")
+    for stage in loaded.stages.values():
+        if isinstance(stage, TrainingSettings):
+            assert all(on is official for on in stage.quirks.values())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.sean.learning_rate=1", "unknown key 'stages.sean.learning_rate'"),
+        ("stages.sean.bacth=1", "Did you mean 'batch'?"),
+        ("data.sorce.root=x", "Did you mean 'source'?"),
+        ("stages.sena.lr=1", "no stage 'sena'"),
+        ("stages.sean.lr=fast", "'stages.sean.lr' is 'fast'"),
+        ("stages.sean.ema=1.5", "less than 1"),
+        ("stages.sean.steps=null", "exactly one of `steps` and `epochs`"),
+        ("stages.sean.method=seam", "Did you mean 'sean'?"),
+        ("stages.sean.quirks.foo=true", "no such quirk"),
+        ("stages.sean.accumulate=3", "cannot be split into 3 equal pieces"),
+        ("lr", "is no override"),
+    ],
+)
+def test_errors_name_key_place_and_remedy(recipe: Path, override: str, message: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        load_recipe(str(recipe), [override])
+    assert message in str(failure.value)
+    assert str(failure.value).startswith("command line: ")
+    assert "\n" not in str(failure.value)
+
+
+def test_all_errors_are_told_at_once(recipe: Path) -> None:
+    with pytest.raises(UsageErrors) as failure:
+        load_recipe(str(recipe), ["stages.sean.lr=-1", "sede=1"])
+    assert len(str(failure.value).splitlines()) == 2
+
+
+def test_a_reference_must_be_a_stage_before(tmp_path: Path) -> None:
+    content = tree(tmp_path, evaluate={"method": "evaluate", "model": "@sean"}, sean={"method": "sean"})
+    with pytest.raises(UsageError, match="'@sean' is no stage before 'evaluate'"):
+        load_recipe(str(write_recipe(tmp_path / "r.yaml", content)), [])

@@ -1,0 +1,108 @@
+"""A whole run: stages in order, evaluation, report; done stages are skipped, changed ones refused or redone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from segadapt.data.pairing import Pairing
+from segadapt.errors import UsageError
+from segadapt.models.saved import load_model
+from tiny_runs import metrics, run, tree, write_data, write_recipe
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of all three methods and an evaluation; recipe.yaml beside it."""
+    folder = tmp_path_factory.mktemp("finished")
+    content = tree(
+        write_data(folder / "data"),
+        source_only={"method": "source_only"},
+        sean={"method": "sean", "select": "label_free"},
+        target_trained={"method": "target_trained", "select": "best_target"},
+        views={"method": "evaluate", "model": "@sean", "scales": [1.0, 0.75], "mirror": True, "source": True},
+    )
+    run(write_recipe(folder / "recipe.yaml", content), folder / "run")
+    return folder
+
+
+def test_every_stage_leaves_its_files(finished: Path) -> None:
+    out = finished / "run"
+    assert (out / "report.html").stat().st_size > 10_000
+    assert json.loads((out / "environment.json").read_text())["threads"] == 1
+    for name in ("source_only", "sean", "target_trained"):
+        assert [line["step"] for line in metrics(out / name) if "loss/total" in line] == [1, 2, 3, 4]
+        assert [line["step"] for line in metrics(out / name) if "val/target_miou" in line] == [2, 4]
+        assert (out / name / "model.safetensors").is_file() and (out / name / "model_last.safetensors").is_file()
+    scores = json.loads((out / "views/evaluation.json").read_text())
+    assert scores["domains"]["target"]["scales"] == [1.0, 0.75] and scores["domains"]["source"]["images"] == 2
+
+
+def test_models_say_how_they_were_chosen_and_whether_labels_had_a_part(finished: Path) -> None:
+    out = finished / "run"
+    headers = {
+        name: load_model(out / name / "model.safetensors").header for name in ("source_only", "sean", "target_trained")
+    }
+    assert {name: (h.selection, h.used_target_labels) for name, h in headers.items()} == {
+        "source_only": ("last", False),
+        "sean": ("label_free", False),
+        "target_trained": ("best_target", True),
+    }
+    assert load_model(out / "sean/model_best_target.safetensors").header.used_target_labels
+    record = json.loads((out / "sean/evaluation.json").read_text())
+    assert record["label_free"]["criterion"] == "infomax" and record["label_free"]["points"] == 2
+
+
+def test_a_finished_run_is_left_alone(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = finished / "run/sean/model.safetensors"
+    before = model.stat().st_mtime_ns
+    run(finished / "recipe.yaml", finished / "run")
+    assert capfd.readouterr().err.count("done already, skipped") == 4
+    assert model.stat().st_mtime_ns == before
+
+
+def test_a_changed_setting_is_refused_by_name_and_redone_when_asked(
+    finished: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = finished / "recipe.yaml", finished / "run"
+    with pytest.raises(UsageError, match=r"settings\.consistency: 0\.3 -> 0\.7") as failure:
+        run(recipe, out, "stages.sean.consistency=0.7")
+    assert "--yes" in str(failure.value)
+    run(recipe, out, "stages.sean.consistency=0.7", dry_run=True)
+    planned = capfd.readouterr().out.splitlines()
+    assert [line.split("  ")[1].split(" (")[0] for line in planned] == [
+        "done already, skipped",
+        "made with other settings",
+        "done already, skipped",
+        "made with other settings",  # it names sean
+    ]
+    run(recipe, out, "stages.sean.consistency=0.7", yes=True)
+    assert "sean: made with other settings, redone" in capfd.readouterr().err
+    run(recipe, out, "stages.sean.consistency=0.7")
+    assert capfd.readouterr().err.count("done already, skipped") == 4
+
+
+def test_settings_that_do_not_change_the_result_may_differ(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path / "r.yaml", tree(finished / "data", a={"method": "source_only", "steps": 1}))
+    run(recipe, tmp_path / "run")
+    run(recipe, tmp_path / "run", "stages.a.log_every=1", "stages.a.keep=5")
+    assert "a: done already, skipped" in capfd.readouterr().err
+
+
+def test_the_batch_of_a_step_follows_from_seed_and_step_alone() -> None:
+    pairing = Pairing(seed=5, batch=2, sources=5, targets=3)
+    steps = [(pairing.source(t), pairing.target(t), pairing.seeds(t)) for t in range(10)]
+    assert steps[7] == (lambda p: (p.source(7), p.target(7), p.seeds(7)))(Pairing(5, 2, 5, 3))
+    flat = [i for source, _, _ in steps for i in source]
+    assert sorted(flat[:5]) == sorted(flat[5:10]) == list(range(5)) and flat[:5] != flat[5:10]
+    assert len({seed for _, _, seeds in steps for seed in seeds}) == 20
+    assert Pairing(6, 2, 5, 3).seeds(0) != pairing.seeds(0)
+
+
+def test_the_target_order_restarts_with_each_pass_over_the_source_as_published() -> None:
+    official = Pairing(0, 1, sources=3, targets=2, shuffle=False, restart_target=True)
+    assert [official.target(t)[0] for t in range(6)] == [0, 1, 0, 0, 1, 0]
+    default = Pairing(0, 1, sources=3, targets=2, shuffle=False)
+    assert [default.target(t)[0] for t in range(6)] == [0, 1, 0, 1, 0, 1]
