@@ -1,6 +1,6 @@
 """What a training step costs beside the bare forward and backward passes of its networks.
 
-    python benchmarks/step.py [--sizes 1024x512 240x160] [--precisions fp32 bf16] [--pairs 5] [--threads 2] [--json FILE]
+    python benchmarks/step.py [--sizes 1024x512 240x160] [--precisions fp32 bf16] [--pairs 5] [--threads 2]
 
 For SEAN the bare passes are the teacher's forward and the student's forward and backward on source and target, with the
 same weights, pixels, dtype and memory format. The step adds the loss at full size, noise, the check for finite

@@ -91,6 +91,15 @@ def test_settings_that_do_not_change_the_result_may_differ(
     assert "a: done already, skipped" in capfd.readouterr().err
 
 
+def test_tensorboard_files_are_written_when_asked(finished: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(
+        tmp_path / "r.yaml", tree(finished / "data", a={"method": "source_only", "steps": 1, "tensorboard": True})
+    )
+    run(recipe, tmp_path / "run")
+    (events,) = (tmp_path / "run/a/tensorboard").iterdir()
+    assert b"loss/seg" in events.read_bytes()
+
+
 def test_the_batch_of_a_step_follows_from_seed_and_step_alone() -> None:
     pairing = Pairing(seed=5, batch=2, sources=5, targets=3)
     steps = [(pairing.source(t), pairing.target(t), pairing.seeds(t)) for t in range(10)]

@@ -99,8 +99,10 @@ class Trainer:
     def _after(self, done: int, recorder: Recorder, stopped: list[int]) -> None:
         """What may be due after `done` updates: a fetch, an evaluation, a checkpoint, the end."""
         every = self.settings
-        signalled = self.runtime.any(bool(stopped))
-        if done % every.log_every == 0 or signalled:
+        fetch = done % every.log_every == 0
+        # Ranks must stop at the same step, and asking makes them wait for each other: not at every step.
+        signalled = self.runtime.any(bool(stopped)) if fetch or self.runtime.ranks == 1 else False
+        if fetch or signalled:
             recorder.flush()
             self._need_finite()
         self.training.watcher.training(done, self.training.steps, recorder.last)
