@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segadapt.data.sample import png
 from segadapt.data.sample.domains import SAMPLE_VERSION, sample_pair
 from segadapt.errors import UsageError
-from segadapt.files import new_file, write_json, write_text
+from segadapt.files import new_file, write_bytes, write_json, write_text
 
 CITIES = {"train": "alba", "val": "brisa"}
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-RUNS = 3  # zlib's Z_RLE: quicker than the default on noisy pictures, and smaller
 SMALLEST = 64  # pixels: below, streets have no room
 
 
@@ -133,9 +132,9 @@ def _is_whole(path: Path) -> bool:
     if not path.is_file() or path.stat().st_size < 32:
         return False
     with path.open("rb") as file:
-        start = file.read(len(PNG_START))
-        file.seek(-len(PNG_END), 2)
-        return start == PNG_START and file.read() == PNG_END
+        start = file.read(len(png.START))
+        file.seek(-len(png.END), 2)
+        return start == png.START and file.read() == png.END
 
 
 def _write_all(tasks: list[_Task], workers: int) -> Iterator[None]:
@@ -152,13 +151,9 @@ def _write_pair(task: _Task) -> None:
     if task.domain == "gta5":
         image = image.convert("P")
         image.putpalette(_palette())
-    _save(image, task.label)
-    _save(Image.fromarray(picture), task.image)  # last, so that an image is never without its label
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    with new_file(path) as temporary:
-        image.save(temporary, format="PNG", compress_level=1, compress_type=RUNS)
+    with new_file(task.label) as temporary:
+        image.save(temporary, format="PNG", compress_level=1)
+    write_bytes(task.image, png.encode(picture))  # last, so that an image is never without its label
 
 
 def _palette() -> list[int]:
