@@ -22,7 +22,9 @@ class RuntimeSettings(Settings):
     """What the machine is told; nothing of it but `precision` changes what is computed (beyond the last bits)."""
 
     device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda or cuda:N")
-    precision: Precision = Field("fp32", description="fp32, or bf16 autocast with fp32 weights and losses")
+    precision: Precision | Literal["auto"] = Field(
+        "fp32", description="fp32, bf16 autocast (weights and losses stay fp32), or auto: bf16 where it is fast"
+    )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of a process; null: as PyTorch chooses")
     workers: int | None = Field(None, ge=0, le=256, description="loader processes; null: 0 on a CPU, up to 8 a GPU")
 
@@ -111,6 +113,16 @@ def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
     return device
 
 
+def choose_precision(wanted: Precision | Literal["auto"], device: torch.device) -> Precision:
+    """`auto` is bf16 on GPUs that compute in it and on CPUs with matrix units for it (AMX), else fp32."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bf16" if has_amx() else "fp32"
+
+
 @contextmanager
 def start(settings: RuntimeSettings) -> Iterator[Runtime]:
     """The runtime of this process; under torchrun it joins the group of ranks, and leaves it at the end."""
@@ -127,7 +139,8 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
         # Long: rank 0 evaluates alone while the others wait.
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
     try:
-        yield Runtime(device, settings.precision, rank, ranks, torch.get_num_threads(), workers)
+        precision = choose_precision(settings.precision, device)
+        yield Runtime(device, precision, rank, ranks, torch.get_num_threads(), workers)
     finally:
         if ranks > 1:
             dist.destroy_process_group()

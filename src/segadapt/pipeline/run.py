@@ -151,7 +151,9 @@ def need_run_folder(folder: Path) -> None:
     """Raise UsageError when `folder` is something else than a run, or nothing yet."""
     if folder.exists() and not folder.is_dir():
         raise UsageError("the run folder is a file", where=folder, remedy="Choose another --out.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "recipe.yaml").is_file():
+    # Hidden files do not count: a kill may leave temporary ones.
+    in_it = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    if in_it and not (folder / "recipe.yaml").is_file():
         raise UsageError(
             "the folder holds other things than a run", where=folder, remedy="Choose an empty or new folder with --out."
         )
@@ -159,7 +161,11 @@ def need_run_folder(folder: Path) -> None:
 
 def write_run_files(run: Run) -> None:
     """recipe.yaml (everything decided) and environment.json."""
-    write_text(run.folder / "recipe.yaml", as_yaml(run.recipe))
+    place = run.runtime
+    decided = runtime.RuntimeSettings(
+        device=place.device.type, precision=place.precision, threads=place.threads, workers=place.workers
+    )
+    write_text(run.folder / "recipe.yaml", as_yaml(run.recipe.model_copy(update={"runtime": decided})))
     write_json(run.folder / "environment.json", environment(run))
 
 
