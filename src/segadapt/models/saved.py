@@ -73,7 +73,7 @@ def load_model(path: Path) -> SavedModel:
     Raises UsageError for another kind of file, a newer format or an unknown network, SegadaptError for a damaged file.
     """
     checkpoint = read_checkpoint(path)
-    if checkpoint.header is None:
+    if checkpoint.info.kind != "model":
         raise _not_a_model(checkpoint)
     return _own_model(checkpoint)
 
@@ -86,7 +86,7 @@ def load_any(path: Path, otherwise: LabelSpace | None = None) -> SavedModel:
     Raises as `load_model` does.
     """
     checkpoint = read_checkpoint(path)
-    if checkpoint.header is not None:
+    if checkpoint.info.kind == "model":
         return _own_model(checkpoint)
     if checkpoint.info.kind == "published_vgg":
         return _published_model(checkpoint, otherwise)

@@ -16,6 +16,9 @@ from segadapt.files import digest, write_json
 State = Literal["new", "unfinished", "done", "changed"]
 Content = dict[str, Any]
 
+RESULTS = ("checkpoints/step_*", "*.safetensors", "evaluation.json")
+"""What a stage leaves that takes time to make."""
+
 CODE_VERSIONS: dict[str, int] = {"source_only": 1, "target_trained": 1, "sean": 1, "evaluate": 1}
 """Raised when a method's result changes for the same settings."""
 
@@ -52,10 +55,8 @@ class Stage:
     def state(self) -> State:
         """How the folder stands against the recipe."""
         before = self.before()
-        if before is None:
-            return "changed" if self._holds_something() else "new"
         if not before or before["fingerprint"] != self.fingerprint:
-            return "changed"
+            return "changed" if self._holds_results() else "new"
         return "done" if before["state"] == "done" and (self.folder / self.result).is_file() else "unfinished"
 
     def changes(self) -> list[str]:
@@ -67,9 +68,9 @@ class Stage:
         keys = [key for key in {**before, **self.content} if before.get(key) != self.content.get(key)]
         return [f"{key}: {_short(before.get(key))} -> {_short(self.content.get(key))}" for key in keys]
 
-    def _holds_something(self) -> bool:
-        """Whether there are files that nobody knows the settings of (hidden ones are what a kill may leave)."""
-        return self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir())
+    def _holds_results(self) -> bool:
+        """Whether there is something to lose; a stage that failed before its first checkpoint may begin anew."""
+        return any(next(self.folder.glob(pattern), None) for pattern in RESULTS)
 
     def mark(self, state: Literal["running", "done"]) -> None:
         """Write content and state."""
