@@ -142,9 +142,10 @@ def read_yaml(path: Path, what: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
-        raise UsageError(
-            f"not valid YAML{line}", where=path, remedy="Mend the file; YAML needs `key: value`."
-        ) from error
+        remedy = "Mend the file; YAML needs `key: value`."
+        if "'@'" in str(error):
+            remedy = "A value that begins with @ needs quotes."
+        raise UsageError(f"not valid YAML{line}", where=path, remedy=remedy) from error
     except UnicodeDecodeError as error:
         raise UsageError("not UTF-8 text", where=path, remedy="Save the file as UTF-8.") from error
     except OSError as error:

@@ -100,7 +100,8 @@ def apply_override(tree: Tree, override: str) -> str:
             f"'{override}' is no override", where=COMMAND_LINE, remedy="Write dotted.key=value, for instance seed=1."
         )
     try:
-        value = yaml.safe_load(text) if text else None
+        # A reference needs no quotes here, as it does in a file.
+        value = text if text.startswith("@") else yaml.safe_load(text) if text else None
     except yaml.YAMLError:
         raise UsageError(
             f"the value of '{key}' is not valid YAML", where=COMMAND_LINE, remedy="Quote it, as in key='\"text\"'."

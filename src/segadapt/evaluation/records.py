@@ -51,8 +51,7 @@ class StageRecord:
 
     def domain(self, name: str) -> Json | None:
         """The scores on "target" or "source", if there are any."""
-        found = ((self.evaluation or {}).get("domains") or {}).get(name)
-        return found if isinstance(found, dict) else None
+        return mapping(mapping((self.evaluation or {}).get("domains")).get(name)) or None
 
     def miou(self, domain: str = "target") -> float | None:
         """mIoU on a domain in percent."""
@@ -77,7 +76,7 @@ class RunRecord:
 
     def label_space(self) -> LabelSpace:
         """The recipe's label space. Raises UsageError when it cannot be found."""
-        return load_label_space(self.recipe.get("label_space", "cityscapes19"))
+        return load_label_space(str(self.recipe.get("label_space", "cityscapes19")))
 
     def domain(self, name: str) -> DomainSettings:
         """The recipe's "source" or "target". Raises UsageError when it is not there or not valid."""
@@ -102,7 +101,7 @@ def read_run(folder: Path) -> RunRecord:
     missing: list[str] = []
     recipe = _read(folder / RECIPE, missing)
     environment = _read(folder / "environment.json", missing)
-    settings: dict[str, Json] = recipe["stages"] if isinstance(recipe.get("stages"), dict) else {}
+    settings = {str(name): mapping(stage) for name, stage in mapping(recipe.get("stages")).items()}
     found = sorted(path.name for path in folder.iterdir() if path.is_dir() and _is_stage(path))
     if not recipe and not found:
         raise UsageError("is no run folder: no recipe.yaml and no stage in it", where=folder, remedy="Check the path.")
@@ -114,7 +113,7 @@ def read_run(folder: Path) -> RunRecord:
             evaluation = None
         else:
             evaluation = _read(place / "evaluation.json", missing) or None
-        stages.append(StageRecord(name, place, settings.get(name) or {}, read_metrics(place), evaluation))
+        stages.append(StageRecord(name, place, settings.get(name, {}), read_metrics(place), evaluation))
     return RunRecord(folder, recipe, environment, tuple(stages), tuple(missing))
 
 
@@ -163,6 +162,11 @@ def _read(path: Path, missing: list[str]) -> Json:
         missing.append(f"{name}: holds something else")
         return {}
     return content
+
+
+def mapping(content: object) -> Json:
+    """The content if it is a mapping, else an empty one."""
+    return content if isinstance(content, dict) else {}
 
 
 def _is_stage(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from segadapt.data.label_spaces import LabelSpace
 from segadapt.errors import SegadaptError
 from segadapt.evaluation import report_tables as tables
 from segadapt.evaluation.pictures import as_svg
-from segadapt.evaluation.records import RunRecord, StageRecord, read_run
+from segadapt.evaluation.records import RunRecord, StageRecord, mapping, read_run
 from segadapt.evaluation.report_curves import draw_training
 from segadapt.evaluation.report_images import Row, picture_rows
 from segadapt.files import need_writable, write_text
@@ -86,8 +86,8 @@ def _section(title: str, text: str, content: str) -> str:
 
 
 def _header(name: str, run: RunRecord) -> str:
-    data = run.recipe.get("data") or {}
-    layouts = [str((data.get(domain) or {}).get("layout", "?")) for domain in ("source", "target")]
+    data = mapping(run.recipe.get("data"))
+    layouts = [str(mapping(data.get(domain)).get("layout", "?")) for domain in ("source", "target")]
     environment = run.environment
     facts = {
         "adapts": " → ".join(layouts) if data else "",
