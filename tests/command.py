@@ -39,5 +39,6 @@ def assert_told(outcome: Outcome, code: int, place: str, what: str, remedy: str)
     line = outcome.err.splitlines()[-1]
     assert line.startswith(f"error: {place}: "), line
     assert what in line and line.endswith(remedy), line
+    assert "" not in outcome.err.splitlines()
     assert "Traceback" not in outcome.err and "unexpected" not in line, outcome.err
     assert outcome.code == code, outcome
