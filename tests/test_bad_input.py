@@ -163,6 +163,10 @@ OUTPUTS = [
          "made with other settings (seed: 0 -> 1)", "or another --out to keep it."),
     Case("output folder", "below a file", lambda w: w.predict(w.model, out=w.recipe), 2, "{w.recipe}/00001.png",
          "cannot be written, since {w.recipe} is not a folder", "Choose another folder."),
+    Case("output folder", "of the inputs", lambda w: w.predict(w.model, "--overwrite", out=w.image.parent), 2,
+         "{w.image}", "would be written over an input", "Choose another folder."),
+    Case("output folder", "of the labels", lambda w: w.evaluate("--write-predictions", str(w.label.parent)), 2,
+         "{w.label}", "would be written over an input", "Choose another folder."),
     Case("output folder", "for a file", lambda w: ["report", str(w.run), "--out", str(w.source)], 2, "{w.source}",
          "cannot be written (Is a directory)", "Choose a folder that you may write to."),
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import typer
 from segadapt.cli.data import parse_size
 
 if TYPE_CHECKING:
+    from segadapt.data.catalog import Pair
     from segadapt.data.settings import DomainSettings
     from segadapt.inference.predictor import Predictor
     from segadapt.models.saved import SavedModel
@@ -101,7 +102,7 @@ def predict(
 
     views = Views.parse(scales, mirror, window, size, device, precision)
     forms = parse_formats(formats)
-    jobs = [Job(image, output_paths(out, place, forms)) for image, place in find_images(inputs)]
+    jobs = [Job(image, output_paths(out, place, forms)) for image, place in find_images(inputs, out)]
     given = None if label_space is None else load_label_space(label_space)
     saved = load_any(find_model(model), given)
     if given is not None and given != saved.header.space:
@@ -258,6 +259,7 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
         keep = None
         if predictions is not None:
             folder = predictions / name if len(domains) > 1 else predictions
+            _need_other_places(dataset.pairs, folder, forms)
             keep = prediction_writer(folder, forms, model_space)
         with _progress(f"{file.parent.name}: {name} {split}") as progress:
             scores[name] = evaluate_domain(
@@ -271,6 +273,15 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
                 progress=progress,
             )
     return evaluation_record(file, saved.header, space, scores, label_free_agreement(file.parent))
+
+
+def _need_other_places(pairs: "list[Pair]", folder: Path, forms: Any) -> None:
+    """Raise UsageError when a prediction would be written over an image or a label that it is scored with."""
+    from segadapt.inference.formats import output_paths
+    from segadapt.inference.streams import need_other_places
+
+    read = [path for pair in pairs for path in (pair.image, pair.label) if path is not None]
+    need_other_places(read, (p for pair in pairs for p in output_paths(folder, Path(pair.name).with_suffix(""), forms)))
 
 
 def _print_scores(file: Path, record: dict[str, Any]) -> None:

@@ -58,11 +58,12 @@ def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator
                 future.cancel()
 
 
-def find_images(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
+def find_images(inputs: Sequence[Path], without: Path | None = None) -> list[tuple[Path, Path]]:
     """(image, its place in an output folder, without suffix) of files and, recursively, folders; natural order in each.
 
-    A file `a/b.jpg` goes to `b`, an image `folder/x/y.png` of an input `folder` to `x/y`. Raises UsageError when an
-    input is not there or holds no image, and when two images would go to one place.
+    What lies in the folder `without` (the output of a run before) is no input, unless it is named itself. A file
+    `a/b.jpg` goes to `b`, an image `folder/x/y.png` of an input `folder` to `x/y`. Raises UsageError when an input is
+    not there or holds no image, and when two images would go to one place.
     """
     found: dict[Path, Path] = {}
     for start in inputs:
@@ -70,6 +71,8 @@ def find_images(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
             images = [(start, start.name)]
         elif start.is_dir():
             images = [(pair.image, pair.name) for pair in LAYOUTS["folder"].index(start)]
+            if without is not None and start.resolve() in without.resolve().parents:
+                images = [(image, name) for image, name in images if without.resolve() not in image.resolve().parents]
         else:
             raise UsageError("is not there", where=start, remedy="Give image files or folders of images.")
         for image, name in images:
@@ -79,6 +82,14 @@ def find_images(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
                     f"has the same name as {found[place]}", where=image, remedy="Write them to folders of their own."
                 )
     return [(image, place) for place, image in found.items()]
+
+
+def need_other_places(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Raise UsageError when one of the outputs would be written over one of the inputs."""
+    taken = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise UsageError("would be written over an input", where=path, remedy="Choose another folder.")
 
 
 def run_stream(
@@ -91,8 +102,10 @@ def run_stream(
     """Read each job's image, call `pictures` on it and save what it returns under the job's outputs, as PNG.
 
     Jobs whose outputs are all there are left alone unless `overwrite`. `progress(done, all)` is called after each
-    image. An image that cannot be read does not stop the others; a SegadaptError names it at the end.
+    image. An image that cannot be read does not stop the others; a SegadaptError names it at the end. Raises
+    UsageError when an output lies where an image does.
     """
+    need_other_places((job.image for job in jobs), (path for job in jobs for path in job.outputs))
     todo = [job for job in jobs if overwrite or not all(path.is_file() for path in job.outputs)]
     skipped = len(jobs) - len(todo)
     broken: list[SegadaptError] = []
