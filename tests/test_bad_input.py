@@ -167,6 +167,8 @@ OUTPUTS = [
          "{w.image}", "would be written over an input", "Choose another folder."),
     Case("output folder", "of the labels", lambda w: w.evaluate("--write-predictions", str(w.label.parent)), 2,
          "{w.label}", "would be written over an input", "Choose another folder."),
+    Case("output folder", "of real data", lambda w: ["data", "sample", str(w.folder), "--train", "1"], 2, "{w.source}",
+         "is there already, and no sample", "Choose another folder."),
     Case("output folder", "for a file", lambda w: ["report", str(w.run), "--out", str(w.source)], 2, "{w.source}",
          "cannot be written (Is a directory)", "Choose a folder that you may write to."),
 ]  # fmt: skip

@@ -63,7 +63,7 @@ def write_sample(
     """Write both domains, `train` + `val` pairs each, into `out`; call `progress(pairs done, pairs in all)` on the way.
 
     `out/gta5` has the GTA5 layout with the lists train.txt and val.txt, `out/cityscapes` that of Cityscapes.
-    Raises UsageError for impossible numbers and for a folder that holds a sample of other settings.
+    Raises UsageError for impossible numbers and for a folder that holds a sample of other settings, or other data.
     """
     _check(train, val, size, workers)
     _claim(out, {"sample_version": SAMPLE_VERSION, "seed": seed, "train": train, "val": val, "size": list(size)})
@@ -95,6 +95,9 @@ def _claim(out: Path, facts: dict[str, Any]) -> None:
     """Write sample.json first, so that a later call knows what the folder holds; refuse a folder of other facts."""
     path = out / "sample.json"
     if not path.exists():
+        for domain in (out / "gta5", out / "cityscapes"):
+            if domain.exists():
+                raise UsageError("is there already, and no sample", where=domain, remedy="Choose another folder.")
         write_json(path, facts)
         return
     try:
