@@ -41,7 +41,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(world: World, capsys: CapSys) -> Non
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     errors = [line for line in said.splitlines() if line.startswith("error:")]
-    assert process.returncode == 130 and "Traceback" not in said
+    assert process.returncode == 130 and "Traceback" not in said and "stopping: the step is ended" in said
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert errors == [
         f"error: {world.out / 'baseline'}: stopped after step {steps[-1]} of 500; the checkpoint is written. "

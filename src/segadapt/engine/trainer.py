@@ -4,6 +4,7 @@ All that is random is a function of (seed, step, sample), so a checkpoint needs 
 equal k steps, a kill and n - k steps, bit for bit on the same machine with the same threads.
 """
 
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ from segadapt.errors import SegadaptError, Stopped
 from segadapt.methods.method import Method
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.segmenter import Segmenter
+
+
+STOPPING = b"stopping: the step is ended and saved first; the same signal again stops at once\n"
 
 
 class Watcher(Protocol):
@@ -82,7 +86,7 @@ class Trainer:
             tensorboard=self.settings.tensorboard,
         )
         try:
-            with stop_signals() as stopped:
+            with stop_signals(tell=self.runtime.is_main) as stopped:
                 batches = training.batches(first)
                 for step in range(first, training.steps):
                     rates = self._set_rates(step)
@@ -192,14 +196,19 @@ class Trainer:
 
 
 @contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted in the yielded list instead of ending the process; a second one ends it."""
+def stop_signals(tell: bool) -> Iterator[list[int]]:
+    """SIGINT and SIGTERM are noted in the yielded list instead of ending the process; a second one ends it.
+
+    With `tell`, a line on stderr says so: a step, or an evaluation, may take its time.
+    """
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         if received:
             raise KeyboardInterrupt
         received.append(number)
+        if tell:  # without buffers, which a signal handler may not enter twice
+            os.write(2, STOPPING)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
