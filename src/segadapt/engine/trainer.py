@@ -28,8 +28,7 @@ from segadapt.methods.method import Method
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.segmenter import Segmenter
 
-
-STOPPING = b"stopping: the step is ended and saved first; the same signal again stops at once\n"
+STOPPING = b"stopping: the step is ended and saved first; once more stops at once\n"
 
 
 class Watcher(Protocol):
