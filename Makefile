@@ -37,7 +37,7 @@ format: $(STAMP) ## let ruff put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## the timings of docs/performance.md, on a machine that does nothing else
+bench: $(STAMP) ## time training steps and reading, on a machine that does nothing else
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/loader.py
 
