@@ -1,7 +1,7 @@
 """segadapt: adapt a semantic segmenter from a labelled domain to an unlabelled one.
 
-    model = segadapt.load("runs/gta5")      # also: a stage folder, a model.safetensors, a published .pth
-    result = model.predict("street.jpg")    # labels (H, W) uint8, probabilities (C, H, W), .overlay(), .save()
+model = segadapt.load("runs/gta5")      # also: a stage folder, a model.safetensors, a published .pth
+result = model.predict("street.jpg")    # labels (H, W) uint8, probabilities (C, H, W), .overlay(), .save()
 """
 
 from typing import TYPE_CHECKING, Any
