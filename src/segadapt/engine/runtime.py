@@ -128,6 +128,7 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
     """The runtime of this process; under torchrun it joins the group of ranks, and leaves it at the end."""
     ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     device = choose_device(settings.device, int(os.environ.get("LOCAL_RANK", "0")))
+    threads_before = torch.get_num_threads()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     if device.type == "cuda":
@@ -142,5 +143,6 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
         precision = choose_precision(settings.precision, device)
         yield Runtime(device, precision, rank, ranks, torch.get_num_threads(), workers)
     finally:
+        torch.set_num_threads(threads_before)  # a program that calls a run goes on as it was
         if ranks > 1:
             dist.destroy_process_group()
