@@ -46,13 +46,11 @@ def find_start(start: str | Path) -> StartFile:
     return StartFile(path, sha256(path))
 
 
-def need_start(start: str) -> None:
-    """Raise UsageError when `find_start` could not find it, without downloading anything."""
-    if start in STARTS:
-        if start not in DOWNLOADS:
-            STARTS[start]()
-    else:
-        _start_file(start)
+def need_start(start: str) -> Path | None:
+    """The file of a start, without downloading anything: None for one that would be. Raises as `find_start`."""
+    if start in DOWNLOADS:
+        return None
+    return STARTS[start]() if start in STARTS else _start_file(start)
 
 
 def _start_file(start: str) -> Path:

@@ -97,24 +97,23 @@ def _content(run: Run, settings: StageSettings, before: dict[str, str], digests:
         "code": CODE_VERSIONS[settings.method],
         "precision": run.runtime.precision,
     }
-    files: list[str] = []
+    file: Path | None = None  # what the stage starts from, unless it is another stage or a download
     if isinstance(settings, TrainingSettings):
         content["seed"] = run.recipe.seed
         domains = training_domains(run, settings)
         content["data"] = {name: dataset.digest for name, dataset in domains.all().items()}
-        files = [settings.start] if settings.start else []
-        if settings.start and not settings.start.startswith("@"):
-            need_start(settings.start)
+        name = settings.start
+        if name and not name.startswith("@"):
+            file = need_start(name)
     else:
         content["data"] = {name: data.digest for name, data in evaluation_domains(run, settings).items()}
-        files = [settings.model]
-        if not settings.model.startswith("@"):
-            need_file(run.file_of(settings.model), "the model")
-    for file in files:
-        path = run.file_of(file)
-        if not file.startswith("@") and path.is_file():
-            digests.setdefault(file, sha256(path))
-            content["sha256"] = {file: digests[file]}
+        name = settings.model
+        if not name.startswith("@"):
+            file = need_file(run.file_of(name), "the model")
+    if file is not None and name is not None:
+        if name not in digests:
+            digests[name] = sha256(file)
+        content["sha256"] = {name: digests[name]}
     return flat(content)
 
 
