@@ -63,7 +63,7 @@ class HandWritten:
         with torch.no_grad():
             for t, s in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
                 t.copy_(self.alpha * t + (1 - self.alpha) * s)
-        return {"seg": float(seg), "consistency": float(consistency)}
+        return {"seg": float(seg.detach()), "consistency": float(consistency.detach())}
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.99])
