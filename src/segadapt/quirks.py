@@ -4,6 +4,11 @@
 """
 
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from segadapt.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ QUIRKS: dict[str, Quirk] = {
     for quirk in (
         Quirk(
             "aspp",
-            ("source_only", "target_trained", "sean"),
+            ("source_only", "target_trained", "sean", "se_gan", "self_training", "adaptsegnet"),
             "Only the dilations 6 and 12 of the head are used: its function returns inside its loop.",
             "All four dilations (6, 12, 18, 24) are summed, as DeepLab-v2 describes.",
         ),
@@ -39,13 +44,13 @@ QUIRKS: dict[str, Quirk] = {
         ),
         Quirk(
             "target_restart",
-            ("sean",),
+            ("sean", "tgstn"),
             "The target order starts again with each pass over the source.",
             "Source and target each go through passes of their own.",
         ),
         Quirk(
             "selection",
-            ("source_only", "target_trained", "sean"),
+            ("source_only", "target_trained", "sean", "se_gan", "self_training"),
             "The network with the best mIoU on labelled target validation images is kept, if above 20 %.",
             "The last network is kept; a choice by target labels must be asked for and is marked wherever it shows.",
         ),
@@ -55,6 +60,62 @@ QUIRKS: dict[str, Quirk] = {
             "The program returns after its sixth epoch without saving the last teacher.",
             "The last teacher is saved.",
         ),
+        Quirk(
+            "main_head_only",
+            ("source_only", "target_trained"),
+            "Of a network with two heads only the main one is trained: the other is still random when SE-GAN starts.",
+            "Both heads are trained, the auxiliary one with share 0.1.",
+        ),
+        Quirk(
+            "train_bn",
+            ("source_only", "target_trained", "adaptsegnet", "self_training"),
+            "Batch norm is in train mode: batch statistics (of a single image, mostly), and running ones that follow; "
+            "in AdaptSegNet those of the target too.",
+            "Pretrained batch norm is frozen.",
+        ),
+        Quirk(
+            "bn_until_first_eval",
+            ("self_training",),
+            "Batch norm in train mode lasts until the first evaluation (step 500), which leaves it in eval mode (GTA5).",
+            "Pretrained batch norm is frozen from the first step.",
+        ),
+        Quirk(
+            "repeated_updates",
+            ("source_only", "target_trained", "se_gan", "self_training", "adaptsegnet"),
+            "The list of ResNet-101's body names the convolutions of its blocks 3 times and those of its shortcuts 4 "
+            "times, and the optimizer walks it entry by entry: they learn so many times a step.",
+            "Each parameter is updated once a step.",
+        ),
+        Quirk(
+            "d2_head1",
+            ("se_gan",),
+            "In its own update the discriminator of head 2 sees head 1's map of the target (GTA5).",
+            "It sees head 2's.",
+        ),
+        Quirk(
+            "quadrants",
+            ("evaluate", "pseudo_labels"),
+            "With several views, inputs of scale 1.5 and more run as four quadrants that know nothing of each other.",
+            "They run whole (or through a sliding window, if asked for).",
+        ),
+        Quirk(
+            "softmax_order",
+            ("evaluate", "pseudo_labels"),
+            "Of several views, only the plain one is upsampled before softmax, all others after it.",
+            "All views are upsampled, then softmax makes probabilities of them.",
+        ),
+        Quirk(
+            "sum_at_input",
+            ("evaluate",),
+            "The maps of several views are summed at the network's input size; their sum is upsampled to the labels' size.",
+            "Each view is upsampled to the size of the labels at once.",
+        ),
+        Quirk(
+            "truncated",
+            ("stylize",),
+            "Stylized pixels are cut to whole numbers: darker by half a grey level on average.",
+            "They are rounded.",
+        ),
     )
 }
 
@@ -62,3 +123,36 @@ QUIRKS: dict[str, Quirk] = {
 def quirks_of(method: str) -> tuple[str, ...]:
     """The names of the quirks that `method` has."""
     return tuple(name for name, quirk in QUIRKS.items() if method in quirk.methods)
+
+
+class QuirkySettings(Settings):
+    """Base of the settings of everything that a published program does in a way of its own."""
+
+    method: str
+    official: bool = Field(False, description="do as the published program: turns on all quirks of the method")
+    quirks: dict[str, bool] = Field({}, description="quirks one by one; `segadapt quirks` lists them")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_quirks(cls, values: Any) -> Any:
+        """Write out every quirk of the method, so that a resolved recipe hides nothing behind `official`."""
+        if not isinstance(values, dict) or not isinstance(values.get("quirks", {}), dict):
+            return values
+        official = values.get("official", False) is True
+        method = str(values.get("method") or cls.model_fields["method"].default)
+        known = dict.fromkeys(quirks_of(method), official)
+        return {**values, "quirks": {**known, **values.get("quirks", {})}}
+
+    @field_validator("quirks")
+    @classmethod
+    def _known_quirks(cls, quirks: dict[str, bool], info: Any) -> dict[str, bool]:
+        known = quirks_of(str(info.data.get("method", "")))
+        for name in quirks:
+            if name not in known:
+                there = "no such quirk" if name not in QUIRKS else "not a quirk of this method"
+                raise ValueError(f"'{name}' is {there}; known here: {', '.join(known) or 'none'}")
+        return quirks
+
+    def quirk(self, name: str) -> bool:
+        """Whether the quirk is on; False for one that the method does not have."""
+        return self.quirks.get(name, False)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
 class Settings(BaseModel):
@@ -12,6 +12,9 @@ class Settings(BaseModel):
         extra="forbid", frozen=True, protected_namespaces=(), validate_default=True, allow_inf_nan=False
     )
 
+
+NOT_A_RESULT: dict[str, JsonValue] = {"result": False}
+"""Marks settings that do not change what comes out: they may differ when a run goes on."""
 
 SMALLEST, LARGEST = 8, 16383
 """Pixels on a side: the networks' stride, and WebP's largest picture."""

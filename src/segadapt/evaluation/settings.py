@@ -4,10 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from segadapt.settings import Settings, Size
+from segadapt.quirks import QuirkySettings
+from segadapt.settings import Size
 
 
-class EvaluateSettings(Settings):
+class EvaluateSettings(QuirkySettings):
     """Settings of `evaluate`."""
 
     method: Literal["evaluate"] = "evaluate"
