@@ -18,11 +18,20 @@ def test_logits_are_at_an_eighth_of_the_size() -> None:
     assert network(torch.zeros(1, 3, 81, 100)).logits.shape == (1, 19, 11, 13)  # any size, rounded up
 
 
+@pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("size", [(120, 240), (240, 480), (77, 31)])
-def test_upsampling_is_bilinear(size: tuple[int, int]) -> None:
-    maps = torch.randn(2, 5, 15, 30)
-    expected = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-    torch.testing.assert_close(DeepLabSmall(5).upsample(maps, size), expected, rtol=1e-5, atol=1e-5)
+def test_upsampling_is_bilinear(size: tuple[int, int], align_corners: bool) -> None:
+    network, maps = DeepLabSmall(5), torch.randn(2, 5, 15, 30)
+    network.align_corners = align_corners
+    expected = F.interpolate(maps, size=size, mode="bilinear", align_corners=align_corners)
+    torch.testing.assert_close(network.upsample(maps, size), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_head_is_what_may_learn_at_another_rate() -> None:
+    network = DeepLabSmall(5, attention=True)
+    head = {name for name, parameter in network.named_parameters() if name.startswith("head.")}
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert {names[id(parameter)] for parameter in network.head_parameters()} == head and head
 
 
 def test_it_is_small() -> None:

@@ -84,6 +84,36 @@ def vgg_base_start() -> dict[str, Tensor]:
     return _with_vgg16(state("vgg_base", "B.1."))
 
 
+def deeplab_multi_start() -> dict[str, Tensor]:
+    """DeepLab ResNet-101 with two heads of 19 classes: where SE-GAN's and self-training's traces start."""
+    return state("deeplab_multi")
+
+
+def resnet101_start() -> dict[str, Tensor]:
+    """A file in the layout of the published ResNet-101 start: the weights of `deeplab_multi_start` under `Scale.`."""
+    return {f"Scale.{name}": values for name, values in state("deeplab_multi").items()}
+
+
+def vgg_base_19() -> dict[str, Tensor]:
+    """The frozen segmenter of TGSTN's trace: all its weights are drawn."""
+    return state("vgg_base")
+
+
+def transformer_net_start() -> dict[str, Tensor]:
+    """The style transfer network where TGSTN's trace starts, and that made the stylized images."""
+    return state("transformer_net", "T.1.")
+
+
+def segan_discriminators() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """D_1 and D_2 of softmax maps of 19 classes, where SE-GAN's trace starts."""
+    return state("discriminator", "D.1."), state("discriminator", "D.2.")
+
+
+def tgstn_discriminator() -> dict[str, Tensor]:
+    """The discriminator of images where TGSTN's trace starts."""
+    return state("discriminator3", "D.1.")
+
+
 def forward_input() -> Tensor:
     """The input of `forward`'s outputs, (2, 3, 64, 128), already in the network's own (Caffe) pixels."""
     pixels = tensor("input.image", (2, 3, 64, 128))

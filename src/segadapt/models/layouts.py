@@ -55,6 +55,28 @@ PUBLISHED_VGG: ModuleMap = {
 }
 """DeepLab VGG-16 as the published SEAN and SE-GAN programs name it, in their order; `aconv` with attention only."""
 
+RESNET101_BLOCKS = {"layer1": 3, "layer2": 4, "layer3": 23, "layer4": 3}
+_BLOCK = ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")
+_FIRST_BLOCK = (*_BLOCK, "downsample.0", "downsample.1")
+
+RESNET101: ModuleMap = {
+    "conv1": "conv1",
+    "bn1": "bn1",
+    **{
+        f"{layer}.{block}.{module}": f"{layer}.{block}.{module}"
+        for layer, blocks in RESNET101_BLOCKS.items()
+        for block in range(blocks)
+        for module in (_BLOCK if block else _FIRST_BLOCK)
+    },
+}
+"""ResNet-101 without its classifier, as all name it: the published programs, torchvision, timm and we."""
+
+PUBLISHED_RESNET101: ModuleMap = {
+    **RESNET101,
+    **{f"layer{head}.conv2d_list.{i}": f"layer{head}.convs.{i}" for head in (5, 6) for i in range(4)},
+}
+"""DeepLab ResNet-101 with two heads as the published SE-GAN and AdaptSegNet programs name it, in their order."""
+
 ATTENTION = "attention."
 """What the names of all attention weights begin with, in every `Segmenter`."""
 

@@ -12,7 +12,8 @@ A network owns its pixel format: data sets yield uint8 RGB, and the conversion (
 (x/255 - mean)/std) is the network's first operation, so that an exported model carries it. Losses never resize.
 
 To bring a network of one's own: subclass `Segmenter`, set `pixels`, implement `encode` and `heads`, register it with
-`segadapt.models.networks.register`. Attention (SEAN, AAAI 2019) is then there for free.
+`segadapt.models.networks.register`. Attention (SEAN, AAAI 2019) is then there for free. With `head_parameters` its heads
+may learn at another rate; a network whose heads see different features has a `segment` of its own, too.
 """
 
 from collections.abc import Callable
@@ -91,7 +92,8 @@ class Segmenter(nn.Module):
 
     pixels: PixelFormat
     stride: int  # of the logits against the input
-    align_corners: bool = False  # of `upsample`
+    align_corners: bool = False  # of `upsample`; may be set per instance, model files keep it
+    number_of_heads: int = 1  # how many `SegOutput.heads` has
 
     def __init__(self, classes: int, feature_channels: int, attention: bool = False) -> None:
         super().__init__()
@@ -105,6 +107,24 @@ class Segmenter(nn.Module):
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
         """Features (B, F, h, w) -> logits per head, the main head last, each (B, C, h, w)."""
         raise NotImplementedError
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters of all heads, in order: those that a recipe may give another learning rate.
+
+        None unless the network says so.
+        """
+        return []
+
+    def set_mode(self, batch_norm: bool) -> None:
+        """Put the network into train mode; its batch norms only if `batch_norm`.
+
+        In train mode a batch norm uses the batch's statistics and updates the running ones; in eval mode it uses the
+        running ones.
+        """
+        self.train()
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(batch_norm)
 
     def forward(self, images: Tensor) -> SegOutput:
         """RGB images (B, 3, H, W), uint8 or float 0..255 -> SegOutput."""

@@ -101,12 +101,17 @@ class DeepLabSmall(Segmenter):
         """Features (B, 96, h, w) -> one head's logits (B, C, h, w)."""
         return (cast(Tensor, self.head(features)),)
 
+    def head_parameters(self) -> list[nn.Parameter]:
+        return list(self.head.parameters())
+
     def upsample(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
         """The contract's bilinear rule as two matrix products: on a CPU five times as fast there and back."""
-        return _stretch(maps, maps.shape[2], size[0]) @ (maps @ _stretch(maps, maps.shape[3], size[1]).T)
+        rows = _stretch(maps, maps.shape[2], size[0], self.align_corners)
+        columns = _stretch(maps, maps.shape[3], size[1], self.align_corners)
+        return rows @ (maps @ columns.T)
 
 
-def _stretch(like: Tensor, old: int, new: int) -> Tensor:
-    """The matrix (new, old) of linear interpolation without aligned corners."""
+def _stretch(like: Tensor, old: int, new: int, align_corners: bool) -> Tensor:
+    """The matrix (new, old) of linear interpolation."""
     unit = torch.eye(old, dtype=like.dtype, device=like.device)
-    return F.interpolate(unit[None], size=new, mode="linear", align_corners=False)[0].T
+    return F.interpolate(unit[None], size=new, mode="linear", align_corners=align_corners)[0].T

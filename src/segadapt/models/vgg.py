@@ -53,6 +53,9 @@ class DeepLabVGG16(Segmenter):
         """Features (B, 1024, h, w) -> one map of logits (B, C, h, w)."""
         return (self.classifier(features),)
 
+    def head_parameters(self) -> list[nn.Parameter]:
+        return list(self.classifier.parameters())
+
 
 def _features() -> nn.Sequential:
     """VGG-16 and fc6, fc7, with the published indices: convolutions at 0, 2, 5, 7, … 27, then 29 (fc6) and 31 (fc7)."""

@@ -1,0 +1,127 @@
+"""DeepLab-v2 ResNet-101 with two heads, the network of SE-GAN (TMM 2022) and AdaptSegNet (CVPR 2018).
+
+A 7×7 stem and a max-pool with ceil mode (stride 4), then bottlenecks: layer1, layer2 (stride 8), layer3 with dilation
+2, layer4 with dilation 4 (DeepLab, TPAMI 2018). The auxiliary head (`layer5`) sees layer3's 1024 channels, the main
+head (`layer6`) layer4's 2048. A 1024×512 image (width × height) gives logits (B, C, 65, 129) per head.
+
+Modules are called as in the published files.
+"""
+
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segadapt.models.heads import AtrousHead
+from segadapt.models.segmenter import CAFFE, Segmenter, SegOutput
+
+EXPANSION = 4  # output channels of a bottleneck over its width
+STEM_CHANNELS, MIDDLE_CHANNELS, FEATURE_CHANNELS = 64, 1024, 2048
+# blocks, width, stride and dilation of layer1 … layer4
+STAGES = ((3, 64, 1, 1), (4, 128, 2, 1), (23, 256, 1, 2), (3, 512, 1, 4))
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3 and 1×1 convolution, each with batch norm, around a shortcut: (B, F, h, w) -> (B, 4·width, h', w')."""
+
+    def __init__(self, inputs: int, width: int, stride: int, dilation: int, first: bool) -> None:
+        super().__init__()
+        outputs = EXPANSION * width
+        self.stride = stride
+        self.conv1 = nn.Conv2d(inputs, width, 1, stride=stride, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        self.downsample = (
+            nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+            if first
+            else None
+        )
+
+    def place_stride(self, in_3x3: bool) -> None:
+        """Let the 3×3 convolution have the stride, or the first 1×1."""
+        stride = (self.stride, self.stride)
+        self.conv1.stride, self.conv2.stride = ((1, 1), stride) if in_3x3 else (stride, (1, 1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        shortcut = inputs if self.downsample is None else self.downsample(inputs)
+        features = F.relu(self.bn1(self.conv1(inputs)), inplace=True)
+        features = F.relu(self.bn2(self.conv2(features)), inplace=True)
+        return F.relu(self.bn3(self.conv3(features)) + shortcut, inplace=True)
+
+
+class DeepLabResNet101(Segmenter):
+    """DeepLab-v2 ResNet-101 for `classes` classes; `attention` adds SEAN's, which the main head sees.
+
+    `SegOutput.heads` is (auxiliary, main), its features are layer4's. `published_aspp` is quirk `aspp`, see
+    `AtrousHead`. Scale and shift of every batch norm are never trained (`requires_grad` is off), and whether batch norm
+    uses the batch's statistics is up to `set_mode`. Fresh weights: N(0, 0.01) for all convolutions, as the published
+    programs have it; a start file usually replaces them.
+    """
+
+    pixels = CAFFE
+    stride = 8
+    align_corners = True
+    number_of_heads = 2
+
+    def __init__(self, classes: int, attention: bool = False, published_aspp: bool = False) -> None:
+        super().__init__(classes, FEATURE_CHANNELS, attention)
+        self.published_aspp = published_aspp
+        self.stride_in_3x3 = False
+        self.conv1 = nn.Conv2d(3, STEM_CHANNELS, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
+        self.layer1, self.layer2, self.layer3, self.layer4 = _stages()
+        self.layer5 = AtrousHead(MIDDLE_CHANNELS, classes, published_aspp)
+        self.layer6 = AtrousHead(FEATURE_CHANNELS, classes, published_aspp)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(False)
+            elif isinstance(module, nn.Conv2d) and not name.startswith("attention."):
+                nn.init.normal_(module.weight, std=0.01)
+
+    def place_stride(self, in_3x3: bool) -> None:
+        """Where a bottleneck's stride sits: in its 3×3 convolution (torchvision, timm), or in the first 1×1 (Caffe).
+
+        It belongs to the weights: `segadapt.models.layouts.STRIDE_IN_3X3` says which files want what.
+        """
+        self.stride_in_3x3 = in_3x3
+        for module in self.modules():
+            if isinstance(module, Bottleneck):
+                module.place_stride(in_3x3)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) -> layer4's features (B, 2048, h, w), at about an eighth (512 -> 65)."""
+        return cast(Tensor, self.layer4(self._middle(pixels)))
+
+    def heads(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Features (B, 2048, h, w) -> the main head's logits alone (B, C, h, w): the other one sees layer3."""
+        return (self.layer6(features),)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return [*self.layer5.parameters(), *self.layer6.parameters()]
+
+    def segment(self, pixels: Tensor) -> SegOutput:
+        middle = self._middle(pixels)
+        features = self.layer4(middle)
+        attention = None if self.attention is None else self.attention(features)
+        (main,) = self.heads(features if attention is None else (1 + attention) * features)
+        return SegOutput((self.layer5(middle), main), attention, features)
+
+    def _middle(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) -> layer3's features (B, 1024, h, w)."""
+        stem = F.relu(self.bn1(self.conv1(pixels)), inplace=True)
+        pooled = F.max_pool2d(stem, 3, stride=2, padding=1, ceil_mode=True)
+        return cast(Tensor, self.layer3(self.layer2(self.layer1(pooled))))
+
+
+def _stages() -> list[nn.Sequential]:
+    """layer1 … layer4. All blocks of a stage have its dilation, its first one has its stride."""
+    stages, channels = [], STEM_CHANNELS
+    for blocks, width, stride, dilation in STAGES:
+        stage = [Bottleneck(channels, width, stride, dilation, first=True)]
+        channels = EXPANSION * width
+        stage += [Bottleneck(channels, width, 1, dilation, first=False) for _ in range(blocks - 1)]
+        stages.append(nn.Sequential(*stage))
+    return stages

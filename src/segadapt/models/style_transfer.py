@@ -1,0 +1,87 @@
+"""The style transfer network of TGSTN (SE-GAN, TMM 2022): the generator of fast neural style.
+
+Johnson, Alahi, Fei-Fei, "Perceptual Losses for Real-Time Style Transfer" (ECCV 2016), with instance norm (Ulyanov et
+al., 2016), reflection padding, and nearest-neighbour upsampling in place of transposed convolutions. Modules are called
+as in the published files (`transformer_net`).
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segadapt.models.segmenter import CAFFE, PixelFormat
+
+EPS = 1e-9
+"""Of the instance norm; far below PyTorch's default, and part of the published weights."""
+
+
+class ReflectedConv(nn.Module):
+    """Convolution with reflection padding, optionally after nearest-neighbour upsampling."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, upsample: int = 1) -> None:
+        super().__init__()
+        self.padding, self.upsample = kernel // 2, upsample
+        self.conv2d = nn.Conv2d(inputs, outputs, kernel, stride)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if self.upsample > 1:
+            maps = F.interpolate(maps, scale_factor=self.upsample, mode="nearest")
+        return cast(Tensor, self.conv2d(F.pad(maps, (self.padding,) * 4, mode="reflect")))
+
+
+class InstanceNorm(nn.Module):
+    """(x - mean) / sqrt(biased variance + 1e-9) over each map, times `scale` (from U(0, 1)), plus `shift` (from 0)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.instance_norm(maps, weight=self.scale, bias=self.shift, eps=EPS)
+
+
+class ResidualBlock(nn.Module):
+    """Two normed 3×3 convolutions around a shortcut, no ReLU after the sum; the shape (B, C, h, w) stays."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.in1 = ReflectedConv(channels, channels, 3), InstanceNorm(channels)
+        self.conv2, self.in2 = ReflectedConv(channels, channels, 3), InstanceNorm(channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = F.relu(self.in1(self.conv1(maps)), inplace=True)
+        return maps + cast(Tensor, self.in2(self.conv2(inner)))
+
+
+class StyleTransfer(nn.Module):
+    """Caffe pixels (B, 3, H, W) -> Caffe pixels of the same shape, float, neither squashed nor clipped.
+
+    Caffe pixels are BGR minus mean, about -123..151; `pixels` converts RGB there and back. H and W of at least 8; where
+    they are no multiples of 4, the result is computed at the next one and cut. 1.7 million parameters.
+    """
+
+    pixels: PixelFormat = CAFFE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.in1 = ReflectedConv(3, 32, 9), InstanceNorm(32)
+        self.conv2, self.in2 = ReflectedConv(32, 64, 3, stride=2), InstanceNorm(64)
+        self.conv3, self.in3 = ReflectedConv(64, 128, 3, stride=2), InstanceNorm(128)
+        self.res1, self.res2, self.res3, self.res4, self.res5 = (ResidualBlock(128) for _ in range(5))
+        self.deconv1, self.in4 = ReflectedConv(128, 64, 3, upsample=2), InstanceNorm(64)
+        self.deconv2, self.in5 = ReflectedConv(64, 32, 3, upsample=2), InstanceNorm(32)
+        self.deconv3 = ReflectedConv(32, 3, 9)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps = F.relu(self.in1(self.conv1(pixels)), inplace=True)  # (B, 32, H, W)
+        maps = F.relu(self.in2(self.conv2(maps)), inplace=True)  # (B, 64, H/2, W/2)
+        maps = F.relu(self.in3(self.conv3(maps)), inplace=True)  # (B, 128, H/4, W/4), rounded up
+        for block in (self.res1, self.res2, self.res3, self.res4, self.res5):
+            maps = block(maps)
+        maps = F.relu(self.in4(self.deconv1(maps)), inplace=True)
+        maps = F.relu(self.in5(self.deconv2(maps)), inplace=True)
+        styled = cast(Tensor, self.deconv3(maps))
+        return styled[..., : pixels.shape[-2], : pixels.shape[-1]]
