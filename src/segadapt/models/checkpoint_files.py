@@ -19,13 +19,15 @@ from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import need_file
 from segadapt.models.layouts import recognise
 
-MODEL_FORMAT = 1
+MODEL_FORMAT = 2
 """Version of the header of our own model files, raised when an older segadapt could not read a newer file."""
 HEADER = "segadapt"
 """The one metadata entry of our own model files: JSON. (One, since safetensors writes several in any order.)"""
+GENERATOR = "style_transfer"
+"""What the header of a style transfer network says as its network; it has no label space."""
 
 NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net", "network")
-RESULTS = ("teacher", "network", "student")
+RESULTS = ("teacher", "network", "student", "generator")
 """Which of a training checkpoint's modules is the network that the training is for: the first of these that it has."""
 
 
@@ -34,7 +36,7 @@ class CheckpointInfo:
     """What a file of weights is."""
 
     path: Path
-    kind: str  # a kind of `layouts.LAYOUTS`, "model", "training" or "state_dict"
+    kind: str  # a kind of `layouts.LAYOUTS`, "model", "generator", "training" or "state_dict"
     title: str
     classes: int | None = None
     attention: bool = False
@@ -53,6 +55,7 @@ class Checkpoint:
     info: CheckpointInfo
     tensors: dict[str, Tensor]  # by the names of the file, without `module.`
     header: dict[str, Any] | None = None  # of our own models; of training checkpoints what they say about themselves
+    modules: dict[str, dict[str, Tensor]] | None = None  # of training checkpoints: all state dicts by name
 
 
 def identify(path: Path) -> CheckpointInfo:
@@ -87,7 +90,12 @@ def _read_safetensors(path: Path) -> Checkpoint:
     try:
         header = json.loads(metadata[HEADER])
         version, network = int(header["format"]), str(header["network"])
-        classes, attention = len(header["label_space"]["classes"]), bool(header["attention"])
+        if network == GENERATOR:
+            info = CheckpointInfo(path, "generator", "a segadapt style transfer network")
+        else:
+            classes, attention = len(header["label_space"]["classes"]), bool(header["attention"])
+            title = f"a segadapt model of network '{network}'"
+            info = CheckpointInfo(path, "model", title, classes, attention)
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
     if version > MODEL_FORMAT:
@@ -96,8 +104,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
             where=path,
             remedy="Upgrade segadapt.",
         )
-    title = f"a segadapt model of network '{network}'"
-    return Checkpoint(CheckpointInfo(path, "model", title, classes, attention), tensors, header)
+    return Checkpoint(info, tensors, header)
 
 
 def _read_torch(path: Path, magic: bytes) -> object:
@@ -146,12 +153,12 @@ def _is_training(content: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _training_checkpoint(path: Path, content: dict[str, Any]) -> Checkpoint:
-    module: object = next((content["modules"][name] for name in RESULTS if name in content["modules"]), {})
+    modules = {str(name): _tensors_of(module) for name, module in content["modules"].items()}
+    result = next((modules[name] for name in RESULTS if name in modules), {})
     title = f"a segadapt training checkpoint of step {content['step']}"
     about = content.get("about")
-    return Checkpoint(
-        CheckpointInfo(path, "training", title), _tensors_of(module), about if isinstance(about, dict) else None
-    )
+    info = CheckpointInfo(path, "training", title)
+    return Checkpoint(info, result, about if isinstance(about, dict) else None, modules)
 
 
 def _tensors_of(content: object) -> dict[str, Tensor]:

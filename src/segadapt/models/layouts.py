@@ -71,11 +71,21 @@ RESNET101: ModuleMap = {
 }
 """ResNet-101 without its classifier, as all name it: the published programs, torchvision, timm and we."""
 
+IMAGENET_RESNET101_SKIPPED = ("fc.",)
+
 PUBLISHED_RESNET101: ModuleMap = {
     **RESNET101,
     **{f"layer{head}.conv2d_list.{i}": f"layer{head}.convs.{i}" for head in (5, 6) for i in range(4)},
 }
 """DeepLab ResNet-101 with two heads as the published SE-GAN and AdaptSegNet programs name it, in their order."""
+
+PUBLISHED_RESNET101_START: ModuleMap = {
+    f"Scale.{theirs}": ours for theirs, ours in PUBLISHED_RESNET101.items() if not theirs.startswith("layer5.")
+}
+"""The published start file of DeepLab ResNet-101, whose own head (`layer5`, of other classes) is skipped. A `layer6`,
+which it has not, would be loaded: so the published programs have it."""
+
+PUBLISHED_RESNET101_START_SKIPPED = ("Scale.layer5.",)
 
 ATTENTION = "attention."
 """What the names of all attention weights begin with, in every `Segmenter`."""
@@ -124,7 +134,18 @@ LAYOUTS = (
         ("Scale.layer3.22.conv1.weight", "Scale.layer5.conv2d_list.0.weight"),
         classifier="Scale.layer5.conv2d_list.0.weight",
     ),
-    Layout("resnet101", "a ResNet-101 file without a segmentation head", ("layer3.22.conv1.weight",)),
+    Layout(
+        "state_dict",
+        "a state dict of segadapt's DeepLab ResNet-101",
+        ("layer3.22.conv1.weight", "layer6.convs.0.weight"),
+        classifier="layer6.convs.0.weight",
+        attention="attention.conv.weight",
+    ),
+    Layout(
+        "resnet101",
+        "a ResNet-101 file in the layout of torchvision and timm, without a segmentation head",
+        ("layer3.22.conv1.weight",),
+    ),
     Layout(
         "style_transfer",
         "a published style transfer network (transformer_net)",

@@ -1,7 +1,7 @@
 """Starting weights into a network, and a network's weights into the files of the published programs.
 
-One adapter per origin turns the file's names into ours; then every name and every shape is checked, and only what an
-origin cannot have (the classifier of an ImageNet network, say) stays fresh.
+The adapter of a file's origin (`adapters.py`) gives its tensors our names; then every name and every shape is checked,
+and only what an origin cannot have (the classifier of an ImageNet network, say) stays fresh.
 """
 
 import io
@@ -10,30 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segadapt.errors import UsageError
 from segadapt.files import write_bytes
+from segadapt.models.adapters import COUNTER, adapt, adapt_by_position, misfit, named, wrong_kind
 from segadapt.models.checkpoint_files import Checkpoint, CheckpointInfo, identify, read_checkpoint
-from segadapt.models.layouts import (
-    ATTENTION,
-    CAFFE_SKIPPED,
-    CAFFE_VGG16,
-    IMAGENET_SKIPPED,
-    IMAGENET_VGG16,
-    PUBLISHED_VGG,
-    ModuleMap,
-    own_name,
-    published_name,
-)
-from segadapt.models.segmenter import CAFFE, IMAGENET, PIXEL_FORMATS, PixelFormat, Segmenter
+from segadapt.models.deeplab_v2 import DeepLabResNet101
+from segadapt.models.discriminators import Discriminator
+from segadapt.models.layouts import ATTENTION, PUBLISHED_RESNET101, PUBLISHED_VGG, ModuleMap, published_name
+from segadapt.models.segmenter import CAFFE, Segmenter
 from segadapt.models.starts import find_start
+from segadapt.models.style_transfer import StyleTransfer
 from segadapt.models.vgg import DeepLabVGG16
 
-__all__ = ["StartReport", "export_published", "identify", "load_start", "load_tensors", "published_state"]
-
-VGG16_NAMES = tuple(f"{module}.{leaf}" for module in CAFFE_VGG16.values() for leaf in ("weight", "bias"))
-"""Our names of the weights of VGG-16's thirteen convolutions, in order."""
+__all__ = [
+    "StartReport",
+    "export_published",
+    "identify",
+    "load_module",
+    "load_start",
+    "load_tensors",
+    "published_state",
+]
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,13 @@ class StartReport:
 def load_start(
     network: Segmenter, start: str | Path, *, positional: bool = False, fresh_head: bool = False
 ) -> StartReport:
-    """Put starting weights into `network`, and give it the pixel format that they were trained with.
+    """Put starting weights into `network`, and make it run as they were trained: pixel format, place of the stride.
 
-    `start` is a key of `starts.STARTS` or the path of a file: Caffe or ImageNet VGG-16, a published SEANet or VGG
-    checkpoint, a segadapt model or training checkpoint, or a state dict with the network's own names.
+    `start` is a key of `starts.STARTS` or the path of a file: a segadapt model or training checkpoint, a state dict with
+    the network's own names, or a file of an origin that `adapters.ORIGINS` has for this network.
 
-    - `positional` (quirk `positional_load`): a Caffe VGG-16 file, or one of unknown origin, is loaded in the order of
-      its tensors, without those whose names start with f, s or u, instead of by name.
+    - `positional` (quirk `positional_load`): into DeepLab VGG-16, a Caffe VGG-16 file, or one of unknown origin, is
+      loaded in the order of its tensors, without those whose names start with f, s or u, instead of by name.
     - `fresh_head`: instead of being refused, a head of another class count stays fresh, and so does attention that the
       file has not; attention that only the file has is left out.
 
@@ -76,51 +75,102 @@ def load_start(
     """
     found = find_start(start)
     checkpoint = read_checkpoint(found.path)
-    if positional and checkpoint.info.kind in ("vgg16_caffe", "state_dict"):
-        adapted = _by_position(checkpoint, network)
+    info = checkpoint.info
+    if positional and isinstance(network, DeepLabVGG16) and info.kind in ("vgg16_caffe", "state_dict"):
+        adapted = adapt_by_position(checkpoint)
     else:
-        adapted = _adapt(checkpoint, network)
-    loaded, left_out = load_tensors(
-        network, adapted.tensors, checkpoint.info, partial=adapted.partial, fresh_head=fresh_head
-    )
+        adapted = adapt(checkpoint, network)
+    loaded, left_out = load_tensors(network, adapted.tensors, info, partial=adapted.partial, fresh_head=fresh_head)
     if adapted.pixels is not None:
         network.pixels = adapted.pixels
-    fresh = tuple(name for name in network.state_dict() if name not in loaded)
-    return StartReport(
-        found.path, found.sha256, checkpoint.info, loaded, fresh, (*adapted.skipped, *left_out), found.note
-    )
+    if isinstance(network, DeepLabResNet101):
+        network.place_stride(adapted.stride_in_3x3)
+    fresh = tuple(name for name in network.state_dict() if name not in loaded and not name.endswith(COUNTER))
+    return StartReport(found.path, found.sha256, info, loaded, fresh, (*adapted.skipped, *left_out), found.note)
 
 
-def published_state(network: Segmenter) -> dict[str, Tensor]:
+def load_module(network: StyleTransfer | Discriminator, path: Path) -> CheckpointInfo:
+    """Put weights into a network that is no segmenter; give what the file is.
+
+    From a published file, a style transfer network saved by `save_generator`, or a training checkpoint of segadapt that
+    has one such network. Raises UsageError for other files and shapes, else as `read_checkpoint`.
+    """
+    checkpoint = read_checkpoint(path)
+    fill_module(network, checkpoint)
+    return checkpoint.info
+
+
+def fill_module(network: StyleTransfer | Discriminator, checkpoint: Checkpoint) -> None:
+    """As `load_module`, from a file that was read."""
+    info = checkpoint.info
+    kinds = ("style_transfer", "generator") if isinstance(network, StyleTransfer) else ("discriminator",)
+    if info.kind == "training":
+        tensors = _only_module(checkpoint, network)
+    elif info.kind in kinds:
+        tensors = checkpoint.tensors
+    else:
+        raise wrong_kind(info, network)
+    load_tensors(network, tensors, info)
+
+
+def _only_module(checkpoint: Checkpoint, network: nn.Module) -> dict[str, Tensor]:
+    """The one state dict of a training checkpoint that has the network's names. Raises UsageError if there is none."""
+    own, modules = set(network.state_dict()), checkpoint.modules or {}
+    found = [name for name, tensors in modules.items() if set(tensors) == own]
+    if len(found) > 1:
+        raise UsageError(
+            f"this is {checkpoint.info} with {len(found)} such networks ({', '.join(found)})",
+            where=checkpoint.info.path,
+            remedy="Save the one that you mean: torch.save(torch.load(PATH)['modules'][NAME], FILE).",
+        )
+    if not found:
+        raise wrong_kind(checkpoint.info, network)
+    return modules[found[0]]
+
+
+PUBLISHED: dict[type[nn.Module], ModuleMap | None] = {
+    DeepLabVGG16: PUBLISHED_VGG,
+    DeepLabResNet101: PUBLISHED_RESNET101,
+    StyleTransfer: None,
+    Discriminator: None,
+}
+"""The names of the published programs for each of their networks; None: they are ours."""
+
+
+def published_state(network: Segmenter | StyleTransfer | Discriminator) -> dict[str, Tensor]:
     """The network's weights by the names of the published programs, in their order (not copied).
 
     Raises UsageError for a network that they do not have.
     """
-    if not isinstance(network, DeepLabVGG16):
+    if type(network) not in PUBLISHED:
         raise UsageError(
-            f"{type(network).__name__} has no published layout", where="network", remedy="Only DeepLab VGG-16 has one."
+            f"{type(network).__name__} has no published layout",
+            where="network",
+            remedy="DeepLab VGG-16, DeepLab ResNet-101, style transfer networks and discriminators have one.",
         )
-    own = network.state_dict()
-    names = {published_name(name, PUBLISHED_VGG): name for name in own}
-    order = list(PUBLISHED_VGG)
-    return {
-        theirs: own[names[theirs]] for theirs in sorted(names, key=lambda name: order.index(name.rpartition(".")[0]))
-    }
+    own: dict[str, Tensor] = network.state_dict()
+    modules = PUBLISHED[type(network)]
+    if modules is None:
+        return own
+    if isinstance(network, DeepLabResNet101) and network.attention is not None:
+        raise UsageError(
+            "DeepLab ResNet-101 with attention has no published layout",
+            where="network",
+            remedy="Share model.safetensors.",
+        )
+    order = {theirs: i for i, theirs in enumerate(modules)}
+    names = {published_name(name, modules): name for name in own}
+    return {theirs: own[names[theirs]] for theirs in sorted(names, key=lambda name: order[name.rpartition(".")[0]])}
 
 
-def export_published(network: Segmenter, path: Path) -> None:
+def export_published(network: Segmenter | StyleTransfer | Discriminator, path: Path) -> None:
     """Write the network as the published programs save theirs: a plain state dict, `torch.save`.
 
-    Raises UsageError for a network that they do not have, or one whose head uses all four dilations: they would read
-    the file, but use the first two only (quirk `aspp`).
+    Raises UsageError for a network that they do not have, and for one that they would read but run otherwise.
     """
     state = published_state(network)
-    if not getattr(network, "published_aspp", False):
-        raise UsageError(
-            "the published programs would use only half of this network's head (quirk aspp)",
-            where=path,
-            remedy="Train with quirks: {aspp: true} to exchange networks with them, or share model.safetensors.",
-        )
+    if isinstance(network, Segmenter):
+        _check_runs_the_same(network, path)
     # cloned: a view would be saved with all of its storage
     content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     file = io.BytesIO()  # torch.save to a path hides what the disk says
@@ -128,70 +178,24 @@ def export_published(network: Segmenter, path: Path) -> None:
     write_bytes(path, file.getvalue())
 
 
-@dataclass(frozen=True)
-class _Adapted:
-    """A file's tensors by our names, before any check against the network."""
-
-    tensors: dict[str, Tensor]
-    skipped: tuple[str, ...] = ()
-    partial: bool = False  # such a file has not all of the network's weights
-    pixels: PixelFormat | None = None  # that they were trained with; None: the network's own
-
-
-def _adapt(checkpoint: Checkpoint, network: Segmenter) -> _Adapted:
-    """Our names for the file's tensors, by its kind. Raises UsageError for a kind that the network cannot take."""
-    kind, tensors = checkpoint.info.kind, checkpoint.tensors
-    if isinstance(network, DeepLabVGG16):
-        if kind == "vgg16_caffe":
-            return _vgg16(checkpoint, CAFFE_VGG16, CAFFE_SKIPPED, CAFFE)
-        if kind == "vgg16_imagenet":
-            return _vgg16(checkpoint, IMAGENET_VGG16, IMAGENET_SKIPPED, IMAGENET)
-        if kind == "published_vgg":
-            return _Adapted(_renamed(checkpoint, PUBLISHED_VGG), pixels=CAFFE)
-    if kind in ("model", "training"):
-        trained_with = str((checkpoint.header or {}).get("pixels"))
-        return _Adapted(tensors, pixels=PIXEL_FORMATS.get(trained_with))
-    own = network.state_dict()
-    if any(name in own for name in tensors):
-        return _Adapted(tensors)
-    raise _wrong_kind(checkpoint.info, network)
-
-
-def _vgg16(checkpoint: Checkpoint, modules: ModuleMap, skip: tuple[str, ...], pixels: PixelFormat) -> _Adapted:
-    """VGG-16's thirteen convolutions by name; fc6, fc7, attention and head stay fresh."""
-    tensors = _renamed(checkpoint, modules, skip)
-    for name in VGG16_NAMES:
-        if name not in tensors:
-            raise _misfit(checkpoint.info, f"it lacks '{published_name(name, modules)}'")
-    return _Adapted(tensors, tuple(name for name in checkpoint.tensors if name.startswith(skip)), True, pixels)
-
-
-def _by_position(checkpoint: Checkpoint, network: Segmenter) -> _Adapted:
-    """Quirk `positional_load`: the file's n-th tensor is the network's n-th."""
-    if not isinstance(network, DeepLabVGG16):
-        raise _wrong_kind(checkpoint.info, network)
-    skipped = tuple(name for name in checkpoint.tensors if name.startswith(("f", "s", "u")))
-    tensors = [tensor for name, tensor in checkpoint.tensors.items() if name not in skipped]
-    if len(tensors) != len(VGG16_NAMES):
-        what = f"quirk positional_load needs {len(VGG16_NAMES)} tensors in order, and it has {len(tensors)}"
-        raise _misfit(checkpoint.info, what)
-    return _Adapted(dict(zip(VGG16_NAMES, tensors, strict=True)), skipped, True, CAFFE)
-
-
-def _renamed(checkpoint: Checkpoint, modules: ModuleMap, skip: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """The file's tensors by our names, without those that begin with `skip`. Raises UsageError for any other name."""
-    renamed = {}
-    for name, tensor in checkpoint.tensors.items():
-        own = own_name(name, modules)
-        if own is not None:
-            renamed[own] = tensor
-        elif not name.startswith(skip):
-            raise _misfit(checkpoint.info, f"it has '{name}', which such a file has not")
-    return renamed
+def _check_runs_the_same(network: Segmenter, path: Path) -> None:
+    """Raise UsageError for a network that the published programs would feed or run otherwise."""
+    if not getattr(network, "published_aspp", False):
+        raise UsageError(
+            "the published programs would use only half of this network's head (quirk aspp)",
+            where=path,
+            remedy="Train with quirks: {aspp: true} to exchange networks with them, or share model.safetensors.",
+        )
+    if network.pixels != CAFFE or getattr(network, "stride_in_3x3", False):
+        raise UsageError(
+            "this network started from ImageNet weights of torchvision, and the published programs run Caffe's",
+            where=path,
+            remedy="Start from Caffe's weights to exchange networks with them, or share model.safetensors.",
+        )
 
 
 def load_tensors(
-    network: Segmenter,
+    network: nn.Module,
     tensors: Mapping[str, Tensor],
     info: CheckpointInfo,
     *,
@@ -204,18 +208,21 @@ def load_tensors(
     Raises UsageError for missing and unknown names and for other shapes; nothing is copied then.
     """
     own: dict[str, Tensor] = network.state_dict()
+    counters = [name for name in own if name.endswith(COUNTER) and name not in tensors]
     unknown = [name for name in tensors if name not in own]
-    missing = [name for name in own if name not in tensors and not partial]
+    missing = [name for name in own if name not in tensors and name not in counters and not partial]
     for name in missing + unknown:
         if not name.startswith(ATTENTION):
-            has, has_not = (_named(network), "it") if name in missing else ("it", _named(network))
-            raise _misfit(info, f"{has} has '{name}' and {has_not} has not")
+            has, has_not = (named(network), "it") if name in missing else ("it", named(network))
+            raise misfit(info, f"{has} has '{name}' and {has_not} has not")
     other = [name for name in tensors if name in own and tensors[name].shape != own[name].shape]
-    heads = [name for name in other if _differs_in_classes(tensors[name], own[name], network.classes)]
+    heads = []
+    if isinstance(network, Segmenter):
+        heads = [name for name in other if _differs_in_classes(tensors[name], own[name], network.classes)]
     for name in other:
         if name not in heads:
-            raise _misfit(info, f"its '{name}' is {_shape(tensors[name])}, expected {_shape(own[name])}")
-    if not fresh_head:
+            raise misfit(info, f"its '{name}' is {_shape(tensors[name])}, expected {_shape(own[name])}")
+    if isinstance(network, Segmenter) and not fresh_head:
         _check_head(network, info, [tensors[name] for name in heads])
         _check_attention(info, missing, unknown)
     loaded = tuple(name for name in tensors if name in own and name not in heads)
@@ -256,26 +263,5 @@ def _differs_in_classes(theirs: Tensor, ours: Tensor, classes: int) -> bool:
     return theirs.dim() == ours.dim() > 0 and theirs.shape[1:] == ours.shape[1:] and ours.shape[0] == classes
 
 
-def _named(network: Segmenter) -> str:
-    title = "DeepLab VGG-16" if isinstance(network, DeepLabVGG16) else type(network).__name__
-    attention = " and attention" if network.attention is not None else ""
-    return f"{title} with {network.classes} classes{attention}"
-
-
 def _shape(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "one number"
-
-
-def _wrong_kind(info: CheckpointInfo, network: Segmenter) -> UsageError:
-    ours = "a segadapt model or training checkpoint of it"
-    if isinstance(network, DeepLabVGG16):
-        ours += ", Caffe or ImageNet VGG-16 weights, or a published SEANet or VGG checkpoint"
-    return UsageError(f"this is {info}; expected {_named(network)}", where=info.path, remedy=f"Start from {ours}.")
-
-
-def _misfit(info: CheckpointInfo, what: str) -> UsageError:
-    ours = info.kind in ("model", "training", "state_dict")
-    remedy = (
-        "Start from a file of the same network." if ours else "Use an unchanged file of this kind, or another start."
-    )
-    return UsageError(f"this is {info}, but {what}", where=info.path, remedy=remedy)

@@ -1,26 +1,33 @@
 """Models for use: safetensors with a JSON header that says all one needs to run them, and nothing that could run code.
 
-The header holds the network and its options, the label space, the input size and the pixel format, and where the model
-comes from. For training checkpoints see `segadapt.engine.checkpoints`.
+The header of a segmenter holds the network and its options, the label space, the input size and the pixel format, and
+where the model comes from; that of a style transfer network (a generator) says where it comes from and its size. For
+training checkpoints see `segadapt.engine.checkpoints`.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from safetensors.torch import save
+from torch import nn
 
 from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_bytes
 from segadapt.models import networks
+from segadapt.models.adapters import adapt
 from segadapt.models.checkpoint_files import HEADER, MODEL_FORMAT, Checkpoint, read_checkpoint
-from segadapt.models.layouts import PUBLISHED_VGG, own_name
-from segadapt.models.pretrained import load_tensors
+from segadapt.models.deeplab_v2 import DeepLabResNet101
+from segadapt.models.pretrained import fill_module, load_tensors
 from segadapt.models.segmenter import PIXEL_FORMATS, Segmenter
+from segadapt.models.style_transfer import StyleTransfer
 from segadapt.settings import Settings, Size
+
+PUBLISHED_NETWORKS = {"published_vgg": "deeplab_vgg16", "deeplab_resnet101": "deeplab_resnet101"}
+"""Which of our networks a published checkpoint is, by its kind."""
 
 PUBLISHED_SPACES = {19: "cityscapes19", 16: "cityscapes16"}
 """The label spaces of published checkpoints, which do not say theirs, by their number of classes."""
@@ -33,6 +40,10 @@ class ModelHeader(Settings):
     attention: bool = Field(description="whether it has SEAN's attention")
     published_aspp: bool = Field(description="quirk `aspp`: its head uses its first two dilations only")
     pixels: str = Field(description="name of the pixel format")
+    align_corners: bool | None = Field(None, description="its corner rule when maps are upsampled; null: the network's")
+    stride_in_3x3: bool = Field(
+        False, description="`deeplab_resnet101`: the stride is in the 3×3 convolutions, as in torchvision's weights"
+    )
     label_space: dict[str, Any] = Field(description="the label space, as `LabelSpace.as_dict` gives it")
     size: Size
     stage: str | None = Field(None, description="the stage of the recipe that trained it")
@@ -58,10 +69,21 @@ class SavedModel:
 def save_model(path: Path, network: Segmenter, header: ModelHeader) -> None:
     """Write `network` to `path`, whole or not at all; the same weights and header give the same bytes.
 
-    Raises SegadaptError when the disk is full or the folder cannot be written.
+    Where its stride sits, and a corner rule that is not the network's usual one, need not be in `header`: they are taken
+    from the network. Raises SegadaptError when the disk is full or the folder cannot be written.
     """
     assert header.pixels == network.pixels.name and header.attention == (network.attention is not None)
     assert len(header.label_space["classes"]) == network.classes
+    assert header.align_corners in (None, network.align_corners)
+    changes: dict[str, bool] = {}
+    if network.align_corners != type(network).align_corners:
+        changes["align_corners"] = network.align_corners
+    if isinstance(network, DeepLabResNet101):
+        changes["stride_in_3x3"] = network.stride_in_3x3
+    _write(path, network, header.model_copy(update=changes))
+
+
+def _write(path: Path, network: nn.Module, header: Settings) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     metadata = {HEADER: json.dumps({"format": MODEL_FORMAT, **header.model_dump(mode="json")}, sort_keys=True)}
     write_bytes(path, save(tensors, metadata))
@@ -79,36 +101,47 @@ def load_model(path: Path) -> SavedModel:
 
 
 def load_any(path: Path, otherwise: LabelSpace | None = None) -> SavedModel:
-    """A model of segadapt, or a published SEANet or DeepLab VGG-16 checkpoint.
+    """A model of segadapt, or a published SEANet, DeepLab VGG-16 or two-head DeepLab ResNet-101 checkpoint.
 
-    A published one is run as its program ran it: the first two dilations of the head, input 1024×512. Its label space
-    is `cityscapes19` or `cityscapes16` by its number of classes; with any other number it is `otherwise`.
-    Raises as `load_model` does.
+    A published one is run as its program ran it: the first two dilations of the head, input 1024×512, corners aligned
+    with ResNet-101 only. Its label space is `cityscapes19` or `cityscapes16` by its number of classes; with any other
+    number it is `otherwise`. Raises as `load_model` does.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.info.kind == "model":
         return _own_model(checkpoint)
-    if checkpoint.info.kind == "published_vgg":
+    if checkpoint.info.kind in PUBLISHED_NETWORKS:
         return _published_model(checkpoint, otherwise)
     raise _not_a_model(checkpoint)
 
 
-def _own_model(checkpoint: Checkpoint) -> SavedModel:
-    path = checkpoint.info.path
+Header = TypeVar("Header", bound=Settings)
+
+
+def _header(checkpoint: Checkpoint, kind: type[Header]) -> Header:
     content = {key: value for key, value in (checkpoint.header or {}).items() if key != "format"}
     try:
-        header = ModelHeader.model_validate(content)
+        return kind.model_validate(content)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        raise _wrong_header(checkpoint, f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}") from error
+
+
+def _wrong_header(checkpoint: Checkpoint, what: str) -> SegadaptError:
+    return SegadaptError(
+        f"its header is wrong ({what.rstrip('.')})",
+        where=checkpoint.info.path,
+        remedy="Copy it again, or write it anew with segadapt.",
+    )
+
+
+def _own_model(checkpoint: Checkpoint) -> SavedModel:
+    path = checkpoint.info.path
+    header = _header(checkpoint, ModelHeader)
+    try:
         classes = len(header.space)
-    except (ValidationError, UsageError) as error:
-        first = str(error).splitlines()[0]
-        if isinstance(error, ValidationError):
-            detail = error.errors()[0]
-            first = f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
-        raise SegadaptError(
-            f"its header is wrong ({first.rstrip('.')})",
-            where=path,
-            remedy="Copy it again, or write it anew with segadapt.",
-        ) from error
+    except UsageError as error:
+        raise _wrong_header(checkpoint, str(error).splitlines()[0]) from error
     if header.network not in networks.NETWORKS:
         raise UsageError(
             f"this is {checkpoint.info}, which is not known here",
@@ -126,6 +159,10 @@ def _own_model(checkpoint: Checkpoint) -> SavedModel:
                 remedy=f"The network '{header.network}' must set it as its `pixels`.",
             )
         network.pixels = PIXEL_FORMATS[header.pixels]
+    if header.align_corners is not None:
+        network.align_corners = header.align_corners
+    if isinstance(network, DeepLabResNet101):
+        network.place_stride(header.stride_in_3x3)
     load_tensors(network, checkpoint.tensors, checkpoint.info)
     return SavedModel(network.eval(), header)
 
@@ -147,14 +184,15 @@ def _published_model(checkpoint: Checkpoint, otherwise: LabelSpace | None) -> Sa
             where=info.path,
             remedy="Give the label space that it was trained with.",
         )
-    network = networks.build("deeplab_vgg16", classes=info.classes, attention=info.attention, published_aspp=True)
-    renamed = {own_name(name, PUBLISHED_VGG) or name: tensor for name, tensor in checkpoint.tensors.items()}
-    load_tensors(network, renamed, info)
+    name = PUBLISHED_NETWORKS[info.kind]
+    network = networks.build(name, classes=info.classes, attention=info.attention, published_aspp=True)
+    load_tensors(network, adapt(checkpoint, network).tensors, info)
     header = ModelHeader(
-        network="deeplab_vgg16",
+        network=name,
         attention=info.attention,
         published_aspp=True,
         pixels=network.pixels.name,
+        align_corners=network.align_corners,
         label_space=space.as_dict(),
         size=(1024, 512),
     )
@@ -162,7 +200,51 @@ def _published_model(checkpoint: Checkpoint, otherwise: LabelSpace | None) -> Sa
 
 
 def _not_a_model(checkpoint: Checkpoint) -> UsageError:
-    remedy = "Choose a model.safetensors of a run, or a published SEANet or DeepLab VGG-16 checkpoint."
+    remedy = "Choose a model.safetensors of a run, or a published SEANet, DeepLab VGG-16 or ResNet-101 checkpoint."
     if checkpoint.info.kind == "training":
         remedy = "It is for going on with a training; choose the model.safetensors of its stage."
     return UsageError(f"this is {checkpoint.info}, not a model to use", where=checkpoint.info.path, remedy=remedy)
+
+
+class GeneratorHeader(Settings):
+    """What the file of a style transfer network says about itself."""
+
+    network: Literal["style_transfer"] = "style_transfer"
+    size: Size | None = Field(None, description="size that it was trained with; null: not known")
+    stage: str | None = Field(None, description="the stage of the recipe that trained it")
+    method: str | None = Field(None, description="the method of that stage")
+    step: int | None = Field(None, ge=0, description="updates done")
+
+
+@dataclass(frozen=True)
+class SavedGenerator:
+    """A style transfer network with its weights, in eval mode on the CPU, and its header."""
+
+    network: StyleTransfer
+    header: GeneratorHeader
+
+
+def save_generator(path: Path, network: StyleTransfer, header: GeneratorHeader) -> None:
+    """Write `network` to `path`, whole or not at all; the same weights and header give the same bytes.
+
+    Raises SegadaptError when the disk is full or the folder cannot be written.
+    """
+    _write(path, network, header)
+
+
+def load_generator(path: Path) -> SavedGenerator:
+    """The style transfer network that `save_generator` wrote to `path`, or a published one (`transformer_net`).
+
+    Raises UsageError for another kind of file or a newer format, SegadaptError for a damaged file.
+    """
+    network = StyleTransfer()
+    checkpoint = read_checkpoint(path)
+    if checkpoint.info.kind == "training":
+        raise UsageError(
+            f"this is {checkpoint.info}, not a style transfer network to use",
+            where=path,
+            remedy="It is for going on with a training; choose the model.safetensors of its stage.",
+        )
+    header = _header(checkpoint, GeneratorHeader) if checkpoint.info.kind == "generator" else GeneratorHeader()
+    fill_module(network, checkpoint)
+    return SavedGenerator(network.eval(), header)
