@@ -11,7 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from scored_runs import SIZE, blocks, paint, registered, save, write_run
-from segadapt.cli import inference
+from segadapt.cli.evaluate import evaluate
+from segadapt.cli.predict import predict
+from segadapt.cli.report import report
 from segadapt.data.label_spaces import IGNORE, load_label_space
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.inference.model import find_model, find_models, load
@@ -30,7 +32,7 @@ def run(tmp_path: Path) -> Path:
 
 def invoke(*arguments: object) -> Result:
     app = typer.Typer(pretty_exceptions_enable=False)
-    for command in (inference.evaluate, inference.predict, inference.report):
+    for command in (evaluate, predict, report):
         app.command()(command)
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segadapt.inference.predictor import Predictor
+from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.models.segmenter import IMAGENET, Segmenter
 
 SIZE = (64, 48)  # (W, H) of the network's input
@@ -112,6 +112,65 @@ def test_scales_and_mirror_average_softmax_maps(network: Segmenter, image: Pictu
     np.testing.assert_allclose(predictor.probabilities(image).sum(0), 1, atol=1e-5)
     np.testing.assert_array_equal(predictor.labels(image), expected.argmax(0).numpy())
     assert (predictor.labels(image) != Predictor(network, SIZE).labels(image)).any()
+
+
+def published_map(network: Segmenter, pixels: Tensor) -> Tensor:
+    """The published sum over scales 1, 0.75, 1.5 and their mirror images, at the network's input size (48×64)."""
+    maps = []
+    for scale in (1.0, 0.75, 1.5):
+        scaled = pixels if scale == 1.0 else up(pixels, round(48 * scale), round(64 * scale), align_corners=True)
+        for mirrored in (False, True):
+            view = scaled.flip(3) if mirrored else scaled
+            if scale == 1.5:
+                left, right = (
+                    torch.cat([network(view[:, :, r : r + 36, c : c + 48]).logits for r in (0, 36)], 2) for c in (0, 48)
+                )
+                logits = torch.cat((left, right), 3)
+            else:
+                logits = network(view).logits
+            logits = logits.flip(3) if mirrored else logits
+            plain = scale == 1.0 and not mirrored
+            late, early = up(logits, 48, 64, True).softmax(1), up(logits.softmax(1), 48, 64, True)
+            maps.append(late if plain else early)
+    return torch.stack(maps).sum(0)
+
+
+def test_the_published_rules_of_several_views(network: Segmenter, image: Picture) -> None:
+    network.align_corners = True
+    with torch.no_grad():
+        expected = published_map(network.eval(), resized(image))
+    scales = (1.0, 0.75, 1.5)
+    published = Predictor(network, SIZE, scales=scales, mirror=True, rules=ViewRules(True, True, True))
+    labels, confidence = published.confident_labels(image, SIZE)
+    np.testing.assert_array_equal(labels, expected.argmax(1)[0].numpy())
+    np.testing.assert_allclose(confidence, expected.amax(1)[0].numpy() / 6, atol=1e-6)
+
+    larger = up(expected, 96, 128, align_corners=True)  # as the published evaluation makes it
+    np.testing.assert_array_equal(published.labels(image, (128, 96)), larger.argmax(1)[0].numpy())
+    np.testing.assert_allclose(published.probabilities(image, (128, 96)), larger[0].numpy() / 6, atol=1e-6)
+
+    assert ViewRules(softmax_order=True).names == ["softmax_order"]
+    for rules in (ViewRules(False, True, True), ViewRules(True, False, True), ViewRules(True, True, False)):
+        other = Predictor(network, SIZE, scales=scales, mirror=True, rules=rules)
+        assert np.abs(other.probabilities(image, (128, 96)) - larger[0].numpy() / 6).max() > 1e-4
+
+
+def test_rules_of_several_views_say_nothing_about_one(network: Segmenter, image: Picture) -> None:
+    published = Predictor(network, SIZE, rules=ViewRules(True, True, True))
+    np.testing.assert_array_equal(published.probabilities(image), Predictor(network, SIZE).probabilities(image))
+    labels, confidence = published.confident_labels(image)
+    np.testing.assert_array_equal(labels, published.labels(image))
+    np.testing.assert_array_equal(confidence, published.probabilities(image).max(0))
+
+
+def test_quadrants_of_odd_sizes_and_with_windows(image: Picture) -> None:
+    torch.manual_seed(0)
+    network = Pointwise(CLASSES)
+    views = {"scales": (1.5,), "mirror": True}
+    whole = Predictor(network, (33, 25), **views).probabilities(image)  # type: ignore[arg-type]
+    for window in (None, (11, 9)):
+        cut = Predictor(network, (33, 25), **views, window=window, rules=ViewRules(quadrants=True))  # type: ignore[arg-type]
+        np.testing.assert_allclose(cut.probabilities(image), whole, atol=1e-5)
 
 
 def test_a_mirrored_image_gives_mirrored_probabilities(network: Segmenter) -> None:

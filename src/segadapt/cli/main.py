@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segadapt.cli import data, inference, recipes, run
+from segadapt.cli import data, evaluate, predict, recipes, report, run
 from segadapt.errors import RankLost, SegadaptError
 from segadapt.version import __version__
 
@@ -53,9 +53,9 @@ app.command("run")(run.run)
 app.command("recipes")(recipes.recipes)
 app.command("quirks")(recipes.quirks)
 app.command("schema")(recipes.schema)
-app.command("evaluate")(inference.evaluate)
-app.command("predict")(inference.predict)
-app.command("report")(inference.report)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 
 

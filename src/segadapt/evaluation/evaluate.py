@@ -72,6 +72,7 @@ def evaluate_domain(
         "scales": list(predictor.scales),
         "mirror": predictor.mirror,
         "window": None if predictor.window is None else list(predictor.window),
+        "rules": predictor.rules.names if len(predictor.views) > 1 else [],
         "precision": predictor.precision,
         **scores_of(confusion, score_space),
     }

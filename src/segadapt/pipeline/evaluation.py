@@ -7,7 +7,7 @@ from segadapt.evaluation.evaluate import evaluate_domain, evaluation_record
 from segadapt.evaluation.records import label_free_agreement
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import write_json
-from segadapt.inference.predictor import Predictor
+from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.saved import load_any
 from segadapt.pipeline.context import Run
@@ -33,6 +33,7 @@ def evaluate_stage(run: Run, name: str, settings: EvaluateSettings, display: Dis
         scales=settings.scales,
         mirror=settings.mirror,
         window=settings.window,
+        rules=ViewRules.of(settings),
         device=run.runtime.device,
         precision=run.runtime.precision,
     )

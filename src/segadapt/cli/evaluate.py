@@ -1,31 +1,28 @@
-"""Verbs that use models: evaluate, predict, report."""
+"""The verb `evaluate`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segadapt.cli.data import parse_size
+from segadapt.cli.views import (
+    MODEL,
+    Device,
+    Formats,
+    Mirror,
+    Official,
+    PrecisionName,
+    Scales,
+    Size,
+    Views,
+    Window,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from segadapt.data.catalog import Pair
     from segadapt.data.settings import DomainSettings
-    from segadapt.inference.predictor import Predictor
-    from segadapt.models.saved import SavedModel
-
-MODEL = "run folder, stage folder, model.safetensors or published checkpoint"
-Scales = Annotated[str, typer.Option(help="Input scales to average over, as 1,0.75,1.25.")]
-Mirror = Annotated[bool, typer.Option("--mirror", help="Average over the image and its mirror image.")]
-Window = Annotated[str | None, typer.Option(metavar="WxH", help="Slide a window of this size over the input.")]
-Size = Annotated[str | None, typer.Option(metavar="WxH", help="The network's input size; default: the model's own.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Precision = Annotated[str, typer.Option(help="fp32 or bf16.")]
-Formats = Annotated[
-    str, typer.Option("--format", help="train_id, label_id (Cityscapes), colour or overlay; several by commas.")
-]
 
 
 def evaluate(
@@ -42,8 +39,9 @@ def evaluate(
     mirror: Mirror = False,
     window: Window = None,
     size: Size = None,
+    official: Official = False,
     device: Device = "auto",
-    precision: Precision = "fp32",
+    precision: PrecisionName = "fp32",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write FILE.json, confusion plots beside it.")] = None,
     write_predictions: Annotated[Path | None, typer.Option(help="Write all predictions to this folder.")] = None,
     formats: Formats = "train_id",
@@ -56,7 +54,7 @@ def evaluate(
     from segadapt.inference.formats import parse_formats
     from segadapt.inference.model import find_models
 
-    views = Views.parse(scales, mirror, window, size, device, precision)
+    views = Views.parse(scales, mirror, window, size, official, device, precision)
     data = Data(domain, layout, root, encoding, split, label_space)
     forms = parse_formats(formats)
     files = [file for model in models for file in find_models(model)]
@@ -71,112 +69,6 @@ def evaluate(
         _print_scores(file, records[-1])
     if out is not None:
         _write_scores(out, records)
-
-
-def predict(
-    model: Annotated[Path, typer.Argument(help=f"A {MODEL}.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders of images.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.")],
-    formats: Formats = "colour",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
-    label_space: Annotated[
-        str | None, typer.Option(help="Classes of a published model that does not say its own.")
-    ] = None,
-    scales: Scales = "1",
-    mirror: Mirror = False,
-    window: Window = None,
-    size: Size = None,
-    device: Device = "auto",
-    precision: Precision = "fp32",
-) -> None:
-    """Write the predicted classes of images as PNG. Folders keep their structure; a second run does what is missing.
-
-    segadapt predict runs/gta5 street.jpg videos/ -o out/ --format overlay,label_id
-    """
-    from segadapt.data.label_spaces import load_label_space
-    from segadapt.errors import UsageError
-    from segadapt.inference.formats import output_paths, parse_formats, picture
-    from segadapt.inference.model import find_model
-    from segadapt.inference.streams import Job, find_images, run_stream
-    from segadapt.models.saved import load_any
-
-    views = Views.parse(scales, mirror, window, size, device, precision)
-    forms = parse_formats(formats)
-    jobs = [Job(image, output_paths(out, place, forms)) for image, place in find_images(inputs, out)]
-    given = None if label_space is None else load_label_space(label_space)
-    saved = load_any(find_model(model), given)
-    if given is not None and given != saved.header.space:
-        raise UsageError(
-            f"the model is of label space '{saved.header.space.name}'", where="--label-space", remedy="Leave it out."
-        )
-    predictor, space = views.predictor(saved), saved.header.space
-
-    def pictures(image: Any) -> list[Any]:
-        labels = predictor.labels(image)
-        return [picture(labels, space, form, image) for form in forms]
-
-    with _progress("predict") as progress:
-        done = run_stream(jobs, pictures, overwrite=overwrite, progress=progress)
-    there = f", {done.skipped} were there already" if done.skipped else ""
-    typer.echo(f"{done.written} images predicted{there}: {out}")
-
-
-def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default RUN/report.html.")] = None,
-    images: Annotated[int, typer.Option(min=0, help="Target images to show.")] = 4,
-    device: Device = "auto",
-) -> None:
-    """Write a self-contained HTML page about a run: scores, curves, pictures; stages or data may be missing."""
-    from segadapt.engine.runtime import choose_device
-    from segadapt.evaluation.report import write_report
-
-    typer.echo(write_report(run, out, images=images, device=str(choose_device(device))))
-
-
-@dataclass(frozen=True)
-class Views:
-    """How images go through the network, as the options say."""
-
-    scales: tuple[float, ...]
-    mirror: bool
-    window: tuple[int, int] | None
-    size: tuple[int, int] | None
-    device: str
-    precision: str
-
-    @classmethod
-    def parse(
-        cls, scales: str, mirror: bool, window: str | None, size: str | None, device: str, precision: str
-    ) -> "Views":
-        """From the options' texts. Raises UsageError that names the option."""
-        from segadapt.errors import UsageError
-
-        if precision not in ("fp32", "bf16"):
-            raise UsageError(f"'{precision}' is no precision", where="--precision", remedy="Use fp32 or bf16.")
-        return cls(
-            _parse_scales(scales),
-            mirror,
-            None if window is None else parse_size(window, "--window"),
-            None if size is None else parse_size(size, "--size"),
-            device,
-            precision,
-        )
-
-    def predictor(self, saved: "SavedModel") -> "Predictor":
-        """The predictor of a model."""
-        from segadapt.engine.runtime import choose_device
-        from segadapt.inference.predictor import Predictor
-
-        return Predictor(
-            saved.network,
-            self.size or saved.header.size,
-            scales=self.scales,
-            mirror=self.mirror,
-            window=self.window,
-            device=choose_device(self.device),
-            precision="bf16" if self.precision == "bf16" else "fp32",
-        )
 
 
 @dataclass(frozen=True)
@@ -261,7 +153,7 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
             folder = predictions / name if len(domains) > 1 else predictions
             _need_other_places(dataset.pairs, folder, forms)
             keep = prediction_writer(folder, forms, model_space)
-        with _progress(f"{file.parent.name}: {name} {split}") as progress:
+        with progress_bar(f"{file.parent.name}: {name} {split}") as progress:
             scores[name] = evaluate_domain(
                 predictor,
                 dataset,
@@ -325,28 +217,3 @@ def _write_scores(out: Path, records: list[dict[str, Any]]) -> None:
 
 def _percent(score: float | None) -> str:
     return "–" if score is None else f"{score:.2f}"
-
-
-@contextmanager
-def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, gone when it is done; yields the function to call with (done, all)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(description, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _parse_scales(text: str) -> tuple[float, ...]:
-    from segadapt.errors import UsageError
-
-    try:
-        scales = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        scales = ()
-    if not scales or not all(0 < scale <= 8 for scale in scales):
-        raise UsageError(f"'{text}' are no scales", where="--scales", remedy="Give numbers up to 8, as 1,0.75,1.25.")
-    return scales

@@ -1,0 +1,134 @@
+"""Options that the verbs with networks share: which model, how images go through it, where it runs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segadapt.cli.data import parse_size
+
+if TYPE_CHECKING:
+    from segadapt.inference.predictor import Precision, Predictor
+    from segadapt.models.saved import SavedModel
+
+MODEL = "run folder, stage folder, model.safetensors or published checkpoint"
+Scales = Annotated[str, typer.Option(help="Input scales to average over, as 1,0.75,1.25.")]
+Mirror = Annotated[bool, typer.Option("--mirror", help="Average over the image and its mirror image.")]
+Window = Annotated[str | None, typer.Option(metavar="WxH", help="Slide a window of this size over the input.")]
+Size = Annotated[str | None, typer.Option(metavar="WxH", help="The network's input size; default: the model's own.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+PrecisionName = Annotated[str, typer.Option(help="fp32 or bf16.")]
+Official = Annotated[
+    bool, typer.Option("--official", help="Put scales and mirror images together as the published program does.")
+]
+LabelSpaceOption = Annotated[
+    str | None, typer.Option("--label-space", help="Classes of a published model that does not say its own.")
+]
+Formats = Annotated[
+    str, typer.Option("--format", help="train_id, label_id (Cityscapes), colour or overlay; several by commas.")
+]
+
+
+@dataclass(frozen=True)
+class Views:
+    """How images go through the network, as the options say."""
+
+    scales: tuple[float, ...]
+    mirror: bool
+    window: tuple[int, int] | None
+    size: tuple[int, int] | None
+    official: bool
+    device: str
+    precision: "Precision"
+
+    @classmethod
+    def parse(
+        cls,
+        scales: str,
+        mirror: bool,
+        window: str | None,
+        size: str | None,
+        official: bool,
+        device: str,
+        precision: str,
+    ) -> "Views":
+        """From the options' texts. Raises UsageError that names the option."""
+        return cls(
+            parse_scales(scales),
+            mirror,
+            None if window is None else parse_size(window, "--window"),
+            None if size is None else parse_size(size, "--size"),
+            official,
+            device,
+            parse_precision(precision),
+        )
+
+    def predictor(self, saved: "SavedModel") -> "Predictor":
+        """The predictor of a model."""
+        from segadapt.engine.runtime import choose_device
+        from segadapt.inference.predictor import PUBLISHED_RULES, Predictor, ViewRules
+
+        return Predictor(
+            saved.network,
+            self.size or saved.header.size,
+            scales=self.scales,
+            mirror=self.mirror,
+            window=self.window,
+            rules=PUBLISHED_RULES if self.official else ViewRules(),
+            device=choose_device(self.device),
+            precision=self.precision,
+        )
+
+
+def load_segmenter(model: Path, label_space: str | None) -> "SavedModel":
+    """The model that a path means. Raises UsageError when `--label-space` is not the one that it says itself."""
+    from segadapt.data.label_spaces import load_label_space
+    from segadapt.errors import UsageError
+    from segadapt.inference.model import find_model
+    from segadapt.models.saved import load_any
+
+    given = None if label_space is None else load_label_space(label_space)
+    saved = load_any(find_model(model), given)
+    if given is not None and given != saved.header.space:
+        raise UsageError(
+            f"the model is of label space '{saved.header.space.name}'", where="--label-space", remedy="Leave it out."
+        )
+    return saved
+
+
+def parse_precision(text: str) -> "Precision":
+    """`fp32` or `bf16`. Raises UsageError for anything else."""
+    from segadapt.errors import UsageError
+
+    if text not in ("fp32", "bf16"):
+        raise UsageError(f"'{text}' is no precision", where="--precision", remedy="Use fp32 or bf16.")
+    return "bf16" if text == "bf16" else "fp32"
+
+
+def parse_scales(text: str) -> tuple[float, ...]:
+    """`1,0.75` -> numbers. Raises UsageError for what are no scales."""
+    from segadapt.errors import UsageError
+
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0 < scale <= 8 for scale in scales):
+        raise UsageError(f"'{text}' are no scales", where="--scales", remedy="Give numbers up to 8, as 1,0.75,1.25.")
+    return scales
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, gone when it is done; yields the function to call with (done, all)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
