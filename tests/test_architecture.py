@@ -15,7 +15,7 @@ from segadapt.cli.main import app
 
 PACKAGE = Path(__file__).parents[1] / "src" / "segadapt"
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
-SHARED = {"errors", "files", "settings", "quirks", "batch", "losses", "schedules", "ema", "noise", "version"}
+SHARED = {"errors", "files", "settings", "quirks", "batch", "losses", "schedules", "ema", "noise", "pseudo_labels", "version"}
 ROOMS = {"data", "models", "methods", "engine", "inference", "evaluation", "config", "pipeline", "cli"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"models", "methods.method", "methods.settings"},
     "inference": {"data", "models"},
     "evaluation": {"data", "models", "inference"},
-    "config": {"data", "methods", "engine.runtime", "evaluation.settings"},
+    "config": {"data", "methods", "engine.runtime", "evaluation.settings", "inference.settings"},
     "pipeline": ROOMS - {"cli"},
     "cli": ROOMS,
     "__init__": {"inference.model"},  # `segadapt.load`, when it is first used

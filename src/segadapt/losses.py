@@ -5,6 +5,7 @@ all ranks and all accumulation steps, so that a loss has the same value however 
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,20 +22,45 @@ class Loss:
     sum: Tensor  # scalar float32, carries the gradient
     count: Tensor  # scalar float32 without gradient
     weight: float = 1.0
+    player: str | None = None  # whose term it is in a game of several; None: the first player's
 
     def weighted(self, weight: float) -> "Loss":
         """The same term with another weight in the total."""
         return replace(self, weight=weight)
 
+    def plus(self, other: "Loss", share: float = 1.0) -> "Loss":
+        """This term plus `share` times another one with the same count, as one named value."""
+        return replace(self, sum=self.sum + share * other.sum)
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Loss:
-    """Cross-entropy over the labelled pixels (the segmentation loss of both papers without class weights).
+    def times(self, factor: float) -> "Loss":
+        """`factor` times this term: a factor of its definition, not of its place in the total."""
+        return replace(self, sum=factor * self.sum)
 
-    logits (B, C, H, W) float; labels (B, H, W) integer train ids, 255 = ignored.
+    def of(self, player: str) -> "Loss":
+        """The same term as that of `player`."""
+        return replace(self, player=player)
+
+
+def precise(values: Tensor) -> Tensor:
+    """In PyTorch's default dtype: float32, whatever autocast has made of it (float64 in proofs that set it so)."""
+    return values.to(torch.get_default_dtype())
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Loss:
+    """Cross-entropy over the labelled pixels; with `class_weights` (C,) each pixel counts by its class's weight.
+
+    logits (B, C, H, W) float; labels (B, H, W) integer train ids, 255 = ignored. The count is the number of labelled
+    pixels, or the sum of their weights (PyTorch's weighted mean; SE-GAN, the class-balanced loss).
     """
     assert logits.shape[-2:] == labels.shape[-2:], "losses never resize"
-    total = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORE, reduction="sum")
-    return Loss(total, (labels != IGNORE).sum().float())
+    labels = labels.long()
+    total = F.cross_entropy(precise(logits), labels, class_weights, ignore_index=IGNORE, reduction="sum")
+    labelled = labels != IGNORE
+    if class_weights is None:
+        return Loss(total, precise(labelled.sum()))
+    # `where` keeps the look-up inside the table: 255 has no weight.
+    weights = class_weights[torch.where(labelled, labels, 0)]
+    return Loss(total, (weights * labelled).sum())
 
 
 def masked_squared_error(maps: Tensor, wanted: Tensor, mask: Tensor) -> Loss:
@@ -43,7 +69,40 @@ def masked_squared_error(maps: Tensor, wanted: Tensor, mask: Tensor) -> Loss:
     maps, wanted (B, C, H, W) float, no gradient flows to `wanted`; mask (B, 1, H, W) bool. The count is masked
     pixels · C; with no masked pixel sum and count are 0, and the term counts as 0.
     """
-    error = (maps.float() - wanted.detach().float()).square().sum(1, keepdim=True)  # (B, 1, H, W)
+    error = (precise(maps) - precise(wanted.detach())).square().sum(1, keepdim=True)  # (B, 1, H, W)
     # `where`, not indexing: a boolean index would wait for the GPU, and every rank must have the same graph.
     total = torch.where(mask, error, torch.zeros_like(error)).sum()
-    return Loss(total, mask.sum().float() * maps.shape[1])
+    return Loss(total, precise(mask.sum()) * maps.shape[1])
+
+
+def squared_error(maps: Tensor, wanted: Tensor) -> Loss:
+    """Squared error of two maps of one shape, mean over everything (SE-GAN, consistency; TGSTN, perceptual loss).
+
+    maps, wanted (B, C, H, W) float; no gradient flows to `wanted`.
+    """
+    total = (precise(maps) - precise(wanted.detach())).square().sum()
+    return Loss(total, total.new_tensor(float(maps.numel())))
+
+
+Domain = Literal["source", "target"]
+DOMAIN_LABELS: dict[Domain, float] = {"source": 0.0, "target": 1.0}
+
+
+def domain_loss(answers: Tensor, domain: Domain, least_squares: bool = False) -> Loss:
+    """How far a discriminator's answers are from saying `domain`: binary cross-entropy with logits, or MSE.
+
+    answers (B, 1, h, w): the raw output map. The mean over each map counts once per image, so that terms of maps of
+    different sizes can be added. Source is 0, target 1.
+    """
+    answers = precise(answers)
+    wanted = torch.full_like(answers, DOMAIN_LABELS[domain])
+    compare = F.mse_loss if least_squares else F.binary_cross_entropy_with_logits
+    pixels = answers[0].numel()
+    return Loss(compare(answers, wanted, reduction="sum") / pixels, answers.new_tensor(float(len(answers))))
+
+
+def joint(terms: list[Loss], auxiliary: float) -> Loss:
+    """The terms of a network's heads, main head last, as one: main + `auxiliary` · the other, where there is one."""
+    if len(terms) == 1 or auxiliary == 0:
+        return terms[-1]
+    return terms[-1].plus(terms[0], auxiliary)

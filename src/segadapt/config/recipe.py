@@ -1,20 +1,37 @@
 """A recipe: the whole of a run, typed. A recipe file is a short diff over the defaults here and in the methods."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from segadapt.data.settings import DomainSettings
 from segadapt.engine.runtime import RuntimeSettings
 from segadapt.evaluation.settings import EvaluateSettings
+from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
+from segadapt.methods.adaptsegnet import AdaptSegNetSettings
+from segadapt.methods.se_gan import SeGanSettings
 from segadapt.methods.sean import SeanSettings
+from segadapt.methods.self_training import SelfTrainingSettings
 from segadapt.methods.supervised import SourceOnlySettings, TargetTrainedSettings
+from segadapt.methods.tgstn import TgstnSettings
 from segadapt.settings import Settings
 
 StageSettings = Annotated[
-    SourceOnlySettings | TargetTrainedSettings | SeanSettings | EvaluateSettings, Field(discriminator="method")
+    SourceOnlySettings
+    | TargetTrainedSettings
+    | SeanSettings
+    | TgstnSettings
+    | StylizeSettings
+    | SeGanSettings
+    | PseudoLabelsSettings
+    | SelfTrainingSettings
+    | AdaptSegNetSettings
+    | EvaluateSettings,
+    Field(discriminator="method"),
 ]
-STAGE_METHODS = ("source_only", "target_trained", "sean", "evaluate")
+STAGE_METHODS: tuple[str, ...] = tuple(
+    str(settings.model_fields["method"].default) for settings in get_args(get_args(StageSettings)[0])
+)
 
 
 class DataSettings(Settings):

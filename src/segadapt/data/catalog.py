@@ -61,8 +61,8 @@ class Layout:
         labels = None if self.labels is None else root / self.labels.format(split=split)
         by_stem: dict[str, Path] = {}
         if labels is not None and labels.is_dir():
-            by_stem = {name.rpartition(".")[0]: labels / name for name in _files(labels, LABEL_SUFFIXES)}
-        names = sorted(_files(folder, IMAGE_SUFFIXES, without=labels), key=natural)
+            by_stem = {name.rpartition(".")[0]: labels / name for name in files_below(labels, LABEL_SUFFIXES)}
+        names = sorted(files_below(folder, IMAGE_SUFFIXES, without=labels), key=natural)
         if not names:
             raise UsageError("holds no images", where=folder, remedy="Check the path and the layout.")
         return [Pair(name, folder / name, by_stem.get(self.label_stem(name))) for name in names]
@@ -239,7 +239,7 @@ def natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if k % 2 else part for k, part in enumerate(parts)], name
 
 
-def _files(folder: Path, suffixes: frozenset[str], without: Path | None = None) -> Iterator[str]:
+def files_below(folder: Path, suffixes: frozenset[str], without: Path | None = None) -> Iterator[str]:
     """Paths below `folder`, with slashes, of files with one of the suffixes; hidden ones and `without` are skipped.
 
     Links to folders are followed: data sets are often put together from them.

@@ -123,6 +123,38 @@ class SegmentationDataset:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class JoinedDataset:
+    """Several data sets, one after another, as one to learn from."""
+
+    parts: tuple[SegmentationDataset, ...]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    @property
+    def origin(self) -> str:
+        """Where samples come from, for a log line."""
+        return " and ".join(part.origin for part in self.parts)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the digests of the parts."""
+        return digest([part.digest for part in self.parts])
+
+    def read(self, index: int, seed: Seed | None = None) -> Sample:
+        """See `SegmentationDataset.read`."""
+        for part in self.parts:
+            if index < len(part):
+                return part.read(index, seed)
+            index -= len(part)
+        raise IndexError(index)
+
+
+TrainingData = SegmentationDataset | JoinedDataset
+"""What a training can learn from."""
+
+
 def file_size(path: Path) -> int:
     """Size of a file in bytes. Raises SegadaptError when it has vanished."""
     try:

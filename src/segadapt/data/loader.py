@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from segadapt.batch import Batch, Images
-from segadapt.data.dataset import SegmentationDataset
+from segadapt.data.dataset import TrainingData
 from segadapt.data.pairing import Pairing
 from segadapt.errors import SegadaptError
 
@@ -20,8 +20,8 @@ class Steps(Dataset[Batch | SegadaptError]):
     def __init__(
         self,
         pairing: Pairing,
-        source: SegmentationDataset | None,
-        target: SegmentationDataset | None,
+        source: TrainingData | None,
+        target: TrainingData | None,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -43,7 +43,7 @@ class Steps(Dataset[Batch | SegadaptError]):
         return Batch(step, tuple(seeds), source, target)
 
 
-def _images(dataset: SegmentationDataset, indices: list[int], seeds: list[int]) -> Images:
+def _images(dataset: TrainingData, indices: list[int], seeds: list[int]) -> Images:
     samples = [dataset.read(index, seed) for index, seed in zip(indices, seeds, strict=True)]
     images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(
         0, 3, 1, 2

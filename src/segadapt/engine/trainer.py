@@ -26,7 +26,6 @@ from segadapt.engine.updater import GradientUpdater
 from segadapt.errors import SegadaptError, Stopped
 from segadapt.methods.method import Method
 from segadapt.methods.settings import TrainingSettings
-from segadapt.models.segmenter import Segmenter
 
 STOPPING = b"stopping: the step is ended and saved first; once more stops at once\n"
 
@@ -53,7 +52,8 @@ class Training:
     steps: int
     folder: Path
     batches: Callable[[int], Iterator[Batch]]  # from this step on
-    evaluate: Callable[[Segmenter], dict[str, float]] | None
+    evaluate: Callable[[], dict[str, float]] | None  # scores of the method's result as it is now
+    evaluate_every: int  # steps; 0: never
     selector: Selector
     watcher: Watcher
 
@@ -109,7 +109,7 @@ class Trainer:
             recorder.flush()
             self._need_finite()
         self.training.watcher.training(done, self.training.steps, recorder.last)
-        if every.evaluate_every and done % every.evaluate_every == 0:
+        if self.training.evaluate_every and done % self.training.evaluate_every == 0:
             self._evaluate(done, recorder)
         if done % every.checkpoint_every == 0:
             self._save(done)
@@ -134,7 +134,7 @@ class Trainer:
     def _evaluate(self, done: int, recorder: Recorder) -> None:
         if self.training.evaluate is not None and self.runtime.is_main:
             self._need_finite()
-            scores = self.training.evaluate(self.training.method.result)
+            scores = self.training.evaluate()
             recorder.scores(done, scores)
             self.training.selector.consider(done, scores)
             self.training.watcher.scored(done, scores)

@@ -39,21 +39,26 @@ class GradientUpdater:
         """See `segadapt.methods.method.Updater`."""
         self.recent.append((batch.step, batch.names))
         optimizers = [self.optimizers[player] for player in players]
-        parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+        owned = [parameters_of(optimizer) for optimizer in optimizers]
+        parameters = [parameter for parameters in owned for parameter in parameters]
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         if self.accumulate == 1:
-            values = self._backward(losses, batch)
+            values = self._backward(losses, batch, players[0])
         else:
-            values = self._backward_in_pieces(losses, batch.split(self.accumulate), parameters)
-        gradients = list({id(p): p.grad for p in parameters if p.grad is not None}.values())
-        self._sum_over_ranks(gradients)
-        norm = torch.nn.utils.get_total_norm(gradients)
-        self._finite = torch.isfinite(norm) & torch.isfinite(values["total"])
+            values = self._backward_in_pieces(losses, batch.split(self.accumulate), parameters, players[0])
+        self._sum_over_ranks([p.grad for p in parameters if p.grad is not None])
+        norms = [torch.nn.utils.get_total_norm([p.grad for p in own if p.grad is not None]) for own in owned]
+        self._finite = torch.isfinite(torch.stack([values["total"], *norms])).all()
         if self.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+            for own, norm in zip(owned, norms, strict=True):
+                torch.nn.utils.clip_grads_with_norm_(own, self.clip_norm, norm)
         self._apply(optimizers, batch.step)
         return values
+
+    def over_ranks(self, values: Tensor) -> Tensor:
+        """See `segadapt.methods.method.Updater`."""
+        return self.runtime.sum(values.clone())
 
     def follow(self, teacher: nn.Module, student: nn.Module, decay: float) -> None:
         """See `segadapt.methods.method.Updater`."""
@@ -62,19 +67,23 @@ class GradientUpdater:
         elif self._finite:
             ema.follow(teacher, student, decay)
 
-    def _backward(self, losses: Callable[[Batch], dict[str, Loss]], batch: Batch) -> Values:
+    def _backward(self, losses: Callable[[Batch], dict[str, Loss]], batch: Batch, first: str) -> Values:
         """The plain case: one pass, one backward."""
         with self.runtime.autocast():
             terms = losses(batch)
         means, counts = self._means(
-            terms, [term.sum.detach() for term in terms.values()], [t.count for t in terms.values()]
+            terms, [term.sum.detach() for term in terms.values()], [t.count for t in terms.values()], first
         )
         total = torch.stack([t.weight * t.sum / n for t, n in zip(terms.values(), counts, strict=True)]).sum()
         total.backward()  # type: ignore[no-untyped-call]
         return means
 
     def _backward_in_pieces(
-        self, losses: Callable[[Batch], dict[str, Loss]], pieces: list[Batch], parameters: list[nn.Parameter]
+        self,
+        losses: Callable[[Batch], dict[str, Loss]],
+        pieces: list[Batch],
+        parameters: list[nn.Parameter],
+        first: str,
     ) -> Values:
         """Accumulation. The counts are known only at the end, so each term keeps a gradient of its own till then."""
         sums: dict[str, Tensor] = {}
@@ -92,7 +101,7 @@ class GradientUpdater:
                     gradients[name] = [
                         a if b is None else b if a is None else a + b for a, b in zip(gradients[name], new, strict=True)
                     ]
-        means, divisors = self._means(terms, list(sums.values()), list(counts.values()))
+        means, divisors = self._means(terms, list(sums.values()), list(counts.values()), first)
         for (name, term), divisor in zip(terms.items(), divisors, strict=True):
             for parameter, gradient in zip(parameters, gradients.pop(name), strict=True):
                 if gradient is not None:
@@ -100,13 +109,15 @@ class GradientUpdater:
                     parameter.grad = part if parameter.grad is None else parameter.grad.add_(part)
         return means
 
-    def _means(self, terms: dict[str, Loss], sums: list[Tensor], counts: list[Tensor]) -> tuple[Values, list[Tensor]]:
-        """Named means over all ranks, `total` among them, and what each term's sum is to be divided by."""
+    def _means(
+        self, terms: dict[str, Loss], sums: list[Tensor], counts: list[Tensor], first: str
+    ) -> tuple[Values, list[Tensor]]:
+        """Named means over all ranks, `total` of the first player among them, and what each sum is to be divided by."""
         both = self.runtime.sum(torch.stack([*sums, *counts]))
         # A term whose count is 0 has the sum 0: it counts as 0.
         divisors = both[len(sums) :].clamp_min(1.0)
         means = both[: len(sums)] / divisors
-        weights = means.new_tensor([term.weight for term in terms.values()])
+        weights = means.new_tensor([term.weight if term.player in (None, first) else 0.0 for term in terms.values()])
         return {"total": (weights * means).sum(), **dict(zip(terms, means.unbind(), strict=True))}, list(
             divisors.unbind()
         )
@@ -135,3 +146,8 @@ class GradientUpdater:
                 optimizer.step()
             elif self._finite:
                 optimizer.step()
+
+
+def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    """The optimizer's parameters, each once (quirk `repeated_updates` names some several times)."""
+    return list(dict.fromkeys(p for group in optimizer.param_groups for p in group["params"]))

@@ -6,7 +6,8 @@ means on the device, and never logs, plots, saves or moves to a device. It reach
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.optim import Optimizer
 from segadapt.batch import Batch
 from segadapt.losses import Loss
 from segadapt.models.segmenter import Segmenter
+from segadapt.models.style_transfer import StyleTransfer
 
 DomainName = Literal["source", "target"]
 Values = dict[str, Tensor]
@@ -27,19 +29,25 @@ class Updater(Protocol):
     def minimize(self, players: Sequence[str], losses: Callable[[Batch], dict[str, Loss]], batch: Batch) -> Values:
         """One step of the named optimizers on Σ weight · sum / count, over all ranks and accumulation steps.
 
-        `losses` is called once per accumulation step with a piece of the batch.
+        `losses` is called once per accumulation step with a piece of the batch. `total` is the first player's: the
+        terms of the others do not count in it. Gradients are clipped player by player.
         """
 
     def follow(self, teacher: nn.Module, student: nn.Module, decay: float) -> None:
         """The teacher's moving average, unless the student's update was skipped."""
+
+    def over_ranks(self, values: Tensor) -> Tensor:
+        """`values`, summed over the ranks."""
 
 
 class Method(ABC):
     """Base of all methods that train."""
 
     domains: ClassVar[tuple[DomainName, ...]]  # whose images a batch must hold
+    labelled: ClassVar[DomainName] = "source"  # whose labels it learns from, and whose images an epoch counts
     attention: ClassVar[bool] = False  # whether its network must have attention
     modules: dict[str, nn.Module]  # all that a checkpoint must hold
+    helpers: dict[str, nn.Module] = {}  # noqa: RUF012 - frozen networks that it looks through; replaced, never changed
     optimizers: dict[str, Optimizer]
 
     @abstractmethod
@@ -48,5 +56,18 @@ class Method(ABC):
 
     @property
     @abstractmethod
-    def result(self) -> Segmenter:
+    def result(self) -> Segmenter | StyleTransfer:
         """The network that the training is for (the teacher, where there is one)."""
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """What is computed in here sends gradients through `modules`, but none to their parameters."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

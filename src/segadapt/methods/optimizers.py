@@ -1,19 +1,59 @@
 """The optimizers of the papers, from settings."""
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
-from segadapt.methods.settings import TrainingSettings
+from segadapt.methods.settings import SegmenterSettings, TrainingSettings
+from segadapt.models.deeplab_v2 import DeepLabResNet101
+from segadapt.models.segmenter import Segmenter
+
+Groups = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], settings: TrainingSettings) -> Optimizer:
+def segmenter_optimizer(network: Segmenter, settings: SegmenterSettings) -> Optimizer:
+    """The optimizer of a segmenter: its heads learn `head_lr` times as fast; what is frozen stays out."""
+    heads = network.head_parameters()
+    of_heads = {id(parameter) for parameter in heads}
+    if settings.quirk("repeated_updates") and isinstance(network, DeepLabResNet101):
+        body = list(repeated_body(network, of_heads))
+    else:
+        body = [p for p in network.parameters() if p.requires_grad and id(p) not in of_heads]
+    groups: list[dict[str, Any]] = [{"params": body}, {"params": heads, "lr": settings.head_lr * settings.lr}]
+    return make_optimizer([group for group in groups if group["params"]], settings)
+
+
+def repeated_body(network: nn.Module, without: set[int]) -> Iterator[nn.Parameter]:
+    """Quirk `repeated_updates`: the body's trained parameters, collected module by module, each with all within it.
+
+    A convolution inside a block comes three times (of its stage, its block and itself), that of a shortcut four times.
+    """
+    for stage in network.children():
+        for module in stage.modules():
+            yield from (p for p in module.parameters() if p.requires_grad and id(p) not in without)
+
+
+def make_optimizer(parameters: Groups, settings: TrainingSettings) -> Optimizer:
     """Adam (betas 0.9 and 0.999, eps 1e-8) or SGD (momentum 0.9), with L2 weight decay in the gradient."""
-    fused = settings.optimizer_path == "fused"
-    foreach = settings.optimizer_path == "foreach"
-    if settings.optimizer == "adam":
-        return Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused, foreach=foreach)
-    return SGD(
-        parameters, lr=settings.lr, momentum=0.9, weight_decay=settings.weight_decay, fused=fused, foreach=foreach
-    )
+    repeated = settings.quirk("repeated_updates")
+    path = "single" if repeated else settings.optimizer_path  # the other paths update each entry from the same weights
+    options: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    options |= {"fused": path == "fused", "foreach": path == "foreach"}
+    with warnings.catch_warnings():
+        if repeated:
+            warnings.filterwarnings("ignore", message=".*duplicate parameters")
+        if settings.optimizer == "adam":
+            return Adam(parameters, **options)
+        return SGD(parameters, momentum=0.9, **options)
+
+
+def discriminator_optimizer(
+    discriminator: nn.Module, settings: TrainingSettings, lr: float, beta2: float = 0.999, weight_decay: float = 0.0
+) -> Optimizer:
+    """Adam with β1 0.9."""
+    fused, foreach = settings.optimizer_path == "fused", settings.optimizer_path == "foreach"
+    parameters = list(discriminator.parameters())
+    return Adam(parameters, lr=lr, betas=(0.9, beta2), weight_decay=weight_decay, fused=fused, foreach=foreach)

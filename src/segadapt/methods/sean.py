@@ -17,15 +17,15 @@ from torch.optim import Optimizer
 
 from segadapt.batch import Batch
 from segadapt.ema import teacher_of, warmed_up
-from segadapt.losses import Loss, cross_entropy, masked_squared_error
+from segadapt.losses import Loss, cross_entropy, masked_squared_error, precise
 from segadapt.methods.method import DomainName, Method, Updater, Values
-from segadapt.methods.optimizers import make_optimizer
-from segadapt.methods.settings import TrainingSettings
+from segadapt.methods.optimizers import segmenter_optimizer
+from segadapt.methods.settings import SegmenterSettings
 from segadapt.models.segmenter import Segmenter
 from segadapt.noise import SampleNoise
 
 
-class SeanSettings(TrainingSettings):
+class SeanSettings(SegmenterSettings):
     """Settings of `sean`, with the paper's symbols."""
 
     method: Literal["sean"] = "sean"
@@ -47,10 +47,11 @@ class Sean(Method):
     def __init__(self, network: Segmenter, settings: SeanSettings) -> None:
         assert network.attention is not None, "SEAN needs a network with attention"
         self.settings = settings
-        self.student = network.train()
+        self.student = network
+        self.student.set_mode(batch_norm=False)
         self.teacher: Segmenter = teacher_of(network)
         self.modules: dict[str, nn.Module] = {"student": self.student, "teacher": self.teacher}
-        self.optimizers: dict[str, Optimizer] = {"student": make_optimizer(self.student.parameters(), settings)}
+        self.optimizers: dict[str, Optimizer] = {"student": segmenter_optimizer(self.student, settings)}
 
     def step(self, batch: Batch, update: Updater) -> Values:
         values = update.minimize(["student"], self.losses, batch)
@@ -68,13 +69,13 @@ class Sean(Method):
             teacher = self.teacher(noise.add(target.images, self.settings.noise))
         student = self.student(noise.add(target.images, self.settings.noise))
         consistency = masked_squared_error(
-            student.logits.float().softmax(1),  # (B, C, h, w)
-            teacher.logits.float().softmax(1),
+            precise(student.logits).softmax(1),  # (B, C, h, w)
+            precise(teacher.logits).softmax(1),
             mask=teacher.attention > self.settings.attention_threshold,  # (B, 1, h, w)
         )
 
         logits = self.student(source.images).logits
-        seg = cross_entropy(self.student.upsample(logits.float(), source.labels.shape[-2:]), source.labels)
+        seg = cross_entropy(self.student.upsample(precise(logits), source.labels.shape[-2:]), source.labels)
         return {"seg": seg, "consistency": consistency.weighted(self.settings.consistency)}
 
     @property

@@ -1,17 +1,14 @@
 """What every training stage can be told; each method adds its own settings beside its code."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from segadapt.data.transforms import Augmentation
 from segadapt.errors import nearest
 from segadapt.models.networks import NETWORKS
-from segadapt.quirks import QUIRKS, quirks_of
-from segadapt.settings import Settings, Size
-
-NOT_A_RESULT: dict[str, JsonValue] = {"result": False}
-"""Marks settings that do not change the weights: they may differ when a run goes on."""
+from segadapt.quirks import QuirkySettings
+from segadapt.settings import NOT_A_RESULT, Size
 
 
 def _known_network(name: str) -> str:
@@ -20,20 +17,17 @@ def _known_network(name: str) -> str:
     return name
 
 
-class TrainingSettings(Settings):
+class TrainingSettings(QuirkySettings):
     """Settings shared by all methods that train."""
 
-    method: str
-    network: Annotated[str, AfterValidator(_known_network)] = Field(
-        "deeplab_vgg16", description="the segmenter: a name that `segadapt.models.networks` knows"
-    )
     start: str | None = Field(
-        None, description="starting weights: a file, `vgg16_hub`, `@stage`, or null for a fresh network"
+        None, description="starting weights: a file, a name as `vgg16_hub`, `@stage`, or null for a fresh network"
     )
-    fresh_head: bool = Field(
-        False, description="leave a head of another class count fresh instead of refusing the start"
+    stand_in: str | None = Field(
+        None,
+        description="a checkpoint, published or one's own, that stands in for this stage: nothing is trained",
     )
-    size: Size = Field((1024, 512), description="training size of the labelled images, [width, height]")
+    size: Size = Field((1024, 512), description="training size of the source images, [width, height]")
     target_size: Size | None = Field(
         None, description="size of the target images, here and in evaluation; null: as `size`"
     )
@@ -54,7 +48,9 @@ class TrainingSettings(Settings):
         "constant", description="lr, or lr · (1 - step/schedule_steps)^0.9"
     )
     schedule_steps: PositiveInt | None = Field(None, description="length of the schedule; null: as `steps`")
-    clip_norm: float | None = Field(None, gt=0, description="largest norm of the whole gradient; null: no clipping")
+    clip_norm: float | None = Field(
+        None, gt=0, description="largest norm of each player's whole gradient; null: no clipping"
+    )
     optimizer_path: Literal["fused", "foreach", "single"] = Field(
         "fused", description="PyTorch's implementation of the optimizer; the numbers differ in the last bits"
     )
@@ -62,40 +58,12 @@ class TrainingSettings(Settings):
     augment: Augmentation = Field(
         Augmentation(), description="random scale, crop, mirror and colours of training images"
     )
-    evaluate_every: int = Field(500, ge=0, description="steps between evaluations during training; 0: only at the end")
-    evaluate_images: PositiveInt | None = Field(None, description="images per domain in these evaluations; null: all")
-    select: Literal["last", "best_target", "label_free"] = Field(
-        "last",
-        description="the model kept: the last; the best on target val labels; the best by InfoMax without labels",
-    )
     checkpoint_every: PositiveInt = Field(500, description="steps between checkpoints", json_schema_extra=NOT_A_RESULT)
     keep: PositiveInt = Field(2, description="checkpoints kept", json_schema_extra=NOT_A_RESULT)
     log_every: PositiveInt = Field(
         10, description="steps between fetches of the losses", json_schema_extra=NOT_A_RESULT
     )
     tensorboard: bool = Field(False, description="also write TensorBoard files", json_schema_extra=NOT_A_RESULT)
-    official: bool = Field(False, description="do as the published program: turns on all quirks of the method")
-    quirks: dict[str, bool] = Field({}, description="quirks one by one; `segadapt quirks` lists them")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _resolve_quirks(cls, values: Any) -> Any:
-        """Write out every quirk of the method, so that a resolved recipe hides nothing behind `official`."""
-        if not isinstance(values, dict) or not isinstance(values.get("quirks", {}), dict):
-            return values
-        official = values.get("official", False) is True
-        known = dict.fromkeys(quirks_of(str(values.get("method", ""))), official)
-        return {**values, "quirks": {**known, **values.get("quirks", {})}}
-
-    @field_validator("quirks")
-    @classmethod
-    def _known_quirks(cls, quirks: dict[str, bool], info: Any) -> dict[str, bool]:
-        known = quirks_of(str(info.data.get("method", "")))
-        for name in quirks:
-            if name not in known:
-                there = "no such quirk" if name not in QUIRKS else "not a quirk of this method"
-                raise ValueError(f"'{name}' is {there}; known here: {', '.join(known) or 'none'}")
-        return quirks
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSettings":
@@ -105,13 +73,40 @@ class TrainingSettings(Settings):
             raise ValueError(f"batch {self.batch} cannot be split into {self.accumulate} equal pieces (`accumulate`)")
         return self
 
-    def quirk(self, name: str) -> bool:
-        """Whether the quirk is on."""
-        return self.quirks[name]
-
-    def number_of_steps(self, source_images: int) -> int:
-        """`steps`, or as many as `epochs` passes over the labelled images take."""
+    def number_of_steps(self, images: int) -> int:
+        """`steps`, or as many as `epochs` passes over so many labelled images take."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return max(1, round(self.epochs * source_images / self.batch))
+        return max(1, round(self.epochs * images / self.batch))
+
+
+class SegmenterSettings(TrainingSettings):
+    """Settings shared by all methods that train a segmenter."""
+
+    network: Annotated[str, AfterValidator(_known_network)] = Field(
+        "deeplab_vgg16", description="the segmenter: a name that `segadapt.models.networks` knows"
+    )
+    fresh_head: bool = Field(
+        False, description="leave a head of another class count fresh instead of refusing the start"
+    )
+    align_corners: bool | None = Field(
+        None, description="corner rule when maps are upsampled, here and later; null: the network's own"
+    )
+    head_lr: float = Field(1.0, gt=0, description="the heads' learning rate, as a multiple of `lr`")
+    evaluate_every: int = Field(500, ge=0, description="steps between evaluations during training; 0: only at the end")
+    evaluate_images: PositiveInt | None = Field(None, description="images per domain in these evaluations; null: all")
+    select: Literal["last", "best_target", "label_free"] = Field(
+        "last",
+        description="the model kept: the last; the best on target val labels; the best by InfoMax without labels",
+    )
+
+
+class WithExtraSource(SegmenterSettings):
+    """Settings of methods that can learn from stylized copies beside the source images."""
+
+    extra_source: str | None = Field(
+        None,
+        description="`@stage` of stylized copies, or a folder of images named as the source's: they join the source "
+        "images, with the same labels",
+    )

@@ -1,6 +1,6 @@
 """Training on the labels of one domain: `source_only`, the honest baseline, and `target_trained`, the upper bound.
 
-    L = CE(network(x), y)
+    L = CE(network_2(x), y) + 0.1 · CE(network_1(x), y)          head 1, the auxiliary one, where the network has it
 
 Nothing of the target enters `source_only`: no image, and no statistics either, since pretrained batch norm stays frozen
 and networks from scratch use group norm.
@@ -8,27 +8,30 @@ and networks from scratch use group norm.
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
 from torch import nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
-from segadapt.losses import Loss, cross_entropy
+from segadapt.losses import Loss, cross_entropy, joint, precise
 from segadapt.methods.method import DomainName, Method, Updater, Values
-from segadapt.methods.optimizers import make_optimizer
-from segadapt.methods.settings import TrainingSettings
+from segadapt.methods.optimizers import segmenter_optimizer
+from segadapt.methods.settings import SegmenterSettings, WithExtraSource
 from segadapt.models.segmenter import Segmenter
 
 
-class SourceOnlySettings(TrainingSettings):
+class SourceOnlySettings(WithExtraSource):
     """Settings of `source_only`."""
 
     method: Literal["source_only"] = "source_only"
+    auxiliary: float = Field(0.1, ge=0, description="share of the auxiliary head, where the network has one")
 
 
-class TargetTrainedSettings(TrainingSettings):
+class TargetTrainedSettings(SegmenterSettings):
     """Settings of `target_trained`: it uses target labels, and is there to be compared with."""
 
     method: Literal["target_trained"] = "target_trained"
+    auxiliary: float = Field(0.1, ge=0, description="share of the auxiliary head, where the network has one")
 
 
 class SourceOnly(Method):
@@ -36,21 +39,25 @@ class SourceOnly(Method):
 
     domains: ClassVar[tuple[DomainName, ...]] = ("source",)
 
-    def __init__(self, network: Segmenter, settings: TrainingSettings) -> None:
-        self.network = network.train()
+    def __init__(self, network: Segmenter, settings: SourceOnlySettings | TargetTrainedSettings) -> None:
+        self.network = network
+        network.set_mode(batch_norm=settings.quirk("train_bn"))
+        self.auxiliary = 0.0 if settings.quirk("main_head_only") else settings.auxiliary
         self.modules: dict[str, nn.Module] = {"network": network}
-        self.optimizers: dict[str, Optimizer] = {"network": make_optimizer(network.parameters(), settings)}
+        self.optimizers: dict[str, Optimizer] = {"network": segmenter_optimizer(network, settings)}
 
     def step(self, batch: Batch, update: Updater) -> Values:
         return update.minimize(["network"], self.losses, batch)
 
     def losses(self, batch: Batch) -> dict[str, Loss]:
         """`seg`: the cross-entropy at the size of the labels."""
-        labelled = batch.source if batch.source is not None else batch.target
-        assert labelled is not None and labelled.labels is not None
-        output = self.network(labelled.images)
-        logits = self.network.upsample(output.logits.float(), labelled.labels.shape[-2:])  # (B, C, H, W)
-        return {"seg": cross_entropy(logits, labelled.labels)}
+        images = batch.source if batch.source is not None else batch.target
+        assert images is not None and images.labels is not None
+        terms = []
+        for head in self.network(images.images).heads:
+            logits = self.network.upsample(precise(head), images.labels.shape[-2:])  # (B, C, H, W)
+            terms.append(cross_entropy(logits, images.labels))
+        return {"seg": joint(terms, self.auxiliary)}
 
     @property
     def result(self) -> Segmenter:
@@ -61,3 +68,4 @@ class TargetTrained(SourceOnly):
     """The same on labelled target images."""
 
     domains: ClassVar[tuple[DomainName, ...]] = ("target",)
+    labelled: ClassVar[DomainName] = "target"

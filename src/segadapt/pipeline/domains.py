@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
-from segadapt.data.dataset import SegmentationDataset
+from segadapt.data.dataset import JoinedDataset, SegmentationDataset, TrainingData
 from segadapt.data.label_spaces import LabelSpace
+from segadapt.data.made import with_images, with_labels
 from segadapt.data.settings import DomainSettings, open_domain
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.methods.methods import METHODS
-from segadapt.methods.settings import TrainingSettings
+from segadapt.methods.self_training import SelfTrainingSettings
+from segadapt.methods.settings import TrainingSettings, WithExtraSource
 from segadapt.pipeline.context import Run
 
 
@@ -15,12 +17,12 @@ from segadapt.pipeline.context import Run
 class Domains:
     """The data of a training."""
 
-    source: SegmentationDataset | None
-    target: SegmentationDataset | None
+    source: TrainingData | None
+    target: TrainingData | None
     source_val: SegmentationDataset | None
     target_val: SegmentationDataset | None
 
-    def all(self) -> dict[str, SegmentationDataset]:
+    def all(self) -> dict[str, TrainingData]:
         """Those that are there, by name."""
         named = {
             "source": self.source,
@@ -31,18 +33,28 @@ class Domains:
         return {name: dataset for name, dataset in named.items() if dataset is not None}
 
 
-def training_domains(run: Run, settings: TrainingSettings) -> Domains:
-    """The data of a training stage. Raises UsageError for what is not there."""
+def training_domains(run: Run, settings: TrainingSettings, planned: bool = False) -> Domains:
+    """The data of a training stage. Raises UsageError for what is not there.
+
+    With `planned`, what other stages are still to make is left out: their fingerprints stand for it.
+    """
     data, space = run.recipe.data, run.space
     target_size = settings.target_size or settings.size
     wanted = METHODS[settings.method].domains
-    source = target = None
+    source: TrainingData | None = None
+    target: TrainingData | None = None
     if "source" in wanted:
-        source = open_domain(data.source, space, "train", settings.size, settings.augment)
+        source = own = open_domain(data.source, space, "train", settings.size, settings.augment)
+        extra = settings.extra_source if isinstance(settings, WithExtraSource) else None
+        if extra is not None and not (planned and extra.startswith("@")):
+            source = JoinedDataset((own, with_images(own, run.folder_of(extra))))
     if "target" in wanted:
         labels = settings.method == "target_trained"
-        split = "val" if settings.quirks.get("target_split") else "train"
-        target = open_domain(data.target, space, split, target_size, settings.augment, labels=labels)
+        split = "val" if settings.quirk("target_split") else "train"
+        target = own = open_domain(data.target, space, split, target_size, settings.augment, labels=labels)
+        made = settings.labels if isinstance(settings, SelfTrainingSettings) else None
+        if made is not None and not (planned and made.startswith("@")):
+            target = with_labels(own, run.folder_of(made), space)
     source_val = validation(data.source, space, settings.size)
     return Domains(source, target, source_val, validation(data.target, space, target_size))
 

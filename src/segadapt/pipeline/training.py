@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from segadapt.batch import Batch
+from segadapt.config.recipe import references
 from segadapt.data import loader
 from segadapt.data.pairing import Pairing
 from segadapt.engine.selection import Selection, Selector
@@ -15,12 +16,17 @@ from segadapt.errors import UsageError
 from segadapt.evaluation.evaluate import quick_scores
 from segadapt.files import write_with
 from segadapt.inference.predictor import Predictor
-from segadapt.methods.methods import METHODS, make_method
-from segadapt.methods.settings import TrainingSettings
+from segadapt.methods.method import Method
+from segadapt.methods.methods import METHODS, segmenter_method
+from segadapt.methods.se_gan import SeGanSettings
+from segadapt.methods.settings import SegmenterSettings, TrainingSettings
+from segadapt.methods.tgstn import Tgstn, TgstnSettings
 from segadapt.models import networks
-from segadapt.models.pretrained import load_start
-from segadapt.models.saved import ModelHeader, save_model
+from segadapt.models.discriminators import Discriminator
+from segadapt.models.pretrained import load_module, load_start
+from segadapt.models.saved import GeneratorHeader, ModelHeader, load_any, save_generator, save_model
 from segadapt.models.segmenter import Segmenter
+from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import Domains
 
@@ -31,38 +37,25 @@ MINIMUM_MIOU = 20.0
 def train(run: Run, name: str, settings: TrainingSettings, domains: Domains) -> None:
     """Train the stage from wherever its folder stands, and leave `model.safetensors` there."""
     folder, runtime = run.stage_folder(name), run.runtime
-    network = fresh_network(run, name, settings)
-    method = make_method(network, settings)
-    labelled = domains.source if domains.source is not None else domains.target
-    assert labelled is not None
-    steps = settings.number_of_steps(len(labelled))
-    size = settings.target_size or settings.size
-
-    def save(path: Path, step: int, selection: Selection) -> None:
-        header = ModelHeader(
-            network=settings.network,
-            attention=network.attention is not None,
-            published_aspp=settings.quirk("aspp"),
-            pixels=network.pixels.name,
-            label_space=run.space.as_dict(),
-            size=size,
-            stage=name,
-            method=settings.method,
-            step=step,
-            selection=selection,
-            used_target_labels=selection == "best_target" or settings.method == "target_trained",
-        )
-        save_model(path, method.result, header)
-
+    steps = settings.number_of_steps(labelled_images(settings, domains))
+    method = fresh_method(run, name, settings, steps)
+    save = saver(run, name, settings, method)
     selector = Selector(folder, save, MINIMUM_MIOU if settings.quirk("selection") else -1.0)
-    evaluate = evaluation_during_training(domains, size, settings, run) if settings.evaluate_every else None
-    training = Training(
-        method, settings, steps, folder, batches_of(run, settings, domains, steps), evaluate, selector, run.watcher
-    )
-    Trainer(training, runtime).run()
+    batches = batches_of(run, settings, domains, steps)
+    evaluate, every = None, 0
+    if isinstance(settings, SegmenterSettings) and settings.evaluate_every:
+        evaluate, every = evaluation_during_training(domains, settings, run, method), settings.evaluate_every
+    Trainer(Training(method, settings, steps, folder, batches, evaluate, every, selector, run.watcher), runtime).run()
     if runtime.is_main:
         keep_result(run, settings, selector, save, steps)
     runtime.barrier()
+
+
+def labelled_images(settings: TrainingSettings, domains: Domains) -> int:
+    """How many images the method learns from with labels: what an epoch counts."""
+    labelled = domains.source if METHODS[settings.method].labelled == "source" else domains.target
+    assert labelled is not None
+    return len(labelled)
 
 
 def need_equal_shares(run: Run, name: str, settings: TrainingSettings) -> None:
@@ -77,9 +70,28 @@ def need_equal_shares(run: Run, name: str, settings: TrainingSettings) -> None:
         )
 
 
-def fresh_network(run: Run, name: str, settings: TrainingSettings) -> Segmenter:
-    """The stage's network with its starting weights, on the run's device."""
+def fresh_method(run: Run, name: str, settings: TrainingSettings, steps: int) -> Method:
+    """The stage's method over networks with their starting weights, on the run's device."""
     torch.manual_seed(run.recipe.seed)
+    length = settings.schedule_steps or steps
+    method: Method
+    if isinstance(settings, TgstnSettings):
+        segmenter = load_any(run.file_of(settings.segmenter), run.space).network
+        method = Tgstn(fresh_generator(run, name, settings), segmenter, settings)
+        start_players(run, name, method, {"discriminator": settings.discriminator})
+    else:
+        assert isinstance(settings, SegmenterSettings)
+        method = segmenter_method(fresh_segmenter(run, name, settings), settings, length)
+        if isinstance(settings, SeGanSettings) and settings.discriminators is not None:
+            starts = dict(zip(("discriminator1", "discriminator2"), settings.discriminators, strict=True))
+            start_players(run, name, method, {player: starts[player] for player in starts if player in method.modules})
+    for module in (*method.modules.values(), *method.helpers.values()):
+        module.to(run.runtime.device, memory_format=run.runtime.memory_format)  # type: ignore[call-overload]
+    return method
+
+
+def fresh_segmenter(run: Run, name: str, settings: SegmenterSettings) -> Segmenter:
+    """The stage's segmenter with its starting weights."""
     network = networks.build(
         settings.network,
         classes=len(run.space.classes),
@@ -92,7 +104,73 @@ def fresh_network(run: Run, name: str, settings: TrainingSettings) -> Segmenter:
             network, start, positional=settings.quirk("positional_load"), fresh_head=settings.fresh_head
         )
         run.watcher.say(f"{name}: {report}")
-    return network.to(run.runtime.device, memory_format=run.runtime.memory_format)  # type: ignore[call-overload,no-any-return]
+    if settings.align_corners is not None:
+        network.align_corners = settings.align_corners
+    return network
+
+
+def fresh_generator(run: Run, name: str, settings: TgstnSettings) -> StyleTransfer:
+    """The stage's style transfer network with its starting weights."""
+    generator = StyleTransfer()
+    if settings.start is not None:
+        run.watcher.say(f"{name}: starts from {load_module(generator, run.file_of(settings.start))}")
+    return generator
+
+
+def start_players(run: Run, name: str, method: Method, starts: dict[str, str | None]) -> None:
+    """Put published weights into a method's discriminators."""
+    for player, start in starts.items():
+        module = method.modules[player]
+        assert isinstance(module, Discriminator)
+        if start is not None:
+            run.watcher.say(f"{name}: {player} starts from {load_module(module, run.file_of(start))}")
+
+
+Save = Callable[[Path, int, Selection], None]
+"""Write the method's result as it is now: path, updates done, why this one."""
+
+
+def saver(run: Run, name: str, settings: TrainingSettings, method: Method) -> Save:
+    """How the models of a stage are written."""
+    size = settings.target_size or settings.size
+
+    def save(path: Path, step: int, selection: Selection) -> None:
+        network = method.result
+        if isinstance(network, StyleTransfer):
+            about = GeneratorHeader(size=settings.size, stage=name, method=settings.method, step=step)
+            save_generator(path, network, about)
+            return
+        assert isinstance(settings, SegmenterSettings)
+        header = ModelHeader(
+            network=settings.network,
+            attention=network.attention is not None,
+            published_aspp=settings.quirk("aspp"),
+            pixels=network.pixels.name,
+            align_corners=settings.align_corners,
+            label_space=run.space.as_dict(),
+            size=size,
+            stage=name,
+            method=settings.method,
+            step=step,
+            selection=selection,
+            used_target_labels=selection == "best_target" or used_target_labels(run, name),
+        )
+        save_model(path, network, header)
+
+    return save
+
+
+def used_target_labels(run: Run, name: str) -> bool:
+    """Whether target labels had a part in what this stage is made from, in any stage before."""
+    settings = run.recipe.stages[name]
+    if settings.method == "target_trained":
+        return True
+    before = [run.recipe.stages[stage] for stage in references(settings).values()]
+    chosen = any(
+        isinstance(stage, SegmenterSettings) and (stage.select == "best_target" or stage.quirk("selection"))
+        for stage in before
+    )
+    return chosen or any(used_target_labels(run, stage) for stage in references(settings).values())
 
 
 def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: int) -> Callable[[int], Iterator[Batch]]:
@@ -104,21 +182,23 @@ def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: in
         sources=len(domains.source) if domains.source is not None else 0,
         targets=len(domains.target) if domains.target is not None else 0,
         shuffle=settings.shuffle,
-        restart_target=settings.quirks.get("target_restart", False),
+        restart_target=settings.quirk("target_restart"),
     )
     items = loader.Steps(pairing, domains.source, domains.target, runtime.rank, runtime.ranks)
     return lambda first: loader.batches(items, first, steps, runtime.workers, runtime.device.type == "cuda")
 
 
 def evaluation_during_training(
-    domains: Domains, size: tuple[int, int], settings: TrainingSettings, run: Run
-) -> Callable[[Segmenter], dict[str, float]] | None:
-    """Scores of a network on the validation images; None when there are none."""
+    domains: Domains, settings: SegmenterSettings, run: Run, method: Method
+) -> Callable[[], dict[str, float]] | None:
+    """Scores of the method's result on the validation images; None when there are none."""
     if domains.source_val is None and domains.target_val is None:
         return None
 
-    def evaluate(network: Segmenter) -> dict[str, float]:
-        predictor = Predictor(network, size, precision=run.runtime.precision)
+    def evaluate() -> dict[str, float]:
+        network = method.result
+        assert isinstance(network, Segmenter)
+        predictor = Predictor(network, settings.target_size or settings.size, precision=run.runtime.precision)
         return quick_scores(
             predictor,
             run.space,
@@ -130,12 +210,12 @@ def evaluation_during_training(
     return evaluate
 
 
-def keep_result(
-    run: Run, settings: TrainingSettings, selector: Selector, save: Callable[[Path, int, Selection], None], steps: int
-) -> None:
+def keep_result(run: Run, settings: TrainingSettings, selector: Selector, save: Save, steps: int) -> None:
     """Write the last model, and put the selected one in place as `model.safetensors`."""
-    selection: Selection = "best_target" if settings.quirk("selection") else settings.select
-    if not settings.quirks.get("last_not_saved"):
+    selection: Selection = settings.select if isinstance(settings, SegmenterSettings) else "last"
+    if settings.quirk("selection"):
+        selection = "best_target"
+    if not settings.quirk("last_not_saved"):
         save(selector.path("last"), steps, "last")
     chosen = selector.path(selection)
     if not chosen.is_file():

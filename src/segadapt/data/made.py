@@ -1,0 +1,57 @@
+"""Images and labels that stages have made, in place of a data set's own: stylized copies, pseudo-labels.
+
+They lie in a folder under the names of the images they belong to, whatever their suffix.
+"""
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from segadapt.data.catalog import IMAGE_SUFFIXES, LABEL_SUFFIXES, Pair, files_below
+from segadapt.data.dataset import SegmentationDataset
+from segadapt.data.label_spaces import TRAIN, LabelSpace
+from segadapt.data.reading import LabelReader
+from segadapt.errors import UsageError
+from segadapt.files import need_folder
+
+PUBLISHED_ENDING = "_PseudoLabel"
+"""What the published program puts after the name of an image, all in one folder."""
+
+
+def with_images(dataset: SegmentationDataset, folder: Path) -> SegmentationDataset:
+    """The same pairs and labels, with the images of `folder` (stylized copies).
+
+    Raises UsageError when an image has no counterpart there.
+    """
+    found = _by_stem(need_folder(folder, "the folder of stylized images"), IMAGE_SUFFIXES)
+    pairs = [replace(pair, image=_of(pair, found, folder, "stylized copy")) for pair in dataset.pairs]
+    # The published copies all have one size, whatever the size of their labels.
+    return replace(dataset, pairs=pairs, root=folder, image_copies=None, size_mismatch="stretch")
+
+
+def with_labels(dataset: SegmentationDataset, folder: Path, space: LabelSpace) -> SegmentationDataset:
+    """The same images, with the label maps of `folder` (train ids, of any size) as their labels.
+
+    Raises UsageError when an image has none there.
+    """
+    found = _by_stem(need_folder(folder, "the folder of pseudo-labels"), LABEL_SUFFIXES)
+    pairs = [replace(pair, label=_of(pair, found, folder, "pseudo-label")) for pair in dataset.pairs]
+    reader = LabelReader(space, TRAIN)
+    return replace(dataset, pairs=pairs, labels=reader, label_copies=None, size_mismatch="stretch")
+
+
+def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
+    found = {}
+    for name in files_below(folder, suffixes):
+        stem = str(PurePosixPath(name).with_suffix(""))
+        found[stem.removesuffix(PUBLISHED_ENDING)] = folder / name
+    return found
+
+
+def _of(pair: Pair, found: dict[str, Path], folder: Path, what: str) -> Path:
+    stem = PurePosixPath(pair.name).with_suffix("")
+    path = found.get(str(stem)) or found.get(stem.name)
+    if path is None:
+        raise UsageError(
+            f"has no {what} of {pair.name}", where=folder, remedy="Make it again for all images, or check the folder."
+        )
+    return path

@@ -1,0 +1,88 @@
+"""AdaptSegNet: learning to adapt structured output space (Tsai et al., CVPR 2018, arXiv 1802.10349).
+
+The adversarial baseline that SE-GAN descends from. Network G with heads 1 (auxiliary) and 2 (main), a discriminator D_i
+per head; source (x_s, y_s), target x_t; p_i = softmax of head i at the size of its image
+1  L_seg = CE(G_2(x_s), y_s) + 0.1 · CE(G_1(x_s), y_s)
+2  L_adv = λ_2 · d(D_2(p_2(x_t)), source) + λ_1 · d(D_1(p_1(x_t)), source)       d: BCE, or MSE (least squares)
+3  L     = L_seg + L_adv
+4  L_D_i = ½ d(D_i(p_i(x_s)), source) + ½ d(D_i(p_i(x_t)), target)                 of the same maps, detached
+5  G, D_1, D_2 ← optimizer steps on L, L_D_1, L_D_2
+Two-level: λ_2 1e-3, λ_1 2e-4. Single level (least squares): λ_2 0.01, λ_1 0 and no auxiliary CE: then D_1 is not there.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from segadapt.batch import Batch
+from segadapt.losses import Loss, cross_entropy, domain_loss, joint, precise
+from segadapt.methods.method import DomainName, Method, Updater, Values, frozen
+from segadapt.methods.optimizers import discriminator_optimizer, segmenter_optimizer
+from segadapt.methods.settings import WithExtraSource
+from segadapt.models.discriminators import Discriminator
+from segadapt.models.segmenter import Segmenter
+
+WIDTHS = (64, 128, 256, 512)
+"""Channels of its discriminators: twice those of SE-GAN."""
+
+
+class AdaptSegNetSettings(WithExtraSource):
+    """Settings of `adaptsegnet`, with the paper's symbols."""
+
+    method: Literal["adaptsegnet"] = "adaptsegnet"
+    least_squares: bool = Field(False, description="MSE instead of BCE in the game with the discriminators")
+    auxiliary: float = Field(0.1, ge=0, description="share of head 1 in L_seg")
+    adversarial: float = Field(1e-3, ge=0, description="λ_2: weight of the adversarial loss of head 2")
+    auxiliary_adversarial: float = Field(2e-4, ge=0, description="λ_1: that of head 1; 0: no D_1")
+    lr_discriminator: float = Field(1e-4, gt=0, description="learning rate of the discriminators (Adam, β2 0.99)")
+
+
+class AdaptSegNet(Method):
+    """Output-space adversarial adaptation; see the algorithm at the top of this file."""
+
+    domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
+
+    def __init__(self, network: Segmenter, settings: AdaptSegNetSettings) -> None:
+        self.network, self.settings = network, settings
+        network.set_mode(batch_norm=settings.quirk("train_bn"))
+        two_level = network.number_of_heads == 2 and settings.auxiliary_adversarial > 0
+        weights = {1: settings.auxiliary_adversarial, 2: settings.adversarial}
+        self.levels = {i: weights[i] for i in ((1, 2) if two_level else (2,))}  # head -> λ
+        self.players = {i: Discriminator(network.classes, WIDTHS) for i in self.levels}
+        self.modules: dict[str, nn.Module] = {"network": network}
+        self.optimizers: dict[str, Optimizer] = {"network": segmenter_optimizer(network, settings)}
+        for i, player in self.players.items():
+            self.modules[f"discriminator{i}"] = player
+            self.optimizers[f"discriminator{i}"] = discriminator_optimizer(
+                player, settings, settings.lr_discriminator, beta2=0.99
+            )
+
+    def step(self, batch: Batch, update: Updater) -> Values:
+        return update.minimize(list(self.optimizers), self.losses, batch)
+
+    def losses(self, batch: Batch) -> dict[str, Loss]:
+        """`seg`, `adversarial1`, `adversarial2` of the network; `discriminator1`, `discriminator2` of the others."""
+        source, target, least_squares = batch.source, batch.target, self.settings.least_squares
+        assert source is not None and source.labels is not None and target is not None
+        on_source = self.upsampled(source.images)
+        on_target = self.upsampled(target.images)
+        terms = {"seg": joint([cross_entropy(head, source.labels) for head in on_source], self.settings.auxiliary)}
+        for i, weight in self.levels.items():
+            head, d = (0 if i == 1 else -1), self.players[i]
+            target_map, source_map = on_target[head].softmax(1), on_source[head].detach().softmax(1)
+            with frozen(d):
+                terms[f"adversarial{i}"] = domain_loss(d(target_map), "source", least_squares).weighted(weight)
+            of_source = domain_loss(d(source_map), "source", least_squares)
+            of_target = domain_loss(d(target_map.detach()), "target", least_squares)
+            terms[f"discriminator{i}"] = of_source.plus(of_target).times(0.5).of(f"discriminator{i}")
+        return terms
+
+    def upsampled(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) -> logits of each head (B, C, H, W), the main one last."""
+        return [self.network.upsample(precise(head), images.shape[-2:]) for head in self.network(images).heads]
+
+    @property
+    def result(self) -> Segmenter:
+        return self.network

@@ -1,0 +1,124 @@
+"""SE-GAN: self-ensembling GAN (Xu, He, Zhang, Du, Zhang, Tao; IEEE TMM 2022, arXiv 2112.07999).
+
+student S with heads 1 (auxiliary) and 2 (main), teacher T (moving average of S), a discriminator D_i per head;
+source (x_s, y_s), stylized copies among them; target x_t; p_i = softmax of head i at the size of its image
+1  L_seg = wCE(S_2(x_s), y_s) + 0.1 · wCE(S_1(x_s), y_s)                     w: class weights that follow the batches
+2  L_con = mean (p_2(S, x_t + n) - p_2(T, x_t + n'))² + μ · the same of head 1      noise n', n ~ N(0, σ²), n' first
+3  L_adv = BCE(D_2(p_2(S, x_t)), source) + 0.1 · BCE(D_1(p_1(S, x_t)), source)
+4  L     = L_seg + λ_con L_con + λ_adv (1 - step/total) L_adv
+5  L_D_i = ½ BCE(D_i(p_i(S, x_s)), source) + ½ BCE(D_i(p_i(S, x_t)), target)      of the same maps, detached
+6  S, D_1, D_2 ← optimizer steps on L, L_D_1, L_D_2
+7  T ← α T + (1 - α) S
+A network with one head has neither D_1 nor the terms of head 1.
+"""
+
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from segadapt.batch import Batch
+from segadapt.ema import teacher_of, warmed_up
+from segadapt.losses import Loss, cross_entropy, domain_loss, joint, precise, squared_error
+from segadapt.methods.class_balance import BalancedSettings, ClassBalance, class_counts
+from segadapt.methods.method import DomainName, Method, Updater, Values, frozen
+from segadapt.methods.optimizers import discriminator_optimizer, segmenter_optimizer
+from segadapt.methods.settings import WithExtraSource
+from segadapt.models.discriminators import Discriminator
+from segadapt.models.segmenter import Segmenter, SegOutput
+from segadapt.noise import SampleNoise
+
+
+class SeGanSettings(WithExtraSource, BalancedSettings):
+    """Settings of `se_gan`, with the paper's symbols."""
+
+    method: Literal["se_gan"] = "se_gan"
+    auxiliary: float = Field(0.1, ge=0, description="share of head 1 in L_seg and L_adv")
+    consistency: float = Field(3.0, ge=0, description="λ_con: weight of the consistency loss")
+    auxiliary_consistency: float = Field(0.0, ge=0, description="μ: share of head 1 in L_con")
+    adversarial: float = Field(1e-3, ge=0, description="λ_adv: weight of the adversarial loss, which decays to 0")
+    ema: float = Field(0.999, ge=0, lt=1, description="α: decay of the teacher's moving average")
+    ema_warmup: bool = Field(True, description="min(α, 1 - 1/(step + 1)) instead of α")
+    noise: float = Field(0.0, ge=0, description="σ of the noise on the target images, in units of 0..255")
+    lr_discriminator: float = Field(1e-5, gt=0, description="learning rate of the discriminators (Adam, β2 0.99)")
+    discriminators: list[str] | None = Field(
+        None, description="starting weights of the discriminators of heads 1 and 2: published files; null: fresh"
+    )
+
+
+class SeGan(Method):
+    """The self-ensembling GAN; see the algorithm at the top of this file."""
+
+    domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
+
+    def __init__(self, network: Segmenter, settings: SeGanSettings, length: int) -> None:
+        """`length`: the steps over which the adversarial term decays."""
+        self.settings, self.length = settings, length
+        self.student = network
+        self.student.set_mode(batch_norm=False)
+        self.teacher: Segmenter = teacher_of(network)
+        self.balance = ClassBalance(network.classes, settings)
+        numbers = (1, 2) if network.number_of_heads == 2 else (2,)
+        self.players = {f"discriminator{i}": Discriminator(network.classes) for i in numbers}
+        self.modules: dict[str, nn.Module] = {"student": network, "teacher": self.teacher, "balance": self.balance}
+        self.modules.update(self.players)
+        self.optimizers: dict[str, Optimizer] = {"student": segmenter_optimizer(network, settings)}
+        for name, player in self.players.items():
+            self.optimizers[name] = discriminator_optimizer(player, settings, settings.lr_discriminator, beta2=0.99)
+
+    def step(self, batch: Batch, update: Updater) -> Values:
+        assert batch.source is not None and batch.source.labels is not None
+        weights = None
+        if self.settings.balance:
+            counts = update.over_ranks(class_counts(batch.source.labels))
+            weights = self.balance.weights(counts, self.settings.batch)
+        values = update.minimize(["student", *self.players], partial(self.losses, weights=weights), batch)
+        decay = warmed_up(self.settings.ema, batch.step) if self.settings.ema_warmup else self.settings.ema
+        update.follow(self.teacher, self.student, decay)
+        return values
+
+    def losses(self, batch: Batch, weights: Tensor | None) -> dict[str, Loss]:
+        """`seg`, `consistency`, `adversarial` of the student; `discriminator1`, `discriminator2` of the others."""
+        settings, source, target = self.settings, batch.source, batch.target
+        assert source is not None and source.labels is not None and target is not None
+        noise = SampleNoise(batch.seeds, target.images.device)
+        with torch.no_grad():
+            wanted = self.maps(self.teacher(noise.add(target.images, settings.noise)), target.images.shape[-2:])
+        on_target = self.maps(self.student(noise.add(target.images, settings.noise)), target.images.shape[-2:])
+        logits = self.upsampled(self.student(source.images), source.labels.shape[-2:])
+
+        seg = joint([cross_entropy(head, source.labels, weights) for head in logits], settings.auxiliary)
+        consistency = joint(
+            [squared_error(p, q) for p, q in zip(on_target, wanted, strict=True)], settings.auxiliary_consistency
+        )
+        discriminators = list(self.players.values())
+        with frozen(*discriminators):
+            fooled = [domain_loss(d(p), "source") for d, p in zip(discriminators, on_target, strict=True)]
+        adversarial = joint(fooled, settings.auxiliary)
+        decay = max(0.0, 1 - batch.step / self.length)
+        terms = {
+            "seg": seg,
+            "consistency": consistency.weighted(settings.consistency),
+            "adversarial": adversarial.weighted(settings.adversarial * decay),
+        }
+        for i, (name, d) in enumerate(self.players.items()):
+            # Quirk `d2_head1`: the target example of D_2 is head 1's.
+            example = on_target[0 if settings.quirk("d2_head1") else i]
+            of_source = domain_loss(d(logits[i].detach().softmax(1)), "source")
+            terms[name] = of_source.plus(domain_loss(d(example.detach()), "target")).times(0.5).of(name)
+        return terms
+
+    def upsampled(self, output: SegOutput, size: torch.Size) -> list[Tensor]:
+        """Logits of each head (B, C, *size), the main one last."""
+        return [self.student.upsample(precise(head), size) for head in output.heads]
+
+    def maps(self, output: SegOutput, size: torch.Size) -> list[Tensor]:
+        """Softmax maps of each head (B, C, *size), the main one last."""
+        return [logits.softmax(1) for logits in self.upsampled(output, size)]
+
+    @property
+    def result(self) -> Segmenter:
+        return self.teacher
