@@ -27,6 +27,7 @@ from segadapt.models.vgg import DeepLabVGG16
 __all__ = [
     "StartReport",
     "export_published",
+    "fill_module",
     "identify",
     "load_module",
     "load_start",
@@ -63,8 +64,8 @@ def load_start(
 ) -> StartReport:
     """Put starting weights into `network`, and make it run as they were trained: pixel format, place of the stride.
 
-    `start` is a key of `starts.STARTS` or the path of a file: a segadapt model or training checkpoint, a state dict with
-    the network's own names, or a file of an origin that `adapters.ORIGINS` has for this network.
+    `start` is a key of `starts.STARTS` or the path of a file: a segadapt model or training checkpoint, a state dict
+    with the network's own names, or a file of an origin that `adapters.ORIGINS` has for this network.
 
     - `positional` (quirk `positional_load`): into DeepLab VGG-16, a Caffe VGG-16 file, or one of unknown origin, is
       loaded in the order of its tensors, without those whose names start with f, s or u, instead of by name.

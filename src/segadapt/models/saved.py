@@ -69,14 +69,13 @@ class SavedModel:
 def save_model(path: Path, network: Segmenter, header: ModelHeader) -> None:
     """Write `network` to `path`, whole or not at all; the same weights and header give the same bytes.
 
-    Where its stride sits, and a corner rule that is not the network's usual one, need not be in `header`: they are taken
-    from the network. Raises SegadaptError when the disk is full or the folder cannot be written.
+    Where its stride sits, and a corner rule that is not the network's usual one, need not be in `header`: they are
+    taken from the network. Raises SegadaptError when the disk is full or the folder cannot be written.
     """
     assert header.pixels == network.pixels.name and header.attention == (network.attention is not None)
     assert len(header.label_space["classes"]) == network.classes
-    assert header.align_corners in (None, network.align_corners)
     changes: dict[str, bool] = {}
-    if network.align_corners != type(network).align_corners:
+    if header.align_corners is None and network.align_corners != type(network).align_corners:
         changes["align_corners"] = network.align_corners
     if isinstance(network, DeepLabResNet101):
         changes["stride_in_3x3"] = network.stride_in_3x3

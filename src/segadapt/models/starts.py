@@ -9,12 +9,15 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from segadapt.errors import SegadaptError, UsageError, nearest
 from segadapt.files import need_file, sha256, write_json
 
-HUB_REPOSITORY, HUB_FILE = "timm/vgg16.tv_in1k", "model.safetensors"
+HUB_REPOSITORIES = {"vgg16_hub": "timm/vgg16.tv_in1k", "resnet101_hub": "timm/resnet101.tv_in1k"}
+"""ImageNet weights of torchvision (its first version of each), as timm offers them on the Hugging Face hub."""
+HUB_FILE = "model.safetensors"
 
 
 def weights_folder() -> Path:
@@ -64,44 +67,50 @@ def _start_file(start: str) -> Path:
     return need_file(path, "the start file")
 
 
-def _caffe_vgg16() -> Path:
-    """VGG-16 of Caffe, which nobody offers as a download: the user's own copy."""
-    path = weights_folder() / "vgg16_caffe.pth"
+def _own_copy(name: str, what: str) -> Path:
+    """A file that nobody offers as a lasting download: the user's own copy."""
+    path = weights_folder() / f"{name}.pth"
     if not path.is_file():
         raise UsageError(
-            "the Caffe VGG-16 weights are not there",
+            f"{what} are not there",
             where=path,
             remedy="docs/networks.md says where they are from; put them there, or give their path as `start`.",
         )
     return path
 
 
-def _hub_vgg16() -> Path:
-    """VGG-16 of torchvision, from the Hugging Face hub or its cache."""
+def _from_hub(name: str) -> Path:
+    """A file of the Hugging Face hub, or of its cache."""
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
     from huggingface_hub.utils import logging as hub_logging
 
+    repository = HUB_REPOSITORIES[name]
     level = hub_logging.get_verbosity()
     hub_logging.set_verbosity(logging.ERROR)  # it would warn at every retry; what failed is told below, once
     try:
-        return Path(huggingface_hub.hf_hub_download(HUB_REPOSITORY, HUB_FILE))
+        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
     except (OSError, ValueError) as error:
         offline = isinstance(error, LocalEntryNotFoundError)
         reason = "no connection, and not in the hub's cache" if offline else f"{type(error).__name__}"
         raise SegadaptError(
-            f"{HUB_FILE} could not be downloaded from https://huggingface.co/{HUB_REPOSITORY} ({reason})",
-            where="vgg16_hub",
+            f"{HUB_FILE} could not be downloaded from https://huggingface.co/{repository} ({reason})",
+            where=name,
             remedy="Check the connection, or download the file elsewhere and give its path as `start`.",
         ) from error
     finally:
         hub_logging.set_verbosity(level)
 
 
-STARTS: dict[str, Callable[[], Path]] = {"vgg16_caffe": _caffe_vgg16, "vgg16_hub": _hub_vgg16}
+STARTS: dict[str, Callable[[], Path]] = {
+    "vgg16_caffe": partial(_own_copy, "vgg16_caffe", "the Caffe VGG-16 weights"),
+    "vgg16_hub": partial(_from_hub, "vgg16_hub"),
+    "resnet101_caffe": partial(_own_copy, "resnet101_caffe", "the published start weights of DeepLab ResNet-101"),
+    "resnet101_hub": partial(_from_hub, "resnet101_hub"),
+}
 """What a recipe's `start:` can name besides a file."""
 
-DOWNLOADS: dict[str, str | None] = {"vgg16_hub": None}
+DOWNLOADS: dict[str, str | None] = {"vgg16_hub": None, "resnet101_hub": None}
 """The published SHA-256 of those that are downloaded; None: there is none to check against."""
 
 
