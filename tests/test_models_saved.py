@@ -152,6 +152,16 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(UsageError, match="of unknown origin"):
         load_model(path)
+    for name, words in {
+        "deeplab_multi": "a single-head DeepLab ResNet-101 checkpoint with 19 classes, not a model to use",
+        "transformer_net": "a published style transfer network (transformer_net), not a model to use",
+        "discriminator": "a published discriminator, not a model to use",
+    }.items():
+        other = tmp_path / f"{name}.pth"
+        torch.save({key: tensor for key, tensor in hollow(name).items() if not key.startswith("layer6.")}, other)
+        with pytest.raises(UsageError) as caught:
+            load_any(other)
+        assert str(caught.value).startswith(f"{other}: this is {words}. ") and "\n" not in str(caught.value)
     network = small()
     save_model(path, network, header_of(network))
     assert str(identify(path)) == "a segadapt model of network 'deeplab_small' with 11 classes"

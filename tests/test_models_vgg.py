@@ -102,3 +102,10 @@ def test_fresh_head_is_small_and_unbiased() -> None:
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None
         assert conv.weight.std().item() == pytest.approx(0.01, rel=0.02)
         assert not conv.bias.any()
+
+
+def test_the_head_is_what_may_learn_at_another_rate(sean: DeepLabVGG16) -> None:
+    names = {id(parameter): name for name, parameter in sean.named_parameters()}
+    assert [names[id(parameter)] for parameter in sean.head_parameters()] == [
+        f"classifier.convs.{i}.{leaf}" for i in range(4) for leaf in ("weight", "bias")
+    ]

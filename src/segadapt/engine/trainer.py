@@ -152,6 +152,7 @@ class Trainer:
             },
             "selection": self.training.selector.state(),
             "pixels": self.training.method.result.pixels.name,
+            "stride_in_3x3": getattr(self.training.method.result, "stride_in_3x3", False),  # of DeepLab ResNet-101
         }
 
     def _save(self, done: int) -> None:
