@@ -1,12 +1,15 @@
-"""Folders of images in, a picture function, folders of pictures out: prediction, and all else that maps image to image.
+"""Folders of images in, a network, folders of pictures out: prediction, stylized copies, pseudo-labels.
 
-Decoding and encoding run in threads beside the function (Pillow lets go of the interpreter lock), the number of images
-in memory is bounded, every file appears whole or not at all, and a second run does only what is missing.
+Decoding and encoding run in threads beside the network (Pillow lets go of the interpreter lock), the number of images
+in memory is bounded, every file appears whole or not at all, and a second run does only what is missing. Which images
+share a batch depends on the list of images alone, so that a run which was killed, or one over several ranks, writes
+the same files to the last bit.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +23,7 @@ from segadapt.data.reading import read_rgb
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_with
 
-READERS, AHEAD = 2, 3  # threads that decode, and images decoded before they are asked for
+READERS, AHEAD = 2, 3  # threads that decode (and as many that encode), and images decoded before they are asked for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,20 +39,23 @@ class Job:
 
 @dataclass(frozen=True)
 class StreamResult:
-    """How many images were done now and how many were there already."""
+    """How many images were done now, were there already, and are left since the stream was stopped."""
 
     written: int
     skipped: int
+    left: int = 0
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map(function, items)` in order, by threads that work at most AHEAD items in advance."""
+def ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int = READERS, most: int = AHEAD
+) -> Generator[Result]:
+    """`map(function, items)` in order, by threads that work at most `most` items in advance."""
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
-                if len(pending) > AHEAD:
+                if len(pending) > most:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -101,51 +107,100 @@ def run_stream(
 ) -> StreamResult:
     """Read each job's image, call `pictures` on it and save what it returns under the job's outputs, as PNG.
 
-    Jobs whose outputs are all there are left alone unless `overwrite`. `progress(done, all)` is called after each
-    image. An image that cannot be read does not stop the others; a SegadaptError names it at the end. Raises
-    UsageError when an output lies where an image does.
+    Otherwise as `run_batches`.
+    """
+
+    def write(job: Job, made: Sequence[Image.Image]) -> None:
+        for path, picture in zip(job.outputs, made, strict=True):
+            save_png(path, picture)
+
+    return run_batches(
+        jobs,
+        lambda job: np.asarray(read_rgb(job.image)),
+        lambda images: [pictures(image) for image in images],
+        write,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def run_batches(
+    jobs: Sequence[Job],
+    read: Callable[[Job], Item],
+    work: Callable[[Sequence[Item]], Sequence[Result]],
+    write: Callable[[Job, Result], None],
+    *,
+    batch: int = 1,
+    shard: tuple[int, int] = (0, 1),
+    threads: int = READERS,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> StreamResult:
+    """`read` each job in threads, `work` on `batch` of them at a time here, `write` each result in threads.
+
+    Jobs whose outputs are all there are left alone unless `overwrite`. `shard` (rank, ranks) is the share of this
+    process: every `ranks`-th batch. `progress(done, all)` is called after each batch, with this process's numbers.
+    When `stopped()`, what was begun is ended and written first.
+
+    An image that cannot be read does not stop the others; a SegadaptError names it at the end. Raises UsageError when
+    an output lies where an image does.
     """
     need_other_places((job.image for job in jobs), (path for job in jobs for path in job.outputs))
-    todo = [job for job in jobs if overwrite or not all(path.is_file() for path in job.outputs)]
-    skipped = len(jobs) - len(todo)
-    broken: list[SegadaptError] = []
-    with ThreadPoolExecutor(1) as writer:
+    batches = [jobs[start : start + batch] for start in range(0, len(jobs), batch)][shard[0] :: shard[1]]
+
+    def lacks(job: Job) -> bool:
+        return overwrite or not all(path.is_file() for path in job.outputs)
+
+    todo = [group for group in batches if any(map(lacks, group))]
+    count = sum(map(len, batches))
+    skipped = count - sum(map(len, todo))
+    written, broken = 0, list[SegadaptError]()
+    images = ahead(_told(read), (job for group in todo for job in group), threads, AHEAD + batch)
+    with closing(images), ThreadPoolExecutor(threads) as writers:
         writing: deque[Future[None]] = deque()
-        for done, (job, image) in enumerate(zip(todo, ahead(_read, todo), strict=True), start=1):
-            if isinstance(image, SegadaptError):
-                broken.append(image)
-            else:
-                writing.append(writer.submit(_write, job.outputs, pictures(image)))
-            while len(writing) > AHEAD:
+        for group in todo:
+            if stopped():
+                break
+            found = [(job, next(images)) for job in group]
+            broken += [image for _, image in found if isinstance(image, SegadaptError)]
+            fine = [(job, image) for job, image in found if not isinstance(image, SegadaptError)]
+            results = work([image for _, image in fine]) if fine else []
+            for (job, _), result in zip(fine, results, strict=True):
+                if lacks(job):
+                    writing.append(writers.submit(write, job, result))
+            while len(writing) > threads + batch:
                 writing.popleft().result()
+            written += len(group)
             if progress is not None:
-                progress(skipped + done, len(jobs))
+                progress(skipped + written, count)
         for future in writing:
             future.result()
     if broken:
-        others = "" if len(broken) == 1 else f" (and {len(broken) - 1} more like it)"
-        fine = len(todo) - len(broken)
-        rest = {0: "", 1: "; the other image is done"}.get(fine, f"; the other {fine} images are done")
-        raise SegadaptError(
-            f"{broken[0].what}{others}{rest}",
-            where=broken[0].where,
-            remedy=broken[0].remedy,
-        )
-    return StreamResult(len(todo), skipped)
+        raise _first_of(broken, written)
+    return StreamResult(written, skipped, count - skipped - written)
 
 
-def save_png(path: Path, picture: Image.Image) -> None:
-    """Save a picture as PNG, whole or not at all."""
-    write_with(path, lambda temporary: picture.save(temporary, format="PNG"))
+def save_png(path: Path, picture: Image.Image, level: int = 6) -> None:
+    """Save a picture as PNG of compression `level` (0..9), whole or not at all."""
+    write_with(path, lambda temporary: picture.save(temporary, format="PNG", compress_level=level))
 
 
-def _read(job: Job) -> NDArray[np.uint8] | SegadaptError:
-    try:
-        return np.asarray(read_rgb(job.image))
-    except SegadaptError as error:
-        return error
+def _told(read: Callable[[Job], Item]) -> Callable[[Job], Item | SegadaptError]:
+    """`read` that gives errors back instead of raising them."""
+
+    def reading(job: Job) -> Item | SegadaptError:
+        try:
+            return read(job)
+        except SegadaptError as error:
+            return error
+
+    return reading
 
 
-def _write(outputs: Sequence[Path], pictures: Sequence[Image.Image]) -> None:
-    for path, picture in zip(outputs, pictures, strict=True):
-        save_png(path, picture)
+def _first_of(broken: list[SegadaptError], done: int) -> SegadaptError:
+    """The first error, with what became of the other images."""
+    others = "" if len(broken) == 1 else f" (and {len(broken) - 1} more like it)"
+    fine = done - len(broken)
+    rest = {0: "", 1: "; the other image is done"}.get(fine, f"; the other {fine} images are done")
+    return SegadaptError(f"{broken[0].what}{others}{rest}", where=broken[0].where, remedy=broken[0].remedy)

@@ -1,0 +1,104 @@
+"""Images in the target's style: the style transfer of SE-GAN (TMM 2022), batch by batch.
+
+Each image is resized to the generator's input size with Pillow's bicubic filter, goes through it as Caffe pixels (BGR
+minus mean), gets the mean back, is clipped to 0..255, rounded, and resized bicubic to the size that it had.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from segadapt.data.reading import read_rgb
+from segadapt.inference.predictor import Precision
+from segadapt.inference.streams import READERS, Job, StreamResult, run_batches, save_png
+from segadapt.models.style_transfer import StyleTransfer
+
+USUAL_SIZE = (1024, 512)  # (W, H) of the published style transfer, for generators that do not say theirs
+Pixels = NDArray[np.uint8]
+
+
+class Stylizer:
+    """A generator together with how images go through it.
+
+    `size` (W, H) is the generator's input size; `device` moves it (None: where it is); with `precision="bf16"` it runs
+    under autocast. `truncated` cuts pixels to whole numbers as the published program does, instead of rounding them.
+    """
+
+    def __init__(
+        self,
+        network: StyleTransfer,
+        size: tuple[int, int],
+        *,
+        device: torch.device | str | None = None,
+        precision: Precision = "fp32",
+        truncated: bool = False,
+    ) -> None:
+        self.network = (network if device is None else network.to(device)).eval()
+        self.size, self.precision, self.truncated = size, precision, truncated
+        self.device = next(network.parameters()).device
+
+    def __call__(self, images: Sequence[Pixels]) -> Pixels:
+        """uint8 RGB images (H, W, 3) of `size` -> the stylized ones, uint8 RGB (B, H, W, 3)."""
+        pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2)
+        bf16 = self.precision == "bf16"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            styled = self.network(self.network.pixels(pixels)).float()
+            rgb = self.network.pixels.inverse(styled).clamp_(0, 255)
+            rgb = rgb if self.truncated else rgb.round_()
+            return rgb.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Original:
+    """An image on its way into the generator."""
+
+    pixels: Pixels  # (H, W, 3) at the generator's size
+    size: tuple[int, int]  # (W, H) that it had
+
+
+def stylize(
+    jobs: Sequence[Job],
+    stylizer: Stylizer,
+    *,
+    output_size: tuple[int, int] | None = None,
+    png_level: int = 1,
+    batch: int = 2,
+    shard: tuple[int, int] = (0, 1),
+    threads: int = READERS,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> StreamResult:
+    """Write the stylized copy of each job's image as PNG, of `output_size` (W, H) or as large as the image was.
+
+    For what else can be told see `run_batches`.
+    """
+
+    def read(job: Job) -> _Original:
+        image = read_rgb(job.image)
+        return _Original(np.asarray(image.resize(stylizer.size, Image.Resampling.BICUBIC)), image.size)
+
+    def work(originals: Sequence[_Original]) -> list[tuple[Pixels, tuple[int, int]]]:
+        styled = stylizer([original.pixels for original in originals])
+        return [(pixels, output_size or original.size) for pixels, original in zip(styled, originals, strict=True)]
+
+    def write(job: Job, made: tuple[Pixels, tuple[int, int]]) -> None:
+        pixels, size = made
+        save_png(job.outputs[0], Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), png_level)
+
+    return run_batches(
+        jobs,
+        read,
+        work,
+        write,
+        batch=batch,
+        shard=shard,
+        threads=threads,
+        overwrite=overwrite,
+        progress=progress,
+        stopped=stopped,
+    )

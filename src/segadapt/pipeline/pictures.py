@@ -1,0 +1,72 @@
+"""What the stages that turn images into files share: where each file goes, stopping well, what a sheet shows."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from segadapt.data.settings import DomainSettings
+from segadapt.engine.runtime import Runtime
+from segadapt.engine.trainer import stop_signals
+from segadapt.errors import Stopped, UsageError
+from segadapt.inference.streams import READERS, StreamResult
+
+ROWS = 4
+"""Images on a contact sheet."""
+
+Place = tuple[Path, Path]
+"""An image, and where its files go below an output folder, without suffix."""
+Item = TypeVar("Item")
+
+
+def places(domain: DomainSettings, split: str) -> list[Place]:
+    """The images of a split and the places of their files: their names without suffix, sub-folders kept.
+
+    Raises UsageError for a split that is not there, and when two images would go to one place.
+    """
+    found: dict[Path, Path] = {}
+    for pair in domain.pairs(split):
+        place = Path(pair.name).with_suffix("")
+        if found.setdefault(place, pair.image) != pair.image:
+            raise UsageError(
+                f"has the same name as {found[place]}", where=pair.image, remedy="Rename one, or use an image list."
+            )
+    return [(image, place) for place, image in found.items()]
+
+
+def some(items: Sequence[Item], count: int = ROWS) -> list[Item]:
+    """Up to `count` of the items, evenly spread."""
+    count = min(count, len(items))
+    return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
+
+
+def threads(runtime: Runtime) -> int:
+    """Threads that decode and encode beside the network."""
+    return max(READERS, runtime.workers)
+
+
+@contextmanager
+def stopping(runtime: Runtime, folder: Path) -> Iterator["Stopping"]:
+    """Signals are noted instead of ending the process, see `Stopping`."""
+    with stop_signals(tell=runtime.is_main) as received:
+        yield Stopping(received, folder)
+
+
+class Stopping:
+    """Whether a signal has come: asked between images, so that what was begun is written."""
+
+    def __init__(self, received: list[int], folder: Path) -> None:
+        self.received, self.folder = received, folder
+
+    def __call__(self) -> bool:
+        return bool(self.received)
+
+    def need_all(self, done: StreamResult) -> None:
+        """Raise Stopped when images are left to do."""
+        if done.left:
+            raise Stopped(
+                f"stopped with {done.left} of {done.written + done.skipped + done.left} images left to do",
+                signal_number=self.received[0],
+                where=self.folder,
+                remedy="The same command goes on from here.",
+            )

@@ -1,0 +1,93 @@
+"""The `stylize` stage: every source image in the target's style, as files of the same names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from segadapt.data import sheet
+from segadapt.data.reading import read_rgb
+from segadapt.engine.runtime import Runtime
+from segadapt.files import sha256, write_json
+from segadapt.inference.settings import StylizeSettings
+from segadapt.inference.streams import Job, StreamResult, save_png
+from segadapt.inference.stylizer import USUAL_SIZE, Stylizer, stylize
+from segadapt.models.saved import load_generator
+from segadapt.pipeline.context import Run
+from segadapt.pipeline.pictures import Place, places, some, stopping, threads
+from segadapt.pipeline.show import Display
+
+
+def stylize_stage(run: Run, name: str, settings: StylizeSettings, display: Display) -> None:
+    """Write `images/NAME.png` for each source image, then `contact_sheet.png`, last of all `result.json`."""
+    folder, data = run.stage_folder(name), run.recipe.data
+    originals, generator = places(data.source, settings.split), run.file_of(settings.generator)
+    done = stylize_images(run.runtime, generator, originals, folder / "images", settings, display)
+    display.say(f"{name}: {done.written} images stylized, {done.skipped} were there already")
+    run.runtime.barrier()
+    if run.runtime.is_main:
+        targets = [pair.image for pair in data.target.pairs("train")]
+        save_png(folder / "contact_sheet.png", stylized_sheet(originals, folder / "images", targets))
+        write_json(folder / "result.json", _result(generator, len(originals), settings))
+
+
+def stylize_images(
+    runtime: Runtime,
+    generator: Path,
+    originals: Sequence[Place],
+    folder: Path,
+    settings: StylizeSettings,
+    display: Display,
+    overwrite: bool = False,
+) -> StreamResult:
+    """This rank's share of the stylized copies, as `folder`/PLACE.png; those that are there are left alone.
+
+    Raises UsageError when `generator` is none, Stopped after a signal, SegadaptError that names an image which cannot
+    be read, after all others are done.
+    """
+    saved = load_generator(generator)
+    stylizer = Stylizer(
+        saved.network,
+        settings.size or saved.header.size or USUAL_SIZE,
+        device=runtime.device,
+        precision=runtime.precision,
+        truncated=settings.quirk("truncated"),
+    )
+    jobs = [Job(image, (folder / f"{place}.png",)) for image, place in originals]
+    with stopping(runtime, folder) as stopped:
+        done = stylize(
+            jobs,
+            stylizer,
+            output_size=settings.output_size,
+            png_level=settings.png_level,
+            batch=settings.batch,
+            shard=(runtime.rank, runtime.ranks),
+            threads=threads(runtime),
+            overwrite=overwrite,
+            progress=display.images,
+            stopped=stopped,
+        )
+        stopped.need_all(done)
+    return done
+
+
+def stylized_sheet(originals: Sequence[Place], folder: Path, targets: Sequence[Path]) -> Image.Image:
+    """A few rows of original, stylized copy and, where there are any, an image of the target."""
+    rows, chosen = [], some(originals)
+    shown = some(targets, len(chosen))
+    for number, (image, place) in enumerate(chosen):
+        pictures = [(f"original {place.name}", read_rgb(image)), ("stylized", read_rgb(folder / f"{place}.png"))]
+        if shown:
+            target = shown[number % len(shown)]
+            pictures.append((f"target {target.stem}", read_rgb(target)))
+        rows.append(sheet.row(pictures))
+    return sheet.page(rows)
+
+
+def _result(generator: Path, images: int, settings: StylizeSettings) -> dict[str, Any]:
+    return {
+        "images": images,
+        "generator_sha256": sha256(generator),
+        "settings": settings.model_dump(mode="json"),
+    }
