@@ -63,7 +63,8 @@ def test_ctrl_c_anywhere_else_is_one_line(world: World, capsys: CapSys, monkeypa
 def test_changed_settings_need_yes(world: World, capsys: CapSys) -> None:
     changed = world.go_on("stages.baseline.lr=0.002")
     before = world.model.read_bytes()
-    assert "made with other settings (settings.lr: 0.001 -> 0.002)" in command(capsys, *changed, "--dry-run").out
+    planned = command(capsys, *changed, "--dry-run").out
+    assert "made with other settings" in planned and "settings.lr: 0.001 -> 0.002" in planned
     remedy = "Use --yes to redo this stage and those after it that use it, or another --out to keep it."
     assert_told(command(capsys, *changed), 2, str(world.stage), "settings.lr: 0.001 -> 0.002", remedy)
     assert world.model.read_bytes() == before

@@ -269,7 +269,8 @@ def test_every_shipped_recipe_plans_its_stages(
             assert key.endswith(".start")
             given.append(f"{key}={tmp_path / 'start.pth'}")
     segadapt(monkeypatch, "run", recipe, *given, "--out", str(tmp_path / "run"), "--dry-run")
-    assert capsys.readouterr().out.splitlines() == [f"{stage}  to do" for stage in tree["stages"]]
+    said = capsys.readouterr().out
+    assert re.findall(r"^ +(\w+) +\w+ +to do ", said, re.M) == [n for n, stage in tree["stages"].items() if stage], said
     assert not (tmp_path / "run").exists()
 
 

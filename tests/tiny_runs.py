@@ -9,6 +9,7 @@ import yaml
 
 from segadapt.config.load import load_recipe
 from segadapt.data.sample import write_sample
+from segadapt.pipeline.plan import ALL, Choice
 from segadapt.pipeline.run import run_recipe
 
 TRAINING = {
@@ -22,6 +23,8 @@ TRAINING = {
     "log_every": 2,
     "checkpoint_every": 100,
 }
+
+WITHOUT_TRAINING = ("evaluate", "stylize", "pseudo_labels")
 
 
 def write_data(folder: Path) -> Path:
@@ -38,7 +41,8 @@ def tree(data: Path, **stages: dict[str, Any]) -> dict[str, Any]:
             "target": {"layout": "cityscapes", "root": str(data / "cityscapes")},
         },
         "stages": {
-            name: ({} if settings["method"] == "evaluate" else TRAINING) | settings for name, settings in stages.items()
+            name: ({} if settings["method"] in WITHOUT_TRAINING else TRAINING) | settings
+            for name, settings in stages.items()
         },
     }
 
@@ -49,9 +53,11 @@ def write_recipe(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
-def run(recipe: Path, out: Path, *overrides: str, yes: bool = False, dry_run: bool = False) -> None:
+def run(
+    recipe: Path, out: Path, *overrides: str, choice: Choice = ALL, yes: bool = False, dry_run: bool = False
+) -> None:
     """As `segadapt run RECIPE OVERRIDES --out OUT`."""
-    run_recipe(load_recipe(str(recipe), list(overrides)), out, yes=yes, dry_run=dry_run)
+    run_recipe(load_recipe(str(recipe), list(overrides)), out, choice=choice, yes=yes, dry_run=dry_run)
 
 
 def metrics(stage: Path) -> list[dict[str, Any]]:

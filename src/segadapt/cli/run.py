@@ -12,21 +12,34 @@ def run(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; default runs/RECIPE.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="STAGE", help="Do this stage alone; may be given again.")
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Do this stage and all after it.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, with estimated time and disk, and do nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete and redo stages whose settings have changed.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete and redo the chosen stages even if done; wants --yes.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto (bf16 where it is fast).")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of a process.")] = None,
     workers: Annotated[int | None, typer.Option(help="Loader processes.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Redo stages whose settings have changed.")] = False,
 ) -> None:
     """Run a recipe: train its stages, evaluate them, and write a report. The same command goes on where it stopped.
 
     segadapt run sean_gta5_cityscapes data.source.root=/data/GTA5 data.target.root=/data/Cityscapes
     """
     from segadapt.config.load import load_recipe
+    from segadapt.pipeline.plan import Choice
     from segadapt.pipeline.run import run_recipe
 
     given = {"device": device, "precision": precision, "threads": threads, "workers": workers}
     changes = [f"runtime.{key}={value}" for key, value in given.items() if value is not None]
     loaded = load_recipe(recipe, [*(overrides or []), *changes])
-    run_recipe(loaded, out or Path("runs") / Path(recipe).stem, dry_run=dry_run, yes=yes)
+    choice = Choice(tuple(only or ()), first, fresh)
+    run_recipe(loaded, out or Path("runs") / Path(recipe).stem, choice=choice, dry_run=dry_run, yes=yes)

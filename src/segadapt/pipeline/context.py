@@ -7,6 +7,7 @@ from segadapt.config.recipe import Recipe
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import Watcher
+from segadapt.pipeline.stages import kind_of
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,16 @@ class Run:
         """Where a stage keeps its files."""
         return self.folder / name
 
-    def file_of(self, reference: str) -> Path:
+    def file_of(self, reference: str | Path) -> Path:
         """`@stage` -> the model of that stage; else the path itself."""
-        if reference.startswith("@"):
-            return self.stage_folder(reference[1:]) / "model.safetensors"
-        return Path(reference).expanduser()
+        return self._given_by(str(reference))
+
+    def folder_of(self, reference: str | Path) -> Path:
+        """`@stage` -> the folder of its stylized images or pseudo-labels; else the path itself."""
+        return self._given_by(str(reference))
+
+    def _given_by(self, reference: str) -> Path:
+        if not reference.startswith("@"):
+            return Path(reference).expanduser()
+        name = reference[1:]
+        return self.stage_folder(name) / kind_of(self.recipe.stages[name].method).use

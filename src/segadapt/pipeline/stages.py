@@ -1,26 +1,66 @@
 """What a stage is on disk: its folder, what made it, and whether it is done.
 
 A stage's fingerprint is everything that its result depends on: its settings, the fingerprints of the stages it names,
-the digests of its data and start files, and a version of its code; never times or package versions.
+the digests of its data and of the files it names, and a version of its code; never times or package versions.
 """
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from segadapt.errors import UsageError
 from segadapt.files import digest, write_json
+from segadapt.inference.model import MODEL
 
 State = Literal["new", "unfinished", "done", "changed"]
 Content = dict[str, Any]
 
-RESULTS = ("checkpoints/step_*", "*.safetensors", "evaluation.json")
+
+@dataclass(frozen=True)
+class Kind:
+    """What the stages of one kind leave behind."""
+
+    gives: str  # in words
+    result: str  # the file that is written last: a stage without it is not done
+    use: str  # what `@stage` means in the settings of another stage, below the stage's folder
+
+
+SEGMENTER = Kind("a segmenter", MODEL, MODEL)
+GENERATOR = Kind("a generator", MODEL, MODEL)
+STYLIZED = Kind("stylized images", "result.json", "images")
+PSEUDO_LABELS = Kind("pseudo-labels", "result.json", "labels")
+SCORES = Kind("scores", "evaluation.json", "evaluation.json")
+
+KINDS: dict[str, Kind] = {
+    "tgstn": GENERATOR,
+    "stylize": STYLIZED,
+    "pseudo_labels": PSEUDO_LABELS,
+    "evaluate": SCORES,
+}
+"""Method -> kind; all others train a segmenter."""
+
+CODE_VERSIONS: dict[str, int] = {}
+"""Method -> version of its code (1 where it is not named): raised when its result changes for the same settings."""
+
+RESULTS = (
+    *("*.safetensors", "evaluation.json", "result.json"),
+    *("checkpoints/step_*", "images/*", "labels/*", "argmax/*", "confidence/*"),
+)
 """What a stage leaves that takes time to make."""
 
-CODE_VERSIONS: dict[str, int] = {"source_only": 1, "target_trained": 1, "sean": 1, "evaluate": 1}
-"""Raised when a method's result changes for the same settings."""
+MADE = (
+    *("*.safetensors", "evaluation.json", "result.json", "checkpoints", "images", "labels", "argmax", "confidence"),
+    *("contact_sheet.png", "metrics.jsonl", "tensorboard", ".*.tmp", "stage.json"),
+)
+"""All that stages write, in the order in which it is removed when one is redone: a kill in between leaves neither a
+stage that is said to be done nor old results under new settings. Anything else in the folder is not ours."""
+
+
+def kind_of(method: str) -> Kind:
+    """The kind of the stages of a method."""
+    return KINDS.get(method, SEGMENTER)
 
 
 @dataclass(frozen=True)
@@ -30,12 +70,13 @@ class Stage:
     name: str
     folder: Path
     content: Content  # all that the fingerprint covers, flat: dotted key -> plain value
-    result: str  # the file that a stage which is done must have
+    kind: Kind
+    decided: Content = field(default_factory=dict)  # what follows from the recipe and is worth writing down
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the content."""
-        return digest(self.content)
+        return digest(_set(self.content))
 
     @property
     def file(self) -> Path:
@@ -48,25 +89,32 @@ class Stage:
             return None
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))
-            return {"fingerprint": found["fingerprint"], "state": found["state"], "content": dict(found["content"])}
+            return {"state": found["state"], "content": dict(found["content"])}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
     def state(self) -> State:
         """How the folder stands against the recipe."""
         before = self.before()
-        if not before or before["fingerprint"] != self.fingerprint:
+        if not before or _set(before["content"]) != _set(self.content):
             return "changed" if self._holds_results() else "new"
-        return "done" if before["state"] == "done" and (self.folder / self.result).is_file() else "unfinished"
+        return "done" if before["state"] == "done" and (self.folder / self.kind.result).is_file() else "unfinished"
 
     def changes(self) -> list[str]:
         """`key: old -> new` for all that differs from what the folder was made with."""
         found = self.before()
         if not found:
             return [f"{self.file.name} {'is not there' if found is None else 'cannot be read'}"]
-        before = found["content"]
-        keys = [key for key in {**before, **self.content} if before.get(key) != self.content.get(key)]
-        return [f"{key}: {_short(before.get(key))} -> {_short(self.content.get(key))}" for key in keys]
+        before, now = _set(found["content"]), _set(self.content)
+        keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        return [self._change(key, before.get(key), now.get(key)) for key in keys]
+
+    def _change(self, key: str, before: object, now: object) -> str:
+        group, _, name = key.partition(".")
+        reference = str(self.content.get(f"settings.{name}"))
+        if group == "stages" and reference.startswith("@") and now is not None:
+            return f"{reference} ({name}) is another one now"
+        return f"{key}: {_short(before)} -> {_short(now)}"
 
     def _holds_results(self) -> bool:
         """Whether there is something to lose; a stage that failed before its first checkpoint may begin anew."""
@@ -74,25 +122,20 @@ class Stage:
 
     def mark(self, state: Literal["running", "done"]) -> None:
         """Write content and state."""
-        write_json(self.file, {"fingerprint": self.fingerprint, "state": state, "content": self.content})
+        about = {"fingerprint": self.fingerprint, "state": state, "decided": self.decided, "content": self.content}
+        write_json(self.file, about)
 
     def clear(self) -> None:
-        """Remove what is there, to redo it."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-
-
-def need_unchanged(stages: list[Stage]) -> None:
-    """Raise UsageError when a stage's folder was made with other settings: one line that names them."""
-    for stage in stages:
-        if stage.state() == "changed":
-            changes = stage.changes()
-            more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
+        """Remove what stages make, to redo it; files of other people stay. Raises UsageError for links to elsewhere."""
+        if self.folder.is_symlink():
             raise UsageError(
-                f"made with other settings ({'; '.join(changes[:4])}{more})",
-                where=stage.folder,
-                remedy="Use --yes to redo this stage and those after it that use it, or another --out to keep it.",
+                "is a link, and what it leads to is not deleted", where=self.folder, remedy="Remove the link yourself."
             )
+        for path in [path for pattern in MADE for path in self.folder.glob(pattern)]:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> Content:
@@ -106,6 +149,11 @@ def flat(tree: dict[str, Any], prefix: str = "") -> Content:
     return result
 
 
+def _set(content: Content) -> Content:
+    """What is switched on. An option that is off counts as one that is not there: new options redo no old stages."""
+    return {key: value for key, value in content.items() if not (value is None or value is False or value in ([], {}))}
+
+
 def _short(value: object) -> str:
-    text = str(value)
+    text = "not set" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:12]}…"

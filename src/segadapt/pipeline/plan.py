@@ -1,0 +1,283 @@
+"""What a run is going to do: its stages with all that their results depend on, and which of them are to be done."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from segadapt.config.recipe import StageSettings, references
+from segadapt.data.settings import open_domain
+from segadapt.errors import UsageError, nearest
+from segadapt.evaluation.settings import EvaluateSettings
+from segadapt.files import digest, need_file, sha256
+from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
+from segadapt.methods.settings import TrainingSettings
+from segadapt.models.starts import need_start
+from segadapt.pipeline import training
+from segadapt.pipeline.context import Run
+from segadapt.pipeline.domains import Domains, evaluation_domains, training_domains
+from segadapt.pipeline.stages import (
+    CODE_VERSIONS,
+    GENERATOR,
+    PSEUDO_LABELS,
+    SEGMENTER,
+    STYLIZED,
+    Content,
+    Kind,
+    Stage,
+    State,
+    flat,
+    kind_of,
+)
+from segadapt.pipeline.stand_in import stand_in_domains
+
+WORDS: dict[State, str] = {
+    "new": "to do",
+    "unfinished": "goes on where it stopped",
+    "done": "done already, skipped",
+    "changed": "made with other settings",
+}
+
+NAMED = {
+    "start": "the start file",
+    "stand_in": "the checkpoint that stands in",
+    "segmenter": "the segmenter",
+    "model": "the model",
+    "generator": "the generator",
+    "extra_source": "the folder of stylized images",
+    "labels": "the folder of pseudo-labels",
+    "discriminator": "the discriminator's file",
+    "discriminators": "the discriminators' file",
+    "mask": "the mask",
+}
+"""Settings that name a file or folder, in words."""
+
+USES: dict[str, Kind] = {
+    "segmenter": SEGMENTER,
+    "model": SEGMENTER,
+    "generator": GENERATOR,
+    "extra_source": STYLIZED,
+    "labels": PSEUDO_LABELS,
+}
+"""Those that may also name a stage, and of which kind; `start` may name one of its own kind."""
+
+ANY = (8, 8)
+"""A size, where it does not matter."""
+
+Action = Literal["skip", "leave", "begin", "go on", "redo"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage, how it stands, and what the command does about it."""
+
+    stage: Stage
+    settings: StageSettings
+    data: Domains  # but what other stages are still to make
+    state: State
+    chosen: bool  # by --only or --from; all are when neither is given
+    fresh: bool
+
+    @property
+    def action(self) -> Action:
+        """What is to be done."""
+        if not self.chosen:
+            return "leave"
+        if self.state == "changed" or (self.fresh and self.state != "new"):
+            return "redo"
+        actions: dict[State, Action] = {"new": "begin", "unfinished": "go on", "done": "skip"}
+        return actions[self.state]
+
+    def said(self) -> str:
+        """State and action in words."""
+        if not self.chosen:
+            return "left alone"
+        if self.action == "redo" and self.state != "changed":
+            return "done anew"
+        return WORDS[self.state] + (", redone" if self.state == "changed" else "")
+
+    def now(self) -> "Planned":
+        """The same as the folder stands now."""
+        return replace(self, state=self.stage.state())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which stages a command is about: --only, --from, --fresh."""
+
+    only: tuple[str, ...] = ()
+    first: str | None = None
+    fresh: bool = False
+
+    def of(self, names: Sequence[str]) -> set[str]:
+        """The chosen ones among the stages of a recipe. Raises UsageError for a name that is none."""
+        if self.only and self.first is not None:
+            raise UsageError("--only and --from do not go together", where="--from", remedy="Give one of them.")
+        for flag, name in [("--only", name) for name in self.only] + [("--from", self.first)] * (
+            self.first is not None
+        ):
+            if name not in names:
+                raise UsageError(f"no stage '{name}'", where=flag, remedy=nearest(str(name), list(names)))
+        if self.only:
+            return set(self.only)
+        return set(names[0 if self.first is None else names.index(self.first) :])
+
+
+ALL = Choice()
+
+
+def plan(run: Run, choice: Choice = ALL) -> list[Planned]:
+    """The run's stages in order. Raises UsageError for missing data or files, and for stages that cannot be chosen.
+
+    Nothing is written. Files of stages before need not be there: a reference counts by the fingerprint of its stage.
+    """
+    chosen = choice.of(list(run.recipe.stages))
+    digests: dict[Path, str] = {}  # of files and folders, each read once
+    planned: dict[str, Planned] = {}
+    for name, settings in run.recipe.stages.items():
+        _need_kinds(run, name, settings)
+        fingerprints = {before: other.stage.fingerprint for before, other in planned.items()}
+        data = _data(run, settings)
+        content = _content(run, settings, data, fingerprints, digests)
+        stage = Stage(name, run.stage_folder(name), content, kind_of(settings.method), _decided(settings, data))
+        if isinstance(settings, TrainingSettings):
+            training.need_equal_shares(run, name, settings)
+        planned[name] = Planned(stage, settings, data, stage.state(), name in chosen, choice.fresh)
+    _need_done(planned, "--only" if choice.only else "--from")
+    return list(planned.values())
+
+
+def need_consent(planned: list[Planned]) -> None:
+    """Raise UsageError when something would be deleted: results of other settings, or all with --fresh."""
+    for one in planned:
+        stage = one.stage
+        if one.action == "redo" and one.state != "changed":
+            raise UsageError(
+                "--fresh deletes what is there and does the stage anew",
+                where=stage.folder,
+                remedy="Add --yes to do so.",
+            )
+        if one.action == "redo":
+            changes = stage.changes()
+            more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
+            raise UsageError(
+                f"made with other settings ({'; '.join(changes[:4])}{more})",
+                where=stage.folder,
+                remedy="Use --yes to redo this stage and those after it that use it, or another --out to keep it.",
+            )
+
+
+def _need_kinds(run: Run, name: str, settings: StageSettings) -> None:
+    """Raise UsageError for a reference to a stage that gives something else than what is wanted."""
+    for key, other in references(settings).items():
+        # A training starts from a network of its own kind.
+        wanted = kind_of(settings.method) if key == "start" else USES.get(key)
+        found = kind_of(run.recipe.stages[other].method)
+        if wanted is None:
+            raise UsageError(f"'@{other}' is a stage", where=f"stages.{name}.{key}", remedy="Give the path of a file.")
+        if found is not wanted:
+            fitting = [f"@{n}" for n, s in run.recipe.stages.items() if kind_of(s.method) is wanted and n != name]
+            raise UsageError(
+                f"'@{other}' gives {found.gives}, but {NAMED[key]} is wanted here",
+                where=f"stages.{name}.{key}",
+                remedy=f"Name {' or '.join(fitting) or 'a stage'} that gives {wanted.gives}, or give a path.",
+            )
+
+
+def _need_done(planned: dict[str, Planned], flag: str) -> None:
+    """Raise UsageError when a chosen stage needs one that is neither done nor chosen."""
+    for name, one in planned.items():
+        for other in references(one.settings).values() if one.action not in ("leave", "skip") else ():
+            before = planned[other]
+            if not before.chosen and before.state != "done":
+                state = {"new": "not begun", "unfinished": "not done yet"}.get(before.state, WORDS[before.state])
+                raise UsageError(
+                    f"stage '{name}' uses '{other}', which is {state}",
+                    where=f"{flag} {name}",
+                    remedy=f"Do it first: --only {other}, or --from {other} for all from there on.",
+                )
+
+
+def _data(run: Run, settings: StageSettings) -> Domains:
+    """The data of a stage that is there before the run begins: not what other stages make."""
+    data, space = run.recipe.data, run.space
+    match settings:
+        case EvaluateSettings():
+            found = evaluation_domains(run, settings)
+            return Domains(None, None, found.get("source"), found["target"])
+        case StylizeSettings():
+            return Domains(open_domain(data.source, space, settings.split, ANY, labels=False), None, None, None)
+        case PseudoLabelsSettings():
+            return Domains(None, open_domain(data.target, space, "train", ANY, labels=False), None, None)
+        case _:
+            return stand_in_domains(run, settings) or training_domains(run, settings, planned=True)
+
+
+def _decided(settings: StageSettings, data: Domains) -> Content:
+    """What a person would have to work out from the recipe: the number of updates, of images."""
+    decided: Content = {f"images.{name}": len(dataset) for name, dataset in data.all().items()}
+    if isinstance(settings, TrainingSettings) and settings.stand_in is None:
+        images = training.labelled_images(settings, data)
+        if "extra_source" in references(settings):
+            images *= 2  # as many stylized copies, which are not there yet
+        decided = {"steps": settings.number_of_steps(images), **decided}
+    return decided
+
+
+def _content(
+    run: Run,
+    settings: StageSettings,
+    data: Domains,
+    fingerprints: dict[str, str],
+    digests: dict[Path, str],
+) -> Content:
+    """All that the stage's result depends on."""
+    fields = type(settings).model_fields
+    without_result = {
+        name
+        for name, field in fields.items()
+        if (extra := field.json_schema_extra) and isinstance(extra, dict) and not extra.get("result", True)
+    }
+    files = _files(settings)
+    content: dict[str, Any] = {
+        # What a file holds counts, not where it is.
+        "settings": settings.model_dump(mode="json", exclude=without_result | set(files)),
+        "files": {key: [_digest(path, digests) for path in paths] for key, paths in files.items()},
+        "stages": {key: fingerprints[name] for key, name in references(settings).items()},
+        "data": {name: dataset.digest for name, dataset in data.all().items()},
+        "label_space": run.space.digest,
+        "code": CODE_VERSIONS.get(settings.method, 1),
+        "precision": run.runtime.precision,
+    }
+    if isinstance(settings, TrainingSettings):
+        content["seed"] = run.recipe.seed
+    return flat(content)
+
+
+def _files(settings: StageSettings) -> dict[str, list[Path]]:
+    """Key -> the files or folders that it names. Raises UsageError for one that is not there."""
+    found: dict[str, list[Path]] = {}
+    for key, what in NAMED.items():
+        value = getattr(settings, key, None)
+        names = [str(name) for name in (value if isinstance(value, list) else [value]) if name is not None]
+        if not names or names[0].startswith("@"):
+            continue
+        paths = [need_start(name) if key == "start" else Path(name).expanduser() for name in names]
+        there = [path for path in paths if path is not None]
+        for path in there:
+            if not path.is_dir() or USES.get(key) not in (STYLIZED, PSEUDO_LABELS):
+                need_file(path, what)
+        if there:  # else a download, whose hash is checked when it is there
+            found[key] = there
+    return found
+
+
+def _digest(path: Path, digests: dict[Path, str]) -> str:
+    """Of a file its SHA-256, of a folder that of its files' names and sizes."""
+    if path not in digests:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+            digests[path] = digest([[str(file.relative_to(path)), file.stat().st_size] for file in files])
+        else:
+            digests[path] = sha256(path)
+    return digests[path]

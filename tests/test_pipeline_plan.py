@@ -1,0 +1,422 @@
+"""What a run is going to do: the plan and its costs, chosen stages, --fresh, references, stand-ins, the lock."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from segadapt.config.load import load_recipe
+from segadapt.data.label_spaces import load_label_space
+from segadapt.engine import runtime
+from segadapt.errors import UsageError
+from segadapt.models.saved import load_model
+from segadapt.pipeline import plan_table
+from segadapt.pipeline.context import Run
+from segadapt.pipeline.estimate import Estimator
+from segadapt.pipeline.lock import locked
+from segadapt.pipeline.plan import ALL, Choice, Planned, plan
+from segadapt.pipeline.show import Display
+from tiny_runs import TRAINING, last_checkpoint, run, same, tree, write_data, write_recipe
+
+STAGES: dict[str, dict[str, Any]] = {
+    "source_only": {"method": "source_only", "steps": 2},
+    "sean": {"method": "sean", "steps": 2, "start": "@source_only", "fresh_head": True},
+    "views": {"method": "evaluate", "model": "@sean"},
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, a recipe of two trainings and an evaluation, and a finished run of it."""
+    folder = tmp_path_factory.mktemp("finished")
+    recipe = write_recipe(folder / "recipe.yaml", tree(write_data(folder / "data"), **STAGES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segadapt.pipeline.run.write_report", lambda *_, **__: None)
+        run(recipe, folder / "run")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segadapt.pipeline.run.write_report", lambda *_, **__: None)
+
+
+@pytest.fixture
+def recipe(finished: Path) -> Path:
+    return finished / "recipe.yaml"
+
+
+def recipe_of(folder: Path, finished: Path, **stages: dict[str, Any]) -> Path:
+    return write_recipe(folder / "recipe.yaml", tree(finished / "data", **stages))
+
+
+def planned(recipe: Path, out: Path, *overrides: str, choice: Choice = ALL) -> tuple[Run, dict[str, Planned]]:
+    loaded = load_recipe(str(recipe), list(overrides))
+    with runtime.start(loaded.runtime) as place:
+        about = Run(loaded, out, load_label_space(loaded.label_space), place, Display(False))
+        return about, {one.stage.name: one for one in plan(about, choice)}
+
+
+def actions(recipe: Path, out: Path, *overrides: str, choice: Choice = ALL) -> list[str]:
+    return [one.action for one in planned(recipe, out, *overrides, choice=choice)[1].values()]
+
+
+def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Path -> time of its last change and content."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+# --- the table ---
+
+
+def test_a_dry_run_shows_what_would_be_done_and_writes_nothing(
+    recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(recipe, tmp_path / "run", dry_run=True)
+    said = capfd.readouterr().out
+    for name, method, why in (("source_only", "source_only", "2 steps"), ("views", "evaluate", "2 images")):
+        assert re.search(rf"^ *{name} +{method} +to do +{why} +\d+ s", said, re.M), said
+    assert re.search(r"In all about \d+ s on cpu \(fp32, threads: \d+\), and about .+MB of disk; .+ are free", said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_changed_settings_names_them_and_leaves_the_run_as_it_is(
+    finished: Path, recipe: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = everything(finished / "run")
+    run(recipe, finished / "run", "stages.sean.lr=0.5", "stages.sean.ema=0.9", dry_run=True)
+    said = capfd.readouterr().out
+    assert re.search(r"source_only +source_only +done already, skipped", said)
+    assert re.search(r"sean +sean +made with other settings, redone +settings\.lr: 0\.001 -> 0\.5", said)
+    assert "settings.ema: 0.99 -> 0.9" in said and "@sean (model) is another one now" in said and "--yes" in said
+    run(recipe, finished / "run", dry_run=True)
+    assert "Nothing is to do" in capfd.readouterr().out
+    assert everything(finished / "run") == before
+
+
+def test_the_table_says_when_the_disk_is_too_small(
+    recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_table, "free_disk", lambda _: 1_000_000)
+    run(recipe, tmp_path / "run", dry_run=True)
+    assert re.search(r"The disk of .*run is too small: about \d+\.\d MB more are needed", capfd.readouterr().out)
+
+
+def test_times_and_sizes_in_words() -> None:
+    assert [plan_table.duration(s) for s in (0.2, 59, 61, 3599, 12_000, 187_200)] == [
+        *("1 s", "59 s", "1 min", "1 h 0 min", "3 h 20 min", "2 d 4 h"),
+    ]
+    assert [plan_table.size(n) for n in (900, 2_500_000, 3_400_000_000, 2 * 10**12)] == ["1 kB", "2.5 MB", "3.4 GB", "2.0 TB"]
+
+
+# --- the estimate ---
+
+
+def test_a_stage_that_goes_on_is_estimated_from_its_own_steps(finished: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, finished, a={"method": "source_only", "steps": 4, "checkpoint_every": 2})
+    run(recipe, tmp_path / "run")
+    stage = tmp_path / "run/a"
+    (stage / "model.safetensors").unlink()
+    (stage / "checkpoints/step_00000004.pt").unlink()
+    lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.update({"time/step": 5000.0} if "time/step" in line else {})
+    (stage / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    about, stages = planned(recipe, tmp_path / "run")
+    assert stages["a"].action == "go on" and plan_table.why(stages["a"]) == "step 2 of 4"
+    assert Estimator(about).cost(stages["a"]).seconds == pytest.approx(2 * 5000, rel=0.05)
+
+
+def test_operations_are_counted_and_grow_with_pixels_steps_and_views(recipe: Path, tmp_path: Path) -> None:
+    about, stages = planned(recipe, tmp_path, "stages.views.scales=[1, 2]", "stages.views.mirror=true")
+    estimator = Estimator(about)
+    work = estimator.forward("deeplab_small", (96, 48))
+    assert work > 1e6 and estimator.forward("deeplab_small", (192, 96)) == pytest.approx(4 * work, rel=0.01)
+    assert estimator.cost(stages["views"]).seconds == pytest.approx(2 * 10 * work / estimator.rate)
+    _, longer = planned(recipe, tmp_path, "stages.sean.steps=2002", "stages.sean.evaluate_every=0")
+    _, short = planned(recipe, tmp_path, "stages.sean.evaluate_every=0")
+    more = estimator.cost(longer["sean"]).seconds - estimator.cost(short["sean"]).seconds
+    # a batch of two: the student forward and backward on both domains, the teacher forward on one
+    assert more == pytest.approx(2000 * 2 * 7 * work / estimator.rate, rel=0.2)
+
+
+def test_the_disk_estimate_is_about_what_a_run_takes(finished: Path, recipe: Path, tmp_path: Path) -> None:
+    about, stages = planned(recipe, tmp_path / "new")
+    wanted = sum(Estimator(about).cost(one).bytes for one in stages.values())
+    took = sum(path.stat().st_size for path in (finished / "run").glob("*/**/*") if path.is_file())
+    assert 0.6 * took < wanted < 1.7 * took
+
+
+# --- chosen stages ---
+
+
+def test_only_and_from_choose_stages(finished: Path, recipe: Path, tmp_path: Path) -> None:
+    new, done = tmp_path / "run", finished / "run"
+    assert actions(recipe, new, choice=Choice(("source_only",))) == ["begin", "leave", "leave"]
+    assert actions(recipe, new, choice=Choice(("sean", "source_only"))) == ["begin", "begin", "leave"]
+    assert actions(recipe, done, choice=Choice(first="sean")) == ["leave", "skip", "skip"]
+    assert actions(recipe, done, choice=Choice(("views",), fresh=True)) == ["leave", "leave", "redo"]
+    changed = "stages.sean.lr=0.5"
+    assert actions(recipe, done, changed, choice=Choice(("source_only",))) == ["skip", "leave", "leave"]
+    assert actions(recipe, done, changed, choice=Choice(first="sean")) == ["leave", "redo", "redo"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (Choice(("sena",)), r"--only: no stage 'sena'\. Did you mean 'sean'\?"),
+        (Choice(first="x"), r"--from: no stage 'x'\. Known: sean, source_only, views"),
+        (Choice(("sean",), "sean"), r"--from: --only and --from do not go together"),
+        (Choice(("sean",)), r"--only sean: stage 'sean' uses 'source_only', which is not begun\. Do it first: --only"),
+        (Choice(first="views"), r"--from views: stage 'views' uses 'sean', which is not begun"),
+    ],
+)
+def test_choices_that_make_no_sense(recipe: Path, tmp_path: Path, choice: Choice, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        run(recipe, tmp_path / "run", choice=choice)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stage_whose_reference_was_made_with_other_settings_is_not_begun(finished: Path, recipe: Path) -> None:
+    with pytest.raises(UsageError, match="'views' uses 'sean', which is made with other settings"):
+        run(recipe, finished / "run", "stages.sean.lr=0.5", choice=Choice(("views",)), yes=True)
+
+
+def test_stages_one_by_one_make_the_same_run(finished: Path, recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(recipe, out, choice=Choice(("source_only",)))
+    assert not (out / "sean").exists() and not (out / "views").exists()
+    run(recipe, out, choice=Choice(first="sean"))
+    for name in ("source_only/model.safetensors", "sean/model.safetensors", "views/evaluation.json"):
+        assert (out / name).read_bytes() == (finished / "run" / name).read_bytes()
+
+
+def test_fresh_wants_yes_and_deletes_what_stages_make_alone(
+    finished: Path, recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    run(recipe, out)
+    (out / "source_only/notes.txt").write_text("mine")
+    before = everything(out)
+    with pytest.raises(UsageError, match=r"--fresh deletes what is there.*Add --yes"):
+        run(recipe, out, choice=Choice(("source_only",), fresh=True))
+    assert {path: content for path, (_, content) in everything(out).items()} == {
+        path: content for path, (_, content) in before.items()
+    }
+    weights = last_checkpoint(out / "source_only")
+    capfd.readouterr()
+    run(recipe, out, choice=Choice(("source_only",), fresh=True), yes=True)
+    assert "source_only: done anew" in capfd.readouterr().err
+    assert (out / "source_only/model.safetensors").stat().st_mtime_ns > before[str(out / "source_only/stage.json")][0]
+    assert same(weights, last_checkpoint(out / "source_only"))
+    assert (out / "source_only/notes.txt").read_text() == "mine"
+    assert actions(recipe, out) == ["skip", "skip", "skip"]
+
+
+def test_a_link_to_elsewhere_and_a_folder_that_is_no_run_are_left_alone(
+    finished: Path, recipe: Path, tmp_path: Path
+) -> None:
+    out, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    run(recipe, out, choice=Choice(("source_only",)))
+    (out / "source_only").rename(elsewhere)
+    (out / "source_only").symlink_to(elsewhere)
+    with pytest.raises(UsageError, match="is a link, and what it leads to is not deleted"):
+        run(recipe, out, choice=Choice(("source_only",), fresh=True), yes=True)
+    assert (elsewhere / "model.safetensors").is_file()
+    mine = tmp_path / "mine"
+    (mine / "source_only").mkdir(parents=True)
+    (mine / "source_only/model.safetensors").write_bytes(b"mine")
+    (mine / "recipe.yaml").write_text("a recipe of one's own is no run")
+    with pytest.raises(UsageError, match="holds other things than a run"):
+        run(recipe, mine, choice=Choice(fresh=True), yes=True)
+    assert (mine / "source_only/model.safetensors").read_bytes() == b"mine"
+
+
+# --- what a fingerprint covers ---
+
+
+def test_a_file_counts_by_its_content_not_by_its_place(finished: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    start.write_bytes((finished / "run/source_only/model.safetensors").read_bytes())
+    recipe = recipe_of(tmp_path, finished, a={"method": "source_only", "steps": 1, "start": str(start)})
+    run(recipe, tmp_path / "run")
+    moved = tmp_path / "moved.safetensors"
+    start.rename(moved)
+    assert actions(recipe, tmp_path / "run", f"stages.a.start={moved}") == ["skip"]
+    moved.write_bytes(moved.read_bytes() + b" ")
+    _, stages = planned(recipe, tmp_path / "run", f"stages.a.start={moved}")
+    assert [change.split(":")[0] for change in stages["a"].stage.changes()] == ["files.start"]
+
+
+def test_a_folder_counts_by_names_and_sizes(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stylized"
+    folder.mkdir()
+    for image in (finished / "data/gta5/images").iterdir():
+        (folder / image.name).write_bytes(image.read_bytes())
+    recipe = recipe_of(tmp_path, finished, a={"method": "source_only", "steps": 1, "extra_source": str(folder)})
+    before = planned(recipe, tmp_path / "run")[1]["a"].stage.fingerprint
+    assert planned(recipe, tmp_path / "run")[1]["a"].stage.fingerprint == before
+    with image.open("rb") as file:
+        (folder / image.name).write_bytes(file.read() + b" ")
+    assert planned(recipe, tmp_path / "run")[1]["a"].stage.fingerprint != before
+
+
+def test_an_option_that_is_off_may_be_missing_in_an_old_run(finished: Path, recipe: Path) -> None:
+    file = finished / "run/source_only/stage.json"
+    content = json.loads(file.read_text())
+    assert content["decided"]["steps"] == 2 and content["content"].pop("settings.clip_norm") is None
+    before = file.read_text()
+    file.write_text(json.dumps(content))
+    assert actions(recipe, finished / "run") == ["skip", "skip", "skip"]
+    file.write_text(before)
+
+
+def test_epochs_are_written_down_as_steps(finished: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, finished, a={"method": "source_only", "steps": None, "epochs": 1})
+    run(recipe, tmp_path / "run")
+    decided = json.loads((tmp_path / "run/a/stage.json").read_text())["decided"]
+    assert decided == {"steps": 3, "images.source": 6, "images.source_val": 2, "images.target_val": 2}
+
+
+# --- references and stand-ins ---
+
+CHAIN: dict[str, dict[str, Any]] = {
+    "source_only": {"method": "source_only"},
+    "style": {"method": "tgstn", "segmenter": "@source_only"},
+    "stylize": {"method": "stylize", "generator": "@style"},
+    "pseudo": {"method": "pseudo_labels", "model": "@source_only"},
+    "self_train": {"method": "self_training", "labels": "@pseudo"},
+}
+TRAINING_GENERATOR = {key: value for key, value in TRAINING.items() if key not in ("network", "evaluate_every")}
+
+
+def chain(finished: Path, **changes: dict[str, Any]) -> dict[str, Any]:
+    content = tree(finished / "data", **{name: CHAIN[name] | changes.get(name, {}) for name in CHAIN})
+    content["stages"]["style"] = TRAINING_GENERATOR | CHAIN["style"] | changes.get("style", {})
+    return content
+
+
+def test_the_plan_of_all_kinds_of_stages_needs_no_files_of_them(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", chain(finished))
+    run(recipe, tmp_path / "run", dry_run=True)
+    said = capfd.readouterr().out
+    for why in (r"stylize +stylize +to do +6 images", r"pseudo +pseudo_labels +to do +6 images"):
+        assert re.search(why, said), said
+    changed = planned(recipe, tmp_path / "run", "stages.style.lr=0.5")[1]
+    before = planned(recipe, tmp_path / "run")[1]
+    differ = [name for name in before if before[name].stage.fingerprint != changed[name].stage.fingerprint]
+    assert differ == ["style", "stylize"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "reference", "said"),
+    [
+        ("stylize", "generator", "@source_only", "'@source_only' gives a segmenter, but the generator is wanted here"),
+        ("self_train", "labels", "@stylize", "'@stylize' gives stylized images, but the folder of pseudo-labels"),
+        ("self_train", "start", "@style", "'@style' gives a generator, but the start file is wanted here"),
+        ("pseudo", "model", "@style", "'@style' gives a generator, but the model is wanted here"),
+        ("style", "discriminator", "@source_only", "'@source_only' is a stage. Give the path of a file"),
+    ],
+)
+def test_references_must_be_of_the_right_kind(
+    finished: Path, tmp_path: Path, stage: str, key: str, reference: str, said: str
+) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", chain(finished, **{stage: {key: reference}}))
+    with pytest.raises(UsageError, match=said) as failure:
+        run(recipe, tmp_path / "run")
+    assert failure.value.where == f"stages.{stage}.{key}" and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "what"),
+    [
+        ("style", "segmenter", "the segmenter is not there"),
+        ("stylize", "generator", "the generator is not there"),
+        ("self_train", "labels", "the folder of pseudo-labels is not there"),
+        ("source_only", "stand_in", "the checkpoint that stands in is not there"),
+        ("pseudo", "mask", "the mask is not there"),
+    ],
+)
+def test_files_must_be_there(finished: Path, tmp_path: Path, stage: str, key: str, what: str) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", chain(finished, **{stage: {key: str(tmp_path / "nothing")}}))
+    with pytest.raises(UsageError, match=what):
+        run(recipe, tmp_path / "run", dry_run=True)
+
+
+def test_a_checkpoint_stands_in_for_a_training(
+    finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = finished / "run/sean/model.safetensors"
+    recipe = recipe_of(
+        tmp_path,
+        finished,
+        a={"method": "sean", "stand_in": str(given)},
+        b={"method": "target_trained", "stand_in": str(given.parents[1] / "source_only/model.safetensors")},
+        views={"method": "evaluate", "model": "@a"},
+    )
+    run(recipe, tmp_path / "run")
+    assert "a: not trained" in capfd.readouterr().err
+    mine, theirs = load_model(tmp_path / "run/a/model.safetensors"), load_model(given)
+    assert same(mine.network.state_dict(), theirs.network.state_dict())
+    assert (mine.header.stage, mine.header.step, mine.header.selection) == ("a", 2, "last")
+    assert not mine.header.used_target_labels and not (tmp_path / "run/a/metrics.jsonl").exists()
+    scores = [json.loads((folder / "evaluation.json").read_text()) for folder in (given.parent, tmp_path / "run/a")]
+    assert scores[0]["domains"] == scores[1]["domains"]
+    assert load_model(tmp_path / "run/b/model.safetensors").header.used_target_labels
+    assert actions(recipe, tmp_path / "run") == ["skip", "skip", "skip"]
+
+
+def test_what_stands_in_must_be_a_whole_network(finished: Path, tmp_path: Path) -> None:
+    """The VGG-16 of Caffe has no head."""
+    names = [f"features.{i}" for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)]
+    widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
+    state: dict[str, torch.Tensor] = {}
+    for name, before, after in zip(names, widths[:-1], widths[1:], strict=True):
+        state |= {f"{name}.weight": torch.zeros(after, before, 3, 3), f"{name}.bias": torch.zeros(after)}
+    torch.save(state, tmp_path / "vgg16.pth")
+    recipe = recipe_of(
+        tmp_path,
+        finished,
+        a={"method": "source_only", "network": "deeplab_vgg16", "stand_in": str(tmp_path / "vgg16.pth")},
+    )
+    with pytest.raises(UsageError, match=r"lacks .*must be a whole network; give it as `start`"):
+        run(recipe, tmp_path / "run")
+
+
+# --- one command at a time ---
+
+HOLDER = """
+import sys
+from pathlib import Path
+from segadapt.pipeline.lock import locked
+
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_command_in_the_folder_is_refused_and_a_kill_frees_it(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with pytest.raises(UsageError, match=rf"another command is at work in this run \(process {holder.pid} on ") as told:
+        run(recipe, out, choice=Choice(("source_only",)))
+    assert told.value.exit_code == 2 and [path.name for path in out.iterdir()] == [".lock"]
+    run(recipe, out, dry_run=True)
+    holder.kill()
+    holder.communicate()
+    with locked(out):
+        pass
