@@ -53,7 +53,7 @@ def stopping(runtime: Runtime, folder: Path) -> Iterator["Stopping"]:
 
 
 class Stopping:
-    """Whether a signal has come: asked between images, so that what was begun is written."""
+    """Whether a signal has come: asked between images, so that what was begun is written; `end` raises then."""
 
     def __init__(self, received: list[int], folder: Path) -> None:
         self.received, self.folder = received, folder
@@ -61,9 +61,9 @@ class Stopping:
     def __call__(self) -> bool:
         return bool(self.received)
 
-    def need_all(self, done: StreamResult) -> None:
-        """Raise Stopped when images are left to do."""
-        if done.left:
+    def end(self, done: StreamResult) -> None:
+        """Raise Stopped when a signal has come."""
+        if self.received:
             raise Stopped(
                 f"stopped with {done.left} of {done.written + done.skipped + done.left} images left to do",
                 signal_number=self.received[0],

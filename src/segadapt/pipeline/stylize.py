@@ -68,7 +68,7 @@ def stylize_images(
             progress=display.images,
             stopped=stopped,
         )
-        stopped.need_all(done)
+        stopped.end(done)
     return done
 
 

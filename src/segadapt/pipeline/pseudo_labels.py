@@ -1,0 +1,242 @@
+"""The `pseudo_labels` stage: what a model says about the target's train images, as labels to train with.
+
+First the network: for each image its arg-max and confidence, each as a file. Then the selection, which needs the
+confidences of the whole set and is made from these files alone, in well under a second per hundred images. So a killed
+stage goes on exactly, and memory holds one image.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.table import Table
+
+from segadapt import pseudo_labels
+from segadapt.data import sheet
+from segadapt.data.contact_sheet import labels_over
+from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
+from segadapt.data.reading import decoding, read_rgb
+from segadapt.engine.runtime import Runtime
+from segadapt.files import sha256, write_json
+from segadapt.inference.formats import picture
+from segadapt.inference.predictor import Predictor, ViewRules
+from segadapt.inference.settings import PseudoLabelsSettings
+from segadapt.inference.streams import Job, StreamResult, ahead, run_batches, save_png
+from segadapt.models.saved import SavedModel, load_any
+from segadapt.pipeline.context import Run
+from segadapt.pipeline.pictures import Place, places, some, stopping, threads
+from segadapt.pipeline.show import Display
+
+Labels = NDArray[np.uint8]
+LABELS, ARGMAX, CONFIDENCE = "labels", "argmax", "confidence"
+"""Folders: labels to train with, the class of every pixel, and its confidence (grey, 255 · probability)."""
+
+
+def pseudo_labels_stage(run: Run, name: str, settings: PseudoLabelsSettings, display: Display) -> None:
+    """Write `labels/NAME.png` and `confidence/NAME.png` for each target train image, then a sheet and `result.json`."""
+    model, images = run.file_of(settings.model), places(run.recipe.data.target, "train")
+    saved = load_any(model, run.space)
+    folder = run.stage_folder(name)
+    found = make_pseudo_labels(run.runtime, saved, run.space, images, folder, settings, display)
+    if run.runtime.is_main:
+        display.console.print(shares_table(found))
+        write_summary(folder, model, saved, images, run.space, settings, found)
+
+
+def write_summary(
+    folder: Path,
+    model: Path,
+    saved: SavedModel,
+    images: Sequence[Place],
+    space: LabelSpace,
+    settings: PseudoLabelsSettings,
+    found: dict[str, Any],
+) -> None:
+    """`contact_sheet.png`, and last of all `result.json`."""
+    save_png(folder / "contact_sheet.png", pseudo_labels_sheet(images, folder, space, found))
+    about = {
+        "label_space": space.name,
+        "model_sha256": sha256(model),
+        "used_target_labels": saved.header.used_target_labels,
+        "settings": settings.model_dump(mode="json"),
+    }
+    write_json(folder / "result.json", {**found, **about})
+
+
+def make_pseudo_labels(
+    runtime: Runtime,
+    saved: SavedModel,
+    space: LabelSpace,
+    images: Sequence[Place],
+    folder: Path,
+    settings: PseudoLabelsSettings,
+    display: Display,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write `labels`, `argmax` and `confidence` of all images, as `folder`/KIND/PLACE.png, with train ids of `space`.
+
+    All ranks share the work; images that have an arg-max and a confidence do not go through the network again. Gives
+    how many pixels have a label: `images`, `labelled` (share of all pixels), and per class `kept` (share of the pixels
+    that the model says are of it; None: no such pixel), `share` (share of all pixels that are labelled so) and
+    `thresholds` (confidence from which they are). Raises Stopped after a signal, SegadaptError that names an image
+    which cannot be read, after all others are done.
+    """
+    size = settings.size or saved.header.size
+    left_in = partial(_left_in, settings.mask, settings.border)
+    left_in(size)  # a mask that cannot be read is told now, not after hours
+    done = _through_network(runtime, saved, space, images, folder, settings, display, overwrite)
+    display.say(f"{done.written} images through the network, {done.skipped} were there already")
+    runtime.barrier()
+    own = [place for _, place in images[runtime.rank :: runtime.ranks]]
+    counts, pixels = np.zeros((len(space), pseudo_labels.LEVELS), np.int64), 0
+    for labels, levels in ahead(partial(_read, folder), own):
+        counts += pseudo_labels.count_levels(np.where(left_in(labels.shape[::-1]), labels, IGNORE), levels, len(space))
+        pixels += labels.size
+    numbers = runtime.sum(torch.tensor([*counts.ravel().tolist(), pixels], device=runtime.device)).cpu().numpy()
+    counts, pixels = numbers[:-1].reshape(counts.shape), int(numbers[-1])
+    if settings.select == "all":
+        thresholds = np.zeros(len(space), np.int64)
+    else:
+        thresholds = pseudo_labels.class_thresholds(counts, settings.keep, settings.certain)
+
+    def write(place: Path) -> None:
+        labels, levels = _read(folder, place)
+        chosen = np.where(left_in(labels.shape[::-1]), pseudo_labels.select(labels, levels, thresholds), IGNORE)
+        save_png(folder / LABELS / f"{place}.png", picture(chosen.astype(np.uint8), space, "colour"))
+
+    for number, _ in enumerate(ahead(write, own), start=1):
+        display.images(number, len(own), "labels selected")
+    runtime.barrier()
+    return {"images": len(images), **_shares(space, counts, pixels, thresholds)}
+
+
+def _through_network(
+    runtime: Runtime,
+    saved: SavedModel,
+    space: LabelSpace,
+    images: Sequence[Place],
+    folder: Path,
+    settings: PseudoLabelsSettings,
+    display: Display,
+    overwrite: bool,
+) -> StreamResult:
+    """Arg-max and confidence of this rank's share of the images."""
+    predictor = Predictor(
+        saved.network,
+        settings.size or saved.header.size,
+        scales=settings.scales,
+        mirror=settings.mirror,
+        rules=ViewRules.of(settings),
+        device=runtime.device,
+        precision=runtime.precision,
+    )
+    table = np.arange(256, dtype=np.uint8)
+    if saved.header.space != space:
+        table = remap(saved.header.space, space)
+        table[table == UNKNOWN] = IGNORE
+
+    def work(pixels: Sequence[Labels]) -> list[tuple[Labels, Labels]]:
+        found = [predictor.confident_labels(image, predictor.size) for image in pixels]
+        return [(table[labels], pseudo_labels.confidence_levels(confidence)) for labels, confidence in found]
+
+    def write(job: Job, made: tuple[Labels, Labels]) -> None:
+        save_png(job.outputs[0], picture(made[0], space, "colour"))
+        save_png(job.outputs[1], Image.fromarray(made[1]))
+
+    jobs = [
+        Job(image, (folder / ARGMAX / f"{place}.png", folder / CONFIDENCE / f"{place}.png")) for image, place in images
+    ]
+    with stopping(runtime, folder) as stopped:
+        done = run_batches(
+            jobs,
+            lambda job: np.asarray(read_rgb(job.image, predictor.size)),
+            work,
+            write,
+            shard=(runtime.rank, runtime.ranks),
+            threads=threads(runtime),
+            overwrite=overwrite,
+            progress=display.images,
+            stopped=stopped,
+        )
+        stopped.end(done)
+    return done
+
+
+def _read(folder: Path, place: Path) -> tuple[Labels, Labels]:
+    """Arg-max and confidence level of one image, each (H, W)."""
+    return _pixels(folder / ARGMAX / f"{place}.png"), _pixels(folder / CONFIDENCE / f"{place}.png")
+
+
+def _pixels(path: Path) -> Labels:
+    with decoding(path), Image.open(path) as one_channel:
+        return np.asarray(one_channel)
+
+
+@lru_cache(maxsize=8)
+def _left_in(mask: Path | None, border: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(H, W): where a label map of `size` (W, H) may have labels: not where the mask is black, nor on the border."""
+    width, height = size
+    allowed = np.zeros((height, width), np.bool_)
+    allowed[border : max(border, height - border), border : max(border, width - border)] = True
+    if mask is not None:
+        pixels = np.asarray(read_rgb(mask.expanduser()).resize(size, Image.Resampling.NEAREST))
+        allowed &= pixels.max(axis=2) > 0
+    return allowed
+
+
+def _shares(
+    space: LabelSpace, counts: pseudo_labels.Counts, pixels: int, thresholds: pseudo_labels.Counts
+) -> dict[str, Any]:
+    kept, found = pseudo_labels.kept_counts(counts, thresholds), counts.sum(axis=1)
+    per_class = list(zip(space.classes, kept.tolist(), found.tolist(), thresholds.tolist(), strict=True))
+    return {
+        "labelled": int(kept.sum()) / max(pixels, 1),
+        "kept": {name: k / n if n else None for name, k, n, _ in per_class},
+        "share": {name: k / max(pixels, 1) for name, k, _, _ in per_class},
+        "thresholds": {name: t / (pseudo_labels.LEVELS - 1) if n else None for name, _, n, t in per_class},
+    }
+
+
+def shares_table(found: dict[str, Any]) -> Table:
+    """What `make_pseudo_labels` gives, for a terminal."""
+    table = Table("pseudo-labels", highlight=False)
+    for column in ("% of all pixels", "% of the class kept", "from confidence"):
+        table.add_column(column, justify="right")
+    for name, share in found["share"].items():
+        kept, threshold = found["kept"][name], found["thresholds"][name]
+        texts = ("–", "–") if kept is None else (f"{100 * kept:.1f}", f"{threshold:.2f}")
+        table.add_row(name, f"{100 * share:.2f}", *texts)
+    table.add_section()
+    table.add_row("all", f"{100 * found['labelled']:.2f}", "", "", style="bold")
+    return table
+
+
+def pseudo_labels_sheet(images: Sequence[Place], folder: Path, space: LabelSpace, found: dict[str, Any]) -> Image.Image:
+    """A few rows of image, pseudo-label (nearly black: none) and confidence, with the share kept of each class."""
+    rows = []
+    for image, place in some(images):
+        with (
+            Image.open(folder / LABELS / f"{place}.png") as label,
+            Image.open(folder / CONFIDENCE / f"{place}.png") as c,
+        ):
+            labels, confidence = np.asarray(label), c.convert("L")
+        small = read_rgb(image, (labels.shape[1], labels.shape[0]))
+        share = 100 * float((labels != IGNORE).mean())
+        rows.append(
+            sheet.row(
+                [
+                    (place.name, small),
+                    (f"pseudo-label: {share:.0f} % of the pixels", labels_over(small, labels, space.palette)),
+                    ("confidence: black 0, white 1", Image.fromarray(confidence)),
+                ]
+            )
+        )
+    kept = {name: share for name, share in found["kept"].items() if share is not None}
+    colors = dict(zip(space.classes, space.colors.tolist(), strict=True))
+    entries = [(colors[name], f"{name} {100 * share:.0f} % kept") for name, share in kept.items()]
+    return sheet.page(rows + sheet.legend(entries, rows[0].width))
