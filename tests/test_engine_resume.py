@@ -82,6 +82,25 @@ def test_a_killed_training_goes_on_exactly(recipe: Path, tmp_path: Path) -> None
     assert same_results(tmp_path / "whole/sean", out / "sean")
 
 
+def test_a_broken_validation_image_costs_no_steps(recipe: Path, tmp_path: Path) -> None:
+    """The failed evaluation is made up for when the image is mended; twice in a row nothing is lost either."""
+    given = {"evaluate_every": 3, "evaluate_images": 2, "checkpoint_every": 100}
+    settings = [f"stages.sean.{key}={value}" for key, value in given.items()]
+    run(recipe, tmp_path / "whole", *settings)
+    image = next(path for path in sorted((tmp_path / "data/cityscapes/leftImg8bit/val").rglob("*.png")))
+    content = image.read_bytes()
+    image.write_bytes(bytes(len(content)))
+    for _ in range(2):
+        with pytest.raises(SegadaptError, match="cannot be read as an image") as failure:
+            run(recipe, tmp_path / "broken", *settings)
+        assert failure.value.where == image
+        assert last_checkpoint(tmp_path / "broken/sean")["step"] == 3
+        assert [line["step"] for line in metrics(tmp_path / "broken/sean")] == [1, 2, 3]
+    image.write_bytes(content)
+    run(recipe, tmp_path / "broken", *settings)
+    assert same_results(tmp_path / "whole/sean", tmp_path / "broken/sean")
+
+
 def test_other_threads_than_before_are_told(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,7 +114,8 @@ def test_times_and_sizes_in_words() -> None:
     assert [plan_table.duration(s) for s in (0.2, 59, 61, 3599, 12_000, 187_200)] == [
         *("1 s", "59 s", "1 min", "1 h 0 min", "3 h 20 min", "2 d 4 h"),
     ]
-    assert [plan_table.size(n) for n in (900, 2_500_000, 3_400_000_000, 2 * 10**12)] == ["1 kB", "2.5 MB", "3.4 GB", "2.0 TB"]
+    sizes = [plan_table.size(n) for n in (900, 2_500_000, 3_400_000_000, 2 * 10**12)]
+    assert sizes == ["1 kB", "2.5 MB", "3.4 GB", "2.0 TB"]
 
 
 # --- the estimate ---

@@ -73,6 +73,7 @@ class Trainer:
             for name, optimizer in training.method.optimizers.items()
         }
         self._saved_at = -1
+        self._scores_due = False  # the checkpoint gone on from was written instead of an evaluation that failed
 
     def run(self) -> None:
         """Train up to `steps`. Raises Stopped after a signal, SegadaptError when the loss is not finite."""
@@ -86,6 +87,10 @@ class Trainer:
         )
         try:
             with stop_signals(tell=self.runtime.is_main) as stopped:
+                if self._scores_due:
+                    self._evaluate(first, recorder)
+                    self._saved_at = -1
+                    self._save(first)
                 batches = training.batches(first)
                 for step in range(first, training.steps):
                     rates = self._set_rates(step)
@@ -134,7 +139,13 @@ class Trainer:
     def _evaluate(self, done: int, recorder: Recorder) -> None:
         if self.training.evaluate is not None and self.runtime.is_main:
             self._need_finite()
-            scores = self.training.evaluate()
+            try:
+                scores = self.training.evaluate()
+            except Exception:
+                # A broken validation image must not cost the steps since the last checkpoint.
+                if self._saved_at != done:
+                    self.checkpoints.save(done, self.training.method, {**self._about(), "scores_due": True})
+                raise
             recorder.scores(done, scores)
             self.training.selector.consider(done, scores)
             self.training.watcher.scored(done, scores)
@@ -167,7 +178,7 @@ class Trainer:
             return 0
         step, about = checkpoints.load(latest, self.training.method)
         self.training.selector.load_state(about["selection"])
-        self._saved_at = step
+        self._saved_at, self._scores_due = step, about.get("scores_due", False)
         self.training.watcher.say(f"goes on from step {step} ({latest.name})")
         for name, now in self._about()["exactness"].items():
             before = about["exactness"].get(name)

@@ -24,6 +24,7 @@ from segadapt.engine.checkpoints import Checkpoints
 from segadapt.engine.runtime import Runtime
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
+from segadapt.inference.stylizer import USUAL_SIZE
 from segadapt.methods.methods import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.models import networks
@@ -32,14 +33,12 @@ from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.plan import Planned
+from segadapt.pipeline.stages import PSEUDO_LABELS
 
 EFFICIENCY = 0.6
 """What a network reaches of the rate of its fattest convolutions."""
 PNG_BYTES, LABEL_BYTES = 1.8, 0.5
 """Bytes per pixel of a stylized image at low compression, and of a pseudo-label with its confidence."""
-FULL_SIZE = (1024, 512)
-"""Of the published networks, where nothing else is said."""
-
 Size = tuple[int, int]
 
 
@@ -71,12 +70,12 @@ class Estimator:
                 seconds, disk = self._views(settings, len_of(one.data.target_val) + len_of(one.data.source_val)), 0.0
             case StylizeSettings() as settings:
                 size = settings.size or self.generator_size(settings.generator)
-                images = len_of(one.data.source) - (made(one, "images") if one.action == "go on" else 0)
+                images = len_of(one.data.source) - (made(one) if one.action == "go on" else 0)
                 seconds = images * self.forward("generator", size) / self.rate / self.run.runtime.ranks
                 width, height = settings.output_size or first_size(one.data.source)
                 disk = PNG_BYTES * width * height * len_of(one.data.source)
             case PseudoLabelsSettings() as settings:
-                images = len_of(one.data.target) - (made(one, "labels") if one.action == "go on" else 0)
+                images = len_of(one.data.target) - (made(one) if one.action == "go on" else 0)
                 seconds = self._views(settings, images) / self.run.runtime.ranks
                 width, height = settings.size or self.size_of(settings.model)
                 disk = LABEL_BYTES * width * height * len_of(one.data.target)
@@ -147,7 +146,7 @@ class Estimator:
         """The size that a generator was trained for."""
         if reference.startswith("@"):
             return self.size_of(reference)
-        return load_generator(self.run.file_of(reference)).header.size or FULL_SIZE
+        return load_generator(self.run.file_of(reference)).header.size or USUAL_SIZE
 
     def size_of(self, reference: str) -> Size:
         """The input size of a model."""
@@ -197,8 +196,9 @@ def checkpoint_step(stage: Path) -> int:
     return 0 if latest is None else int(latest.stem.removeprefix("step_"))
 
 
-def made(one: Planned, folder: str) -> int:
-    """How many pictures a stage has made so far."""
+def made(one: Planned) -> int:
+    """How many images a stage has put through its network so far."""
+    folder = "argmax" if one.stage.kind is PSEUDO_LABELS else "images"
     return sum(1 for _ in (one.stage.folder / folder).rglob("*.png"))
 
 

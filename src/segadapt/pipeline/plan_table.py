@@ -55,7 +55,7 @@ def why(one: Planned) -> str:
         return f"{images} images" if steps is None else f"{steps} steps"
     if steps is not None:
         return f"step {checkpoint_step(stage.folder)} of {steps}"
-    there = made(one, stage.kind.use)
+    there = made(one)
     return f"{there} of {images} images" if there else ""
 
 
