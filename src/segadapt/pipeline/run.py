@@ -29,8 +29,10 @@ from segadapt.pipeline.evaluation import after_training, evaluate_stage
 from segadapt.pipeline.lock import locked
 from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan
 from segadapt.pipeline.plan_table import show_plan
+from segadapt.pipeline.pseudo_labels import pseudo_labels_stage
 from segadapt.pipeline.show import Display
 from segadapt.pipeline.stand_in import stand_in, stand_in_domains
+from segadapt.pipeline.stylize import stylize_stage
 from segadapt.version import __version__
 
 
@@ -96,12 +98,8 @@ def _do(run: Run, one: Planned, display: Display) -> bool:
                 if run.runtime.is_main:
                     evaluate_stage(run, stage.name, settings, display)
             case StylizeSettings() as settings:
-                from segadapt.pipeline.stylize import stylize_stage
-
                 stylize_stage(run, stage.name, settings, display)
             case PseudoLabelsSettings() as settings:
-                from segadapt.pipeline.pseudo_labels import pseudo_labels_stage
-
                 pseudo_labels_stage(run, stage.name, settings, display)
     run.runtime.barrier()
     if run.runtime.is_main:
