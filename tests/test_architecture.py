@@ -80,7 +80,7 @@ def test_the_page_names_every_room_and_what_it_may_import() -> None:
 
 VERBS = [
     "",
-    *("run", "recipes", "quirks", "schema", "evaluate", "predict", "report"),
+    *("run", "recipes", "quirks", "schema", "evaluate", "predict", "report", "stylize", "pseudo-label"),
     *("data", "data check", "data prepare", "data sample", "data spaces"),
 ]
 

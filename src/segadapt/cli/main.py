@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segadapt.cli import data, evaluate, predict, recipes, report, run
+from segadapt.cli import data, evaluate, predict, pseudo_label, recipes, report, run, stylize
 from segadapt.errors import RankLost, SegadaptError
 from segadapt.version import __version__
 
@@ -55,6 +55,8 @@ app.command("quirks")(recipes.quirks)
 app.command("schema")(recipes.schema)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("stylize")(stylize.stylize)
+app.command("pseudo-label")(pseudo_label.pseudo_label)
 app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 

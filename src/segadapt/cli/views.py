@@ -4,16 +4,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from segadapt.cli.data import parse_size
 
 if TYPE_CHECKING:
+    from segadapt.engine.runtime import Runtime
     from segadapt.inference.predictor import Precision, Predictor
     from segadapt.models.saved import SavedModel
+    from segadapt.pipeline.show import Display
+    from segadapt.settings import Settings
 
+AnySettings = TypeVar("AnySettings", bound="Settings")
 MODEL = "run folder, stage folder, model.safetensors or published checkpoint"
 Scales = Annotated[str, typer.Option(help="Input scales to average over, as 1,0.75,1.25.")]
 Mirror = Annotated[bool, typer.Option("--mirror", help="Average over the image and its mirror image.")]
@@ -97,6 +101,36 @@ def load_segmenter(model: Path, label_space: str | None) -> "SavedModel":
             f"the model is of label space '{saved.header.space.name}'", where="--label-space", remedy="Leave it out."
         )
     return saved
+
+
+def checked(kind: "type[AnySettings]", **values: object) -> "AnySettings":
+    """Settings of a stage from a verb's options. Raises UsageError that names the option which is wrong."""
+    from pydantic import ValidationError
+
+    from segadapt.errors import UsageError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        option = f"--{str(wrong['loc'][0]).replace('_', '-')}"
+        message = wrong["msg"].replace("Input should", "should", 1)
+        raise UsageError(
+            f"{wrong['input']!r} {message}", where=option, remedy="See what the option says in --help."
+        ) from error
+
+
+@contextmanager
+def placing(device: str, precision: str, description: str) -> "Iterator[tuple[Runtime, Display]]":
+    """Where a verb runs (under torchrun: one of its ranks), and its progress on stderr."""
+    from segadapt.engine import runtime
+    from segadapt.pipeline.show import Display
+
+    settings = runtime.RuntimeSettings(device=device, precision=parse_precision(precision))
+    with runtime.start(settings) as place:
+        display = Display(place.is_main)
+        with display.showing(description):
+            yield place, display
 
 
 def parse_precision(text: str) -> "Precision":

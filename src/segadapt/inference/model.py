@@ -23,6 +23,8 @@ MODEL = "model.safetensors"
 RECIPE = "recipe.yaml"
 UPPER_BOUND = "target_trained"
 """The method that is no answer to the task but its upper bound: `load` of a run does not mean it."""
+STYLE = "tgstn"
+"""The method whose model is no segmenter but a generator."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def find_model(path: Path) -> Path:
 
 
 def find_models(path: Path) -> list[Path]:
-    """The model files of a run folder in the order of its stages; the one of a stage folder; or the file itself.
+    """The segmenters of a run folder in the order of its stages; the model of a stage folder; or the file itself.
 
     Raises UsageError when there is none.
     """
@@ -116,12 +118,32 @@ def find_models(path: Path) -> list[Path]:
         raise UsageError(
             "the model is not there", where=path, remedy="Give a run folder, a stage folder or a checkpoint file."
         )
-    found = sorted(path.glob(f"*/{MODEL}"))
-    order = list(stage_methods(path))
+    methods = stage_methods(path)
+    found = [file for file in sorted(path.glob(f"*/{MODEL}")) if methods.get(file.parent.name) != STYLE]
+    order = list(methods)
     found.sort(key=lambda file: order.index(file.parent.name) if file.parent.name in order else len(order))
     if not found:
         raise UsageError(
             f"holds no {MODEL}, nor does a stage in it", where=path, remedy="Give a run folder with a finished stage."
+        )
+    return found
+
+
+def find_generator(path: Path) -> Path:
+    """The generator file that `path` means: a file, the one of a stage folder, or the last one of a run.
+
+    Raises UsageError when there is none.
+    """
+    path = path.expanduser()
+    if path.is_file():
+        return path
+    stages = [path, *(path / name for name, method in reversed(stage_methods(path).items()) if method == STYLE)]
+    found = next((stage / MODEL for stage in stages if (stage / MODEL).is_file()), None)
+    if found is None:
+        raise UsageError(
+            "holds no generator" if path.is_dir() else "the generator is not there",
+            where=path,
+            remedy="Give a run folder with a finished style stage, such a stage's folder, or a generator's file.",
         )
     return found
 

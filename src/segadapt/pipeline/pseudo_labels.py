@@ -26,7 +26,7 @@ from segadapt.files import sha256, write_json
 from segadapt.inference.formats import picture
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.inference.settings import PseudoLabelsSettings
-from segadapt.inference.streams import Job, StreamResult, ahead, run_batches, save_png
+from segadapt.inference.streams import Job, StreamResult, ahead, need_other_places, run_batches, save_png
 from segadapt.models.saved import SavedModel, load_any
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.pictures import Place, places, some, stopping, threads
@@ -88,6 +88,7 @@ def make_pseudo_labels(
     """
     size = settings.size or saved.header.size
     left_in = partial(_left_in, settings.mask, settings.border)
+    need_other_places((image for image, _ in images), (folder / LABELS / f"{place}.png" for _, place in images))
     left_in(size)  # a mask that cannot be read is told now, not after hours
     done = _through_network(runtime, saved, space, images, folder, settings, display, overwrite)
     display.say(f"{done.written} images through the network, {done.skipped} were there already")
@@ -220,11 +221,7 @@ def pseudo_labels_sheet(images: Sequence[Place], folder: Path, space: LabelSpace
     """A few rows of image, pseudo-label (nearly black: none) and confidence, with the share kept of each class."""
     rows = []
     for image, place in some(images):
-        with (
-            Image.open(folder / LABELS / f"{place}.png") as label,
-            Image.open(folder / CONFIDENCE / f"{place}.png") as c,
-        ):
-            labels, confidence = np.asarray(label), c.convert("L")
+        labels, confidence = (_pixels(folder / kind / f"{place}.png") for kind in (LABELS, CONFIDENCE))
         small = read_rgb(image, (labels.shape[1], labels.shape[0]))
         share = 100 * float((labels != IGNORE).mean())
         rows.append(

@@ -1,0 +1,83 @@
+"""The verb `pseudo-label`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segadapt.cli.data import parse_size
+from segadapt.cli.views import (
+    MODEL,
+    Device,
+    LabelSpaceOption,
+    PrecisionName,
+    Scales,
+    Size,
+    checked,
+    load_segmenter,
+    parse_scales,
+    placing,
+)
+
+
+def pseudo_label(
+    model: Annotated[Path, typer.Argument(help=f"A {MODEL}.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders of images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for labels, confidences and a contact sheet.")],
+    scales: Scales = "1,0.75,1.25,1.5",
+    mirror: Annotated[bool, typer.Option(help="Average over the image and its mirror image.")] = True,
+    size: Size = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            help="class_confidence: the most confident pixels of each class; or all, as with --official."
+        ),
+    ] = None,
+    keep: Annotated[float, typer.Option(help="Share of each class's pixels to keep, the most confident ones.")] = 0.5,
+    certain: Annotated[float, typer.Option(help="Confidence from which a pixel is kept whatever its class.")] = 0.9,
+    mask: Annotated[
+        Path | None, typer.Option(help="Picture whose black pixels get no label, stretched over each image.")
+    ] = None,
+    border: Annotated[int, typer.Option(help="Pixels along each side of a label map that get no label.")] = 0,
+    official: Annotated[
+        bool, typer.Option("--official", help="As the published program: its views, and every pixel.")
+    ] = False,
+    label_space: LabelSpaceOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
+    device: Device = "auto",
+    precision: PrecisionName = "fp32",
+) -> None:
+    """Write what a model says about images as labels to train with: OUT/labels (train ids, 255 where it is not sure
+    enough), OUT/confidence, OUT/argmax. A second run leaves images that went through the network alone.
+
+    segadapt pseudo-label runs/gta5 Cityscapes/leftImg8bit/train -o pseudo/ --keep 0.3 --border 8
+    """
+    from rich.console import Console
+
+    from segadapt.inference.model import find_model
+    from segadapt.inference.settings import PseudoLabelsSettings
+    from segadapt.inference.streams import find_images
+    from segadapt.pipeline.pseudo_labels import make_pseudo_labels, shares_table, write_summary
+
+    chosen: dict[str, Any] = {} if select is None else {"select": select}
+    settings = checked(
+        PseudoLabelsSettings,
+        model=str(model),
+        scales=list(parse_scales(scales)),
+        mirror=mirror,
+        size=None if size is None else parse_size(size, "--size"),
+        keep=keep,
+        certain=certain,
+        mask=mask,
+        border=border,
+        official=official,
+        **chosen,
+    )
+    images, saved = find_images(inputs, out), load_segmenter(model, label_space)
+    space = saved.header.space
+    with placing(device, precision, "pseudo-label") as (runtime, display):
+        found = make_pseudo_labels(runtime, saved, space, images, out, settings, display, overwrite)
+        if runtime.is_main:
+            write_summary(out, find_model(model), saved, images, space, settings, found)
+            Console(highlight=False).print(shares_table(found))
+            typer.echo(f"{len(images)} images labelled: {out}")

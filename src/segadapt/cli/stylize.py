@@ -1,0 +1,68 @@
+"""The verb `stylize`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segadapt.cli.data import parse_size
+from segadapt.cli.views import Device, PrecisionName, checked, placing
+
+
+def stylize(
+    generator: Annotated[
+        Path, typer.Argument(help="A run or stage folder, a generator's file, or a published transformer_net.")
+    ],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders of images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the stylized copies.")],
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="The generator's input size; default: its own, else 1024x512.")
+    ] = None,
+    output_size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Size of the copies; default: each image's own.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Images that go through the generator at once.")] = 2,
+    png_level: Annotated[int, typer.Option(help="Compression, 0 (fastest) to 9.")] = 1,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a picture that shows a few originals and copies beside each other.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option(help="Folder of target images to show on the sheet.")] = None,
+    official: Annotated[
+        bool, typer.Option("--official", help="Cut pixels to whole numbers as the published program does.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
+    device: Device = "auto",
+    precision: PrecisionName = "fp32",
+) -> None:
+    """Write images in the target's style, as PNG of the same names. Folders keep their structure; a second run does
+    what is missing.
+
+    segadapt stylize runs/gta5/style GTA5/images -o stylized/ --sheet sheet.png --target Cityscapes/leftImg8bit/train
+    """
+    from segadapt.errors import UsageError
+    from segadapt.inference.model import find_generator
+    from segadapt.inference.settings import StylizeSettings
+    from segadapt.inference.streams import find_images, save_png
+    from segadapt.pipeline.stylize import stylize_images, stylized_sheet
+
+    settings = checked(
+        StylizeSettings,
+        generator=str(generator),
+        size=None if size is None else parse_size(size, "--size"),
+        output_size=None if output_size is None else parse_size(output_size, "--output-size"),
+        batch=batch,
+        png_level=png_level,
+        official=official,
+    )
+    if target is not None and sheet is None:
+        raise UsageError("is for the sheet", where="--target", remedy="Give --sheet FILE with it.")
+    images, file = find_images(inputs, out), find_generator(generator)
+    targets = [] if target is None else [image for image, _ in find_images([target])]
+    with placing(device, precision, "stylize") as (runtime, display):
+        done = stylize_images(runtime, file, images, out, settings, display, overwrite)
+        runtime.barrier()
+        if runtime.is_main:
+            if sheet is not None:
+                save_png(sheet, stylized_sheet(images, out, targets))
+            there = f", {done.skipped} were there already" if done.skipped else ""
+            typer.echo(f"{done.written} images stylized{there}: {out}")
