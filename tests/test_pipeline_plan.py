@@ -21,7 +21,7 @@ from segadapt.pipeline.estimate import Estimator
 from segadapt.pipeline.lock import locked
 from segadapt.pipeline.plan import ALL, Choice, Planned, plan
 from segadapt.pipeline.show import Display
-from tiny_runs import TRAINING, last_checkpoint, run, same, tree, write_data, write_recipe
+from tiny_runs import last_checkpoint, run, same, tree, write_data, write_recipe
 
 STAGES: dict[str, dict[str, Any]] = {
     "source_only": {"method": "source_only", "steps": 2},
@@ -296,13 +296,10 @@ CHAIN: dict[str, dict[str, Any]] = {
     "pseudo": {"method": "pseudo_labels", "model": "@source_only"},
     "self_train": {"method": "self_training", "labels": "@pseudo"},
 }
-TRAINING_GENERATOR = {key: value for key, value in TRAINING.items() if key not in ("network", "evaluate_every")}
 
 
 def chain(finished: Path, **changes: dict[str, Any]) -> dict[str, Any]:
-    content = tree(finished / "data", **{name: CHAIN[name] | changes.get(name, {}) for name in CHAIN})
-    content["stages"]["style"] = TRAINING_GENERATOR | CHAIN["style"] | changes.get("style", {})
-    return content
+    return tree(finished / "data", **{name: CHAIN[name] | changes.get(name, {}) for name in CHAIN})
 
 
 def test_the_plan_of_all_kinds_of_stages_needs_no_files_of_them(

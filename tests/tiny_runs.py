@@ -24,7 +24,9 @@ TRAINING = {
     "checkpoint_every": 100,
 }
 
-WITHOUT_TRAINING = ("evaluate", "stylize", "pseudo_labels")
+GENERATOR = {key: value for key, value in TRAINING.items() if key not in ("network", "evaluate_every")}
+DEFAULTS: dict[str, dict[str, Any]] = {"tgstn": GENERATOR, "evaluate": {}, "stylize": {}, "pseudo_labels": {}}
+"""Method -> what its stages have in common, where that is not TRAINING."""
 
 
 def write_data(folder: Path) -> Path:
@@ -34,16 +36,13 @@ def write_data(folder: Path) -> Path:
 
 
 def tree(data: Path, **stages: dict[str, Any]) -> dict[str, Any]:
-    """A recipe as plain data; each stage is a diff over TRAINING."""
+    """A recipe as plain data; each stage is a diff over DEFAULTS or TRAINING."""
     return {
         "data": {
             "source": {"layout": "gta5", "root": str(data / "gta5"), "holdout": 2},
             "target": {"layout": "cityscapes", "root": str(data / "cityscapes")},
         },
-        "stages": {
-            name: ({} if settings["method"] in WITHOUT_TRAINING else TRAINING) | settings
-            for name, settings in stages.items()
-        },
+        "stages": {name: DEFAULTS.get(settings["method"], TRAINING) | settings for name, settings in stages.items()},
     }
 
 
