@@ -22,7 +22,7 @@ from segadapt.data.contact_sheet import labels_over
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
 from segadapt.data.reading import decoding, read_rgb
 from segadapt.engine.runtime import Runtime
-from segadapt.files import sha256, write_json
+from segadapt.files import need_file, sha256, write_json
 from segadapt.inference.formats import picture
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.inference.settings import PseudoLabelsSettings
@@ -89,6 +89,8 @@ def make_pseudo_labels(
     size = settings.size or saved.header.size
     left_in = partial(_left_in, settings.mask, settings.border)
     need_other_places((image for image, _ in images), (folder / LABELS / f"{place}.png" for _, place in images))
+    if settings.mask is not None:
+        need_file(settings.mask.expanduser(), "the mask")
     left_in(size)  # a mask that cannot be read is told now, not after hours
     done = _through_network(runtime, saved, space, images, folder, settings, display, overwrite)
     display.say(f"{done.written} images through the network, {done.skipped} were there already")

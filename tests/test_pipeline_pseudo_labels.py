@@ -1,0 +1,207 @@
+"""The stage and the verb `pseudo_labels`: which pixels, which files, resuming; what a mask and a border leave out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from command import assert_told, command
+from made_pictures import SIZE, files, write_model, write_stages
+from segadapt.data.label_spaces import IGNORE, load_label_space
+from segadapt.errors import Stopped
+from segadapt.inference.predictor import Predictor, ViewRules
+from segadapt.models.saved import load_model
+from tiny_runs import run
+
+CITY19 = load_label_space("cityscapes19")
+Labels = NDArray[np.uint8]
+
+
+def maps(stage: Path) -> dict[str, tuple[Labels, Labels, Labels]]:
+    """Place -> labels, arg-max and confidence, each (H, W)."""
+    places = sorted(path.relative_to(stage / "labels").as_posix() for path in (stage / "labels").rglob("*.png"))
+    kinds = ("labels", "argmax", "confidence")
+    return {place: tuple(np.asarray(Image.open(stage / k / place)) for k in kinds) for place in places}  # type: ignore[misc]
+
+
+def stacked(stage: Path) -> tuple[Labels, Labels, Labels]:
+    """The same of all images, (N, H, W)."""
+    labels, argmax, confidence = (np.stack(kind) for kind in zip(*maps(stage).values(), strict=True))
+    return labels, argmax, confidence
+
+
+def result(stage: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((stage / "result.json").read_text())
+    return content
+
+
+def test_the_most_confident_pixels_of_each_class(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(write_stages(tmp_path, pseudo_labels={"keep": 0.3, "certain": 0.8}), tmp_path / "run")
+    stage = tmp_path / "run/pseudo_labels"
+    labels, argmax, confidence = stacked(stage)
+    assert labels.shape == (6, SIZE[1], SIZE[0]) and labels.dtype == np.uint8
+    found, classes = result(stage), np.unique(argmax).tolist()
+    assert len(classes) > 2
+    for number, name in enumerate(CITY19.classes):
+        if number not in classes:
+            assert found["kept"][name] is None and found["thresholds"][name] is None and found["share"][name] == 0
+            continue
+        of_class = confidence[argmax == number]
+        least = min(np.sort(of_class)[::-1][int(np.ceil(0.3 * of_class.size)) - 1], 204)  # 0.8 · 255
+        kept = labels[argmax == number] == number
+        np.testing.assert_array_equal(kept, of_class >= least)
+        assert found["kept"][name] == pytest.approx(kept.mean()) and kept.mean() >= 0.3
+        assert found["share"][name] == pytest.approx((labels == number).mean())
+        assert found["thresholds"][name] == pytest.approx(least / 255)
+    assert set(np.unique(labels[labels != argmax])) == {IGNORE}
+    assert found["labelled"] == pytest.approx((labels != IGNORE).mean())
+    assert (found["images"], found["used_target_labels"]) == (6, False)
+    sheet = Image.open(stage / "contact_sheet.png")
+    assert sheet.width > 3 * 480 and sheet.height > 4 * 240
+    said = capfd.readouterr().err
+    assert "6 images through the network, 0 were there already" in said and "% of the class kept" in said
+
+
+def test_files_hold_what_the_predictor_says(tmp_path: Path) -> None:
+    run(write_stages(tmp_path, pseudo_labels={"mirror": False}), tmp_path / "run")
+    network = load_model(tmp_path / "model.safetensors").network
+    predictor = Predictor(network, SIZE, scales=(1, 1.5))
+    for place, (_, argmax, confidence) in maps(tmp_path / "run/pseudo_labels").items():
+        image = Image.open(tmp_path / "data/cityscapes/leftImg8bit/train" / place)
+        assert image.size != SIZE
+        probabilities = predictor.probabilities(np.asarray(image), SIZE)
+        np.testing.assert_array_equal(argmax, probabilities.argmax(0))
+        np.testing.assert_allclose(confidence / 255, probabilities.max(0), atol=0.5 / 255 + 1e-6)
+        coloured = Image.open(tmp_path / "run/pseudo_labels/labels" / place)
+        assert coloured.mode == "P"
+        assert coloured.getpalette()[: 3 * 19] == CITY19.colors.ravel().tolist()  # type: ignore[index]
+
+
+def test_official_keeps_every_pixel_of_the_published_views(tmp_path: Path) -> None:
+    run(write_stages(tmp_path, pseudo_labels={"official": True}), tmp_path / "run")
+    labels, argmax, _ = stacked(tmp_path / "run/pseudo_labels")
+    np.testing.assert_array_equal(labels, argmax)
+    found = result(tmp_path / "run/pseudo_labels")
+    assert found["settings"]["select"] == "all" and found["labelled"] == 1
+    assert found["settings"]["quirks"] == {"quadrants": True, "softmax_order": True}
+    network = load_model(tmp_path / "model.safetensors").network
+    rules = ViewRules(quadrants=True, softmax_order=True)
+    predictor = Predictor(network, SIZE, scales=(1, 1.5), mirror=True, rules=rules)
+    first = sorted((tmp_path / "data/cityscapes/leftImg8bit/train").rglob("*.png"))[0]
+    np.testing.assert_array_equal(argmax[0], predictor.labels(np.asarray(Image.open(first)), SIZE))
+    plain = Predictor(network, SIZE, scales=(1, 1.5), mirror=True)
+    assert (plain.labels(np.asarray(Image.open(first)), SIZE) != argmax[0]).any()
+
+
+def test_a_mask_and_a_border_are_left_out_and_do_not_count(tmp_path: Path) -> None:
+    mask = np.full((24, 48, 3), 255, np.uint8)  # half of SIZE: stretched
+    mask[18:] = 0
+    Image.fromarray(mask).save(tmp_path / "ego.png")
+    settings = {"mask": str(tmp_path / "ego.png"), "border": 5, "certain": 1.0}
+    run(write_stages(tmp_path, pseudo_labels=settings), tmp_path / "run")
+    labels, argmax, confidence = stacked(tmp_path / "run/pseudo_labels")
+    inside = np.zeros(labels.shape[1:], np.bool_)
+    inside[5:36, 5:-5] = True
+    assert (labels[:, ~inside] == IGNORE).all()
+    found = result(tmp_path / "run/pseudo_labels")
+    for number in np.unique(argmax[:, inside]).tolist():
+        of_class = confidence[:, inside][argmax[:, inside] == number]
+        least = np.sort(of_class)[::-1][int(np.ceil(0.5 * of_class.size)) - 1]
+        assert found["thresholds"][CITY19.classes[number]] == pytest.approx(least / 255)
+    assert found["labelled"] == pytest.approx((labels != IGNORE).mean())
+
+
+def test_a_killed_stage_goes_on_exactly(tmp_path: Path) -> None:
+    settings = {"scales": [1, 2, 3], "size": [192, 96]}
+    recipe, out = write_stages(tmp_path, pseudo_labels=settings), tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segadapt", "run", str(recipe), "--threads", "1", "--out", str(out)],
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.glob("pseudo_labels/confidence/*/*.png")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not list(out.glob("pseudo_labels/labels/*/*.png"))
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("pseudo_labels/confidence/*/*.png")}
+    run(recipe, out, "runtime.threads=1")
+    run(recipe, tmp_path / "whole", "runtime.threads=1")
+    assert files(out / "pseudo_labels") == files(tmp_path / "whole/pseudo_labels")
+    assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
+
+
+def test_a_signal_ends_the_image_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, seen = write_stages(tmp_path, pseudo_labels={}), []
+    call = Predictor.confident_labels
+
+    def interrupted(self: Predictor, image: Labels, size: tuple[int, int]) -> object:
+        seen.append(image)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return call(self, image, size)
+
+    monkeypatch.setattr(Predictor, "confident_labels", interrupted)
+    with pytest.raises(Stopped, match="4 of 6 images left to do"):
+        run(recipe, tmp_path / "run")
+    assert not (tmp_path / "run/pseudo_labels/labels").exists()
+    run(recipe, tmp_path / "run")
+    assert len(seen) == 6
+    assert (tmp_path / "run/pseudo_labels/result.json").exists()
+
+
+def test_a_model_of_other_classes_labels_those_that_it_shares(tmp_path: Path) -> None:
+    """A 16-class model on a 19-class target: the same names; a class that the target has not is left out."""
+    recipe = write_stages(tmp_path, pseudo_labels={"official": True})
+    write_model(tmp_path / "model.safetensors", load_label_space("cityscapes16"))
+    run(recipe, tmp_path / "nineteen")
+    model = load_model(tmp_path / "model.safetensors")
+    rules = ViewRules(quadrants=True, softmax_order=True)
+    predictor = Predictor(model.network, SIZE, scales=(1, 1.5), mirror=True, rules=rules)
+    first = sorted((tmp_path / "data/cityscapes/leftImg8bit/train").rglob("*.png"))[0]
+    own = predictor.labels(np.asarray(Image.open(first)), SIZE)
+    labels = stacked(tmp_path / "nineteen/pseudo_labels")[0][0]
+    for number, name in enumerate(model.header.space.classes):
+        assert set(np.unique(labels[own == number])) <= {CITY19.classes.index(name)}
+
+    run(recipe, tmp_path / "camvid", "label_space=camvid11", "data.source.unknown_ids=ignore")
+    assert result(tmp_path / "camvid/pseudo_labels")["label_space"] == "camvid11"
+    assert np.unique(stacked(tmp_path / "camvid/pseudo_labels")[0]).tolist()[-1] in {*range(11), IGNORE}
+
+
+def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write_stages(tmp_path, pseudo_labels={"scales": [1, 0.75, 1.25, 1.5]})
+    run(recipe, tmp_path / "run")
+    model, images = tmp_path / "model.safetensors", tmp_path / "data/cityscapes/leftImg8bit/train"
+    arguments = ("pseudo-label", model, images, "-o", tmp_path / "out")
+    told = command(capsys, *arguments, "--device", "cpu")
+    assert told.code == 0 and told.out.endswith(f"6 images labelled: {tmp_path / 'out'}\n")
+    assert "% of the class kept" in told.out
+    for kind in ("labels", "argmax", "confidence"):
+        assert files(tmp_path / "out" / kind) == files(tmp_path / "run/pseudo_labels" / kind)
+    assert (tmp_path / "out/contact_sheet.png").is_file()
+
+    told = command(capsys, *arguments, "--select", "all", "--border", "4")  # the network is not asked again
+    assert "0 images through the network, 6 were there already" in told.err
+    labels, argmax, _ = stacked(tmp_path / "out")
+    np.testing.assert_array_equal(labels[:, 4:-4, 4:-4], argmax[:, 4:-4, 4:-4])
+    assert (labels[:, :4] == IGNORE).all()
+
+    for option, value, what in (
+        ("--keep", "1.5", "should be less than or equal to 1"),
+        ("--select", "some", "should be 'class_confidence' or 'all'"),
+        ("--border", "-1", "should be greater than or equal to 0"),
+    ):
+        assert_told(command(capsys, *arguments, option, value), 2, option, what, "in --help.")
+    missing = command(capsys, *arguments, "--mask", tmp_path / "no.png")
+    assert_told(missing, 2, str(tmp_path / "no.png"), "the mask is not there", "Check the path.")
