@@ -7,11 +7,11 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test kill-test lint format bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make a virtual environment with the tested versions
 
@@ -27,6 +27,9 @@ demo: $(STAMP) ## sample domains, source-only, SEAN, target-trained, evaluation,
 
 test: $(STAMP) ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
+
+kill-test: $(STAMP) ## kill the demo pipeline ten times at random places and go on: it must end as if it had not been
+	$(BIN)/python tests/kill_test.py
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
