@@ -7,7 +7,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test kill-test lint format bench clean
+.PHONY: help setup demo test long-test kill-test lint format bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,6 +28,9 @@ demo: $(STAMP) ## sample domains, source-only, SEAN, target-trained, evaluation,
 test: $(STAMP) ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
 
+long-test: $(STAMP) ## the recorded pseudo-labels at full size (about five minutes on 2 cores)
+	$(BIN)/pytest tests/long_pseudo_labels.py
+
 kill-test: $(STAMP) ## kill the demo pipeline ten times at random places and go on: it must end as if it had not been
 	$(BIN)/python tests/kill_test.py
 
@@ -43,6 +46,7 @@ format: $(STAMP) ## let ruff put the code in form
 bench: $(STAMP) ## time training steps and reading, on a machine that does nothing else
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/pictures.py
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) $(DEMO)

@@ -16,7 +16,7 @@ from segadapt.cli.predict import predict
 from segadapt.cli.report import report
 from segadapt.data.label_spaces import IGNORE, load_label_space
 from segadapt.errors import SegadaptError, UsageError
-from segadapt.inference.model import find_model, find_models, load
+from segadapt.inference.model import find_generator, find_model, find_models, load
 
 __all__ = ["registered"]
 SPACE = load_label_space("cityscapes19")
@@ -53,6 +53,19 @@ def test_a_run_means_its_last_stage_but_the_upper_bound(run: Path) -> None:
     assert find_model(run).parent.name == "bound"
     (run / "recipe.yaml").unlink()
     assert load(run).header.stage == "bound"
+
+
+def test_a_generator_is_no_segmenter_of_a_run(run: Path) -> None:
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("baseline:\n    method: source_only", "baseline:\n    method: tgstn"))
+    assert [file.parent.name for file in find_models(run)] == ["adapt", "bound"]
+    assert find_generator(run) == run / "baseline/model.safetensors"
+    assert find_generator(run / "adapt") == run / "adapt/model.safetensors"  # what was named is taken
+    (run / "baseline/model.safetensors").unlink()
+    with pytest.raises(UsageError, match="holds no generator"):
+        find_generator(run)
+    with pytest.raises(UsageError, match="the generator is not there"):
+        find_generator(run / "nowhere")
 
 
 def test_no_model_is_a_misuse(tmp_path: Path) -> None:
@@ -111,6 +124,10 @@ def test_evaluate_elsewhere_in_another_space(run: Path, tmp_path: Path) -> None:
     assert (target["scales"], target["mirror"], target["window"]) == ([1.0, 0.5], True, [16, 16])
     assert target["columns"][-1] == "other"
     assert len(list((tmp_path / "p").rglob("*.png"))) == 3
+    assert target["rules"] == []
+    succeed("evaluate", alone, *data, *views, "--official", "--out", tmp_path / "one.json")
+    official = json.loads((tmp_path / "one.json").read_text())["domains"]["target"]
+    assert official["rules"] == ["quadrants", "softmax_order", "sum_at_input"]
 
 
 def test_predict_a_folder(run: Path, tmp_path: Path) -> None:
