@@ -29,9 +29,7 @@ def pseudo_label(
     size: Size = None,
     select: Annotated[
         str | None,
-        typer.Option(
-            help="class_confidence: the most confident pixels of each class; or all, as with --official."
-        ),
+        typer.Option(help="class_confidence: the most confident pixels of each class; or all, as with --official."),
     ] = None,
     keep: Annotated[float, typer.Option(help="Share of each class's pixels to keep, the most confident ones.")] = 0.5,
     certain: Annotated[float, typer.Option(help="Confidence from which a pixel is kept whatever its class.")] = 0.9,
