@@ -1,32 +1,38 @@
 """About how long the stages of a plan take and how much disk they fill, before anything is done.
 
-Time: for a stage that goes on, its own steps so far; for all others the counted operations of the network passes over
-the rate of a convolution, measured in about a second on this device in this precision. Reading images, optimizers and
-small layers are not counted: "about" means within a factor of two.
+Time: for a stage that goes on, its own steps so far; for all others counted operations over the rate of a convolution,
+measured in about a second on this device in this precision. What a training step costs is counted in one step on a
+picture of 64×32 pixels per domain, with all networks that the method has. Reading images and elementwise work are not
+counted: "about" means within a factor of two.
 """
 
 import json
 import math
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from PIL import Image
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
+from segadapt.batch import Batch, Images
 from segadapt.data.dataset import JoinedDataset, TrainingData
 from segadapt.engine.checkpoints import Checkpoints
 from segadapt.engine.runtime import Runtime
+from segadapt.engine.updater import GradientUpdater
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.inference.stylizer import USUAL_SIZE
-from segadapt.methods.methods import METHODS
+from segadapt.methods.method import Method
+from segadapt.methods.methods import METHODS, segmenter_method
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
+from segadapt.methods.tgstn import Tgstn, TgstnSettings
 from segadapt.models import networks
 from segadapt.models.saved import load_any, load_generator
 from segadapt.models.segmenter import Segmenter
@@ -40,6 +46,8 @@ EFFICIENCY = 0.6
 PNG_BYTES, LABEL_BYTES = 1.8, 0.5
 """Bytes per pixel of a stylized image at low compression, and of a pseudo-label with its confidence."""
 Size = tuple[int, int]
+SMALL = (64, 32)
+"""Width and height at which a training step is counted."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Estimator:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.rate = EFFICIENCY * conv_rate(run.runtime)
-        self.counted: dict[tuple[str, Size], float] = {}
+        self.counted: dict[str, tuple[int, int]] = {}  # network -> operations at SMALL, bytes of its weights
 
     def cost(self, one: Planned) -> Cost:
         """Of what the plan does about a stage."""
@@ -84,34 +92,51 @@ class Estimator:
     def _training(self, one: Planned, settings: TrainingSettings) -> tuple[float, float]:
         """(seconds, bytes) of a training stage and its final scores."""
         name = settings.network if isinstance(settings, SegmenterSettings) else "generator"
-        size = settings.target_size or settings.size
-        weights = 4.0 * sum(p.numel() for p in self.network(name).parameters())
+        weights = self.weights(name)
         validation = (one.data.source_val, one.data.target_val) if isinstance(settings, SegmenterSettings) else ()
-        each = self.forward(name, size) / self.rate
+        each = self.forward(name, settings.target_size or settings.size) / self.rate
         seconds = each * sum(len_of(data) for data in validation)
         if settings.stand_in is not None:
             return seconds, weights
         steps = int(one.stage.decided["steps"])
         done = checkpoint_step(one.stage.folder) if one.action == "go on" else 0
-        seconds += (steps - done) * (step_seconds(one) or self.step(settings, name))
+        work, checkpoint = self.step(settings)
+        usual = settings.batch / self.run.runtime.ranks * work / self.rate
+        seconds += (steps - done) * (step_seconds(one) or usual)
         models = 2
         if isinstance(settings, SegmenterSettings) and settings.evaluate_every:
             times = steps // settings.evaluate_every - done // settings.evaluate_every
             limit = settings.evaluate_images or math.inf
             seconds += times * each * sum(min(limit, len_of(data)) for data in validation)
             models = 4  # the best by each criterion, too
-        states = 2 if settings.optimizer == "adam" else 1
-        checkpoint = weights * (getattr(METHODS[settings.method], "copies", 1) + states)
         kept = min(settings.keep + 1, -(-steps // settings.checkpoint_every))
         return seconds, models * weights + kept * checkpoint
 
-    def step(self, settings: TrainingSettings, name: str) -> float:
-        """Seconds of an update, from what the method says about its passes."""
-        method = METHODS[settings.method]
-        passes: Mapping[str, float] = getattr(method, "passes", dict.fromkeys(method.domains, 3.0))
-        sizes = {"source": settings.size, "target": settings.target_size or settings.size}
-        work = sum(count * self.forward(name, sizes[domain]) for domain, count in passes.items())
-        return settings.batch / self.run.runtime.ranks * work / self.rate
+    def step(self, settings: TrainingSettings) -> tuple[float, int]:
+        """Floating-point operations of an update on one image per domain, and bytes of a checkpoint."""
+        pixels = [width * height for width, height in (settings.size, settings.target_size or settings.size)]
+        method, (width, height) = self._blank_method(settings), SMALL
+        image = torch.zeros(1, 3, height, width, dtype=torch.uint8)
+        images = Images(image, torch.zeros(1, height, width, dtype=torch.uint8), ("",))
+        update = GradientUpdater(method.optimizers, Runtime(torch.device("cpu"), "fp32", 0, 1, 1, 0))
+        with Counter() as counter:
+            method.step(Batch(0, (0,), images, images), update)
+        held = [tensor for module in method.modules.values() for tensor in module.state_dict().values()]
+        for optimizer in method.optimizers.values():
+            held += [x for state in optimizer.state.values() for x in state.values() if isinstance(x, Tensor)]
+        share = sum(pixels) / len(pixels) / (width * height)
+        return share * counter.operations, sum(tensor.nbytes for tensor in held)
+
+    def _blank_method(self, settings: TrainingSettings) -> Method:
+        """The method with its networks all zero, which are made in no time."""
+        if isinstance(settings, TgstnSettings):
+            segmenter = self.network(settings.segmenter)
+            assert isinstance(segmenter, Segmenter)
+            return Tgstn(StyleTransfer(), segmenter, settings)
+        assert isinstance(settings, SegmenterSettings)
+        network = self.network(settings.network, METHODS[settings.method].attention)
+        assert isinstance(network, Segmenter)
+        return segmenter_method(network, settings, length=1)
 
     def _views(self, settings: EvaluateSettings | PseudoLabelsSettings, images: int) -> float:
         """Seconds to see images at all scales."""
@@ -121,26 +146,34 @@ class Estimator:
 
     def forward(self, name: str, size: Size) -> float:
         """Floating-point operations of one image through a network; see `network` for its name."""
-        if (name, size) not in self.counted:
+        if name not in self.counted:
             network = self.network(name)
             kind = torch.uint8 if isinstance(network, Segmenter) else torch.float32
-            counter = FlopCounterMode(display=False)
-            with counter, torch.no_grad():
-                network(torch.empty((1, 3, size[1], size[0]), dtype=kind, device="meta"))
-            self.counted[name, size] = float(counter.get_total_flops())
-        return self.counted[name, size]
+            with Counter() as counter, torch.no_grad():
+                network(torch.zeros((1, 3, SMALL[1], SMALL[0]), dtype=kind))
+            self.counted[name] = counter.operations, sum(4 * p.numel() for p in network.parameters())
+        return self.counted[name][0] * size[0] * size[1] / (SMALL[0] * SMALL[1])
 
-    def network(self, name: str) -> nn.Module:
-        """`generator`, a network's name, `@stage` or the path of a model -> the network, without memory."""
+    def weights(self, name: str) -> int:
+        """Bytes of a network's weights."""
+        self.forward(name, SMALL)
+        return self.counted[name][1]
+
+    def network(self, name: str, attention: bool = False) -> nn.Module:
+        """`generator`, a network's name, `@stage` or the path of a model -> the network; a new one is all zero."""
         if name.startswith("@"):
             before = self.run.recipe.stages[name[1:]]
             name = before.network if isinstance(before, SegmenterSettings) else "generator"
-        with torch.device("meta"):
-            if name == "generator":
-                return StyleTransfer()
-            if name in networks.NETWORKS:
-                return networks.build(name, classes=len(self.run.space.classes))
-        return load_any(self.run.file_of(name), self.run.space).network.to("meta")
+        if name != "generator" and name not in networks.NETWORKS:
+            return load_any(self.run.file_of(name), self.run.space).network
+        with torch.device("meta"):  # drawing the weights of a large network takes longer than all else here
+            blank: nn.Module = StyleTransfer()
+            if name != "generator":
+                blank = networks.build(name, classes=len(self.run.space.classes), attention=attention)
+        blank.to_empty(device="cpu")
+        for tensor in blank.state_dict().values():
+            tensor.zero_()
+        return blank
 
     def generator_size(self, reference: str) -> Size:
         """The size that a generator was trained for."""
@@ -155,6 +188,24 @@ class Estimator:
             assert isinstance(before, TrainingSettings)
             return before.target_size or before.size
         return load_any(self.run.file_of(reference), self.run.space).header.size
+
+
+class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the floating-point operations of convolutions and matrix products, forward and backward.
+
+    PyTorch's own FlopCounterMode also says where they are spent, which takes many times as long.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        count = flop_registry.get(function._overloadpacket)
+        if count is not None:
+            self.operations += count(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def conv_rate(runtime: Runtime, seconds: float = 0.5) -> float:
