@@ -19,6 +19,10 @@ from segadapt.cli.views import (
     placing,
 )
 
+Select = Annotated[
+    str | None, typer.Option(help="class_confidence: the most confident pixels of each class; or all, as --official.")
+]
+
 
 def pseudo_label(
     model: Annotated[Path, typer.Argument(help=f"A {MODEL}.")],
@@ -27,10 +31,7 @@ def pseudo_label(
     scales: Scales = "1,0.75,1.25,1.5",
     mirror: Annotated[bool, typer.Option(help="Average over the image and its mirror image.")] = True,
     size: Size = None,
-    select: Annotated[
-        str | None,
-        typer.Option(help="class_confidence: the most confident pixels of each class; or all, as with --official."),
-    ] = None,
+    select: Select = None,
     keep: Annotated[float, typer.Option(help="Share of each class's pixels to keep, the most confident ones.")] = 0.5,
     certain: Annotated[float, typer.Option(help="Confidence from which a pixel is kept whatever its class.")] = 0.9,
     mask: Annotated[
