@@ -279,10 +279,11 @@ def test_every_shipped_recipe_plans_its_stages(
 MESSAGES = (
     "unknown key '", "must be given", "give exactly one of `steps` and `epochs`", "is no stage before",
     "no recipe of this name, and no file", "cannot be split over", "made with other settings",
-    "the folder holds other things than a run", "was written with", "the results are equally good",
+    "the folder holds other things than a run", "another command is at work in this run", "is wanted here",
+    "was written with", "the results are equally good",
     "the checkpoint cannot be read", "expects a folder", "is a colour picture", "is not a 16-bit RGB PNG",
     "comes without a split 'val'", "has no label", "but there is no image", "this prepared copy",
-    "could not be downloaded from", "the Caffe VGG-16 weights are not there", "is not the known '",
+    "could not be downloaded from", "the Caffe VGG-16 weights", "is not the known '",
     "holds Python objects", "is damaged or incomplete", "is not a file of weights",
     "the loss or its gradient was not finite at step", "no network was selected by", "the checkpoint is written",
     "TensorBoard is not installed", "no space left on the disk", "Run it again with --debug for the traceback",
