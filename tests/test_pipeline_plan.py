@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from command import assert_told, command
 from segadapt.config.load import load_recipe
 from segadapt.data.label_spaces import load_label_space
 from segadapt.engine import runtime
@@ -186,6 +187,18 @@ def test_choices_that_make_no_sense(recipe: Path, tmp_path: Path, choice: Choice
     assert not (tmp_path / "run").exists()
 
 
+def test_the_flags_of_the_command(
+    finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan_new = ("run", recipe, "--dry-run", "--out", tmp_path / "run")
+    said = command(capsys, *plan_new, "--only", "sean", "--only", "source_only").out
+    assert re.findall(r"(\w+) +\w+ +left alone", said) == ["views"]
+    said = command(capsys, "run", recipe, "--dry-run", "--out", finished / "run", "--fresh", "--from", "sean").out
+    assert re.findall(r"(\w+) +\w+ +done anew +--fresh", said) == ["sean", "views"] and "wants --yes" in said
+    told = command(capsys, *plan_new, "--from", "views")
+    assert_told(told, 2, "--from views", "stage 'views' uses 'sean'", "or --from sean for all from there on.")
+
+
 def test_a_stage_whose_reference_was_made_with_other_settings_is_not_begun(finished: Path, recipe: Path) -> None:
     with pytest.raises(UsageError, match="'views' uses 'sean', which is made with other settings"):
         run(recipe, finished / "run", "stages.sean.lr=0.5", choice=Choice(("views",)), yes=True)
@@ -232,6 +245,10 @@ def test_a_link_to_elsewhere_and_a_folder_that_is_no_run_are_left_alone(
     with pytest.raises(UsageError, match="is a link, and what it leads to is not deleted"):
         run(recipe, out, choice=Choice(("source_only",), fresh=True), yes=True)
     assert (elsewhere / "model.safetensors").is_file()
+    (tmp_path / "other disk").mkdir()
+    (out / "sean").symlink_to(tmp_path / "other disk")
+    run(recipe, out, choice=Choice(("sean",)))
+    assert (tmp_path / "other disk/model.safetensors").is_file()
     mine = tmp_path / "mine"
     (mine / "source_only").mkdir(parents=True)
     (mine / "source_only/model.safetensors").write_bytes(b"mine")

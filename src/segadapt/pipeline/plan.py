@@ -113,11 +113,12 @@ class Choice:
         """The chosen ones among the stages of a recipe. Raises UsageError for a name that is none."""
         if self.only and self.first is not None:
             raise UsageError("--only and --from do not go together", where="--from", remedy="Give one of them.")
-        for flag, name in [("--only", name) for name in self.only] + [("--from", self.first)] * (
-            self.first is not None
-        ):
+        flags = [("--only", name) for name in self.only]
+        if self.first is not None:
+            flags.append(("--from", self.first))
+        for flag, name in flags:
             if name not in names:
-                raise UsageError(f"no stage '{name}'", where=flag, remedy=nearest(str(name), list(names)))
+                raise UsageError(f"no stage '{name}'", where=flag, remedy=nearest(name, list(names)))
         if self.only:
             return set(self.only)
         return set(names[0 if self.first is None else names.index(self.first) :])

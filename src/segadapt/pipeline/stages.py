@@ -126,12 +126,13 @@ class Stage:
         write_json(self.file, about)
 
     def clear(self) -> None:
-        """Remove what stages make, to redo it; files of other people stay. Raises UsageError for links to elsewhere."""
-        if self.folder.is_symlink():
+        """Remove what stages make, to redo it; other files stay. Raises UsageError where it lies behind a link."""
+        made = [path for pattern in MADE for path in self.folder.glob(pattern)]
+        if made and self.folder.is_symlink():
             raise UsageError(
                 "is a link, and what it leads to is not deleted", where=self.folder, remedy="Remove the link yourself."
             )
-        for path in [path for pattern in MADE for path in self.folder.glob(pattern)]:
+        for path in made:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
