@@ -61,6 +61,17 @@ def test_a_finished_run_is_left_alone(finished: Path, capfd: pytest.CaptureFixtu
     assert model.stat().st_mtime_ns == before
 
 
+def test_a_report_that_a_kill_has_prevented_is_made_up_for(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report of before is there, and older than a stage that has ended since."""
+    written: list[Path] = []
+    monkeypatch.setattr("segadapt.pipeline.run.write_report", lambda folder, *_, **__: written.append(folder))
+    run(finished / "recipe.yaml", finished / "run")
+    assert written == []
+    (finished / "run/views/stage.json").touch()
+    run(finished / "recipe.yaml", finished / "run")
+    assert written == [finished / "run"]
+
+
 def test_a_changed_setting_is_refused_by_name_and_redone_when_asked(
     finished: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,23 +68,30 @@ def _work(run: Run, planned: list[Planned], display: Display) -> None:
     """Do the stages, then the report."""
     if run.runtime.is_main:
         write_run_files(run)
-    did_something = [_do(run, one, display) for one in planned]
+    for one in planned:
+        _do(run, one, display)
     report = run.folder / "report.html"
     if run.runtime.is_main:
-        if any(did_something) or not report.is_file():
+        if _is_old(report, planned):
             display.say("writing the report")
             write_report(run.folder, report, device=str(run.runtime.device))
         display.say(f"report: {report}")
 
 
-def _do(run: Run, one: Planned, display: Display) -> bool:
-    """Bring one stage to its end; gives whether there was anything to do."""
+def _is_old(report: Path, planned: list[Planned]) -> bool:
+    """Whether a stage has ended after the report was written: in this command, or in one that was killed."""
+    ended = [one.stage.file.stat().st_mtime_ns for one in planned if one.stage.file.is_file()]
+    return not report.is_file() or any(time > report.stat().st_mtime_ns for time in ended)
+
+
+def _do(run: Run, one: Planned, display: Display) -> None:
+    """Bring one stage to its end."""
     stage = one.stage
     if one.action == "leave":
-        return False
+        return
     run.watcher.say(f"{stage.name}: {one.said()}")
     if one.action == "skip":
-        return False
+        return
     if run.runtime.is_main:
         if one.action != "go on":
             stage.clear()
@@ -105,7 +112,6 @@ def _do(run: Run, one: Planned, display: Display) -> bool:
     if run.runtime.is_main:
         stage.mark("done")
     run.runtime.barrier()
-    return True
 
 
 def _train(run: Run, name: str, settings: TrainingSettings, display: Display) -> None:
