@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segadapt.losses import precise
+
 
 @dataclass(frozen=True)
 class PixelFormat:
@@ -37,7 +39,7 @@ class PixelFormat:
         """RGB images (B, 3, H, W) in 0..255, uint8 or float -> the network's pixels, float32, same shape."""
         # Contiguous, whatever the strides of the images: convolutions choose their kernels by layout, and those of
         # another layout round otherwise (enough to flip a ReLU and to move a recorded loss by 3e-4).
-        pixels = images.float().contiguous()
+        pixels = precise(images).contiguous()
         if self.order == "bgr":
             pixels = pixels.flip(1)
         pixels = pixels - pixels.new_tensor(self.mean).view(1, 3, 1, 1)
