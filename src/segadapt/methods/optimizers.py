@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
+from segadapt.errors import UsageError
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.segmenter import Segmenter
@@ -15,8 +16,17 @@ Groups = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 
 
 def segmenter_optimizer(network: Segmenter, settings: SegmenterSettings) -> Optimizer:
-    """The optimizer of a segmenter: its heads learn `head_lr` times as fast; what is frozen stays out."""
+    """The optimizer of a segmenter: its heads learn `head_lr` times as fast; what is frozen stays out.
+
+    Raises UsageError when `head_lr` is not 1 and the network does not say what its heads are.
+    """
     heads = network.head_parameters()
+    if settings.head_lr != 1 and not heads:
+        raise UsageError(
+            f"is {settings.head_lr:g}, but network '{settings.network}' does not say which parameters its heads have",
+            where="head_lr",
+            remedy="Leave it at 1, or give the network a `head_parameters`.",
+        )
     of_heads = {id(parameter) for parameter in heads}
     if settings.quirk("repeated_updates") and isinstance(network, DeepLabResNet101):
         body = list(repeated_body(network, of_heads))
