@@ -2,7 +2,7 @@
 
 python tests/kill_test.py [--kills 10] [--seed 0] [--steps 60] [--folder FOLDER]      (`make kill-test`)
 
-The recipe `demo` with all its stages, on fewer sample pictures and with fewer steps: about 15 minutes on two cores.
+The recipe `demo` with all its stages, on fewer sample pictures and with fewer steps: about ten minutes on two cores.
 """
 
 import argparse

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MADE = ("*/*.safetensors", "*/images/**/*.png", "*/labels/**/*.png", "*/confidence/**/*.png", "*/contact_sheet.png")
+MADE = (
+    *("*/*.safetensors", "*/contact_sheet.png"),
+    *(f"*/{folder}/**/*.png" for folder in ("images", "labels", "argmax", "confidence")),
+)
 """What must be the same byte for byte."""
 PATIENCE = 600.0
 """Seconds that a run may take to the next place where it is to be killed."""
