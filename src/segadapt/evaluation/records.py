@@ -15,12 +15,20 @@ from segadapt.data.settings import DomainSettings
 from segadapt.errors import UsageError
 from segadapt.evaluation.criteria import agreement
 from segadapt.files import need_folder
-from segadapt.inference.model import MODEL, RECIPE, UPPER_BOUND
+from segadapt.inference.model import MODEL, RECIPE, STYLE, UPPER_BOUND
 
 Json = dict[str, Any]
-Role = Literal["baseline", "adapted", "upper_bound", "evaluation"]
-ROLES: dict[str, Role] = {"source_only": "baseline", UPPER_BOUND: "upper_bound", "evaluate": "evaluation"}
-"""Method -> its part in a comparison; all other methods adapt."""
+Role = Literal["baseline", "adapted", "upper_bound", "evaluation", "helper"]
+State = Literal["done", "unfinished", "not started"]
+ROLES: dict[str, Role] = {
+    "source_only": "baseline",
+    UPPER_BOUND: "upper_bound",
+    "evaluate": "evaluation",
+    **dict.fromkeys((STYLE, "stylize", "pseudo_labels"), "helper"),
+}
+"""Method -> its part in a comparison: a helper makes what other stages need; all methods not named here adapt."""
+ENDS_WITH = {"stylize": "result.json", "pseudo_labels": "result.json", "evaluate": "evaluation.json"}
+"""Method -> the file that its stages write last; all others end with a model."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +40,34 @@ class StageRecord:
     settings: Json  # from the recipe
     metrics: list[Json]  # the lines of metrics.jsonl
     evaluation: Json | None  # evaluation.json
+    result: Json  # result.json of a stage that makes files
+    about: Json  # stage.json
 
     @property
     def method(self) -> str:
         """The stage's method, "?" when nothing says it."""
-        return str(self.settings.get("method") or (self.evaluation or {}).get("method") or "?")
+        content = mapping(self.about.get("content"))
+        found = self.settings.get("method") or (self.evaluation or {}).get("method") or content.get("settings.method")
+        return str(found or "?")
 
     @property
     def role(self) -> Role:
         """Its part in the comparison."""
         return ROLES.get(self.method, "adapted")
+
+    @property
+    def state(self) -> State:
+        """How far it has come."""
+        if not _is_stage(self.folder):
+            return "not started"
+        ended = (self.folder / ENDS_WITH.get(self.method, MODEL)).is_file()
+        return "done" if ended and self.about.get("state") in (None, "done") else "unfinished"
+
+    @property
+    def steps(self) -> tuple[int, int | None]:
+        """(steps done, steps in all or None where nothing says so)."""
+        planned = mapping(self.about.get("decided")).get("steps") or self.settings.get("steps")
+        return max((line["step"] for line in self.metrics), default=0), planned
 
     @property
     def model(self) -> Path | None:
@@ -89,10 +115,22 @@ class RunRecord:
                 remedy="Give --layout and --root.",
             ) from error
 
+    def of(self, role: Role) -> list[StageRecord]:
+        """The stages of a role, in order."""
+        return [stage for stage in self.stages if stage.role == role]
+
     def first(self, role: Role) -> StageRecord | None:
         """The scored stage of a role; of several, the one that was trained longest."""
-        found = [stage for stage in self.stages if stage.role == role and stage.miou() is not None]
+        found = [stage for stage in self.of(role) if stage.miou() is not None]
         return max(found, key=lambda stage: (stage.evaluation or {}).get("step") or 0) if found else None
+
+    def compared(self) -> list[StageRecord]:
+        """What is looked at side by side: source-only, the adapted stages in order, target-trained.
+
+        Of several stages of the first and the last kind `first`, or the last one where none is scored yet.
+        """
+        ends = [self.first(role) or next(reversed(self.of(role)), None) for role in ("baseline", "upper_bound")]
+        return [stage for stage in (ends[0], *self.of("adapted"), ends[1]) if stage is not None]
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -105,16 +143,29 @@ def read_run(folder: Path) -> RunRecord:
     found = sorted(path.name for path in folder.iterdir() if path.is_dir() and _is_stage(path))
     if not recipe and not found:
         raise UsageError("is no run folder: no recipe.yaml and no stage in it", where=folder, remedy="Check the path.")
-    stages = []
-    for name in [*settings, *(name for name in found if name not in settings)]:
-        place = folder / name
-        if name not in found:
-            missing.append(f"{name}: not started")
-            evaluation = None
-        else:
-            evaluation = _read(place / "evaluation.json", missing) or None
-        stages.append(StageRecord(name, place, settings.get(name, {}), read_metrics(place), evaluation))
+    names = [*settings, *(name for name in found if name not in settings)]
+    stages = [_read_stage(folder / name, settings.get(name, {}), missing) for name in names]
     return RunRecord(folder, recipe, environment, tuple(stages), tuple(missing))
+
+
+def _read_stage(folder: Path, settings: Json, missing: list[str]) -> StageRecord:
+    """What a stage's folder says; `missing` is told what should be there and is not."""
+    if not _is_stage(folder):
+        missing.append(f"{folder.name}: not started")
+        return StageRecord(folder.name, folder, settings, [], None, {}, {})
+    read = {
+        name: _read(folder / name, missing) if (folder / name).is_file() else {}
+        for name in ("stage.json", "evaluation.json", "result.json")
+    }
+    evaluation = read["evaluation.json"] or None
+    stage = StageRecord(
+        folder.name, folder, settings, read_metrics(folder), evaluation, read["result.json"], read["stage.json"]
+    )
+    if stage.state != "done":
+        missing.append(f"{stage.name}: not finished")
+    elif stage.role != "helper" and not (folder / "evaluation.json").is_file():
+        missing.append(f"{stage.name}/evaluation.json: not there")
+    return stage
 
 
 def read_metrics(stage: Path) -> list[Json]:
@@ -170,7 +221,8 @@ def mapping(content: object) -> Json:
 
 
 def _is_stage(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("metrics.jsonl", "evaluation.json", MODEL, "stage.json"))
+    names = ("metrics.jsonl", "evaluation.json", "result.json", MODEL, "stage.json")
+    return any((folder / name).is_file() for name in names)
 
 
 def _is_number(value: object) -> bool:

@@ -10,23 +10,23 @@ import yaml
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.errors import SegadaptError
 from segadapt.evaluation import report_tables as tables
-from segadapt.evaluation.pictures import as_svg
 from segadapt.evaluation.records import RunRecord, StageRecord, mapping, read_run
-from segadapt.evaluation.report_curves import draw_training
-from segadapt.evaluation.report_images import Row, picture_rows
+from segadapt.evaluation.report_images import Budget, Row, figures, prediction_rows
+from segadapt.evaluation.report_stages import overview, stage_by_stage
 from segadapt.files import need_writable, write_text
 from segadapt.inference.model import RECIPE
 from segadapt.version import __version__
 
 TEMPLATE = Path(__file__).with_name("report.html")
+ACROSS = 4  # pictures side by side
 CARD_TITLES = {"baseline": "source only", "adapted": "adapted", "upper_bound": "target trained (upper bound)"}
 
 
 def write_report(run: Path, out: Path | None = None, images: int = 4, device: str = "cpu") -> Path:
     """Write the page about the run folder `run` to `out` (`run/report.html` by default) and give its path.
 
-    `images` target images are shown with the predictions of every stage, made on `device`. Raises UsageError when
-    `run` is no run folder.
+    `images` target images are shown with the predictions of the stages that are compared, made on `device`, and up to
+    that many of each stage that makes files. Raises UsageError when `run` is no run folder.
     """
     record = read_run(run)
     out = run / "report.html" if out is None else out
@@ -37,14 +37,17 @@ def write_report(run: Path, out: Path | None = None, images: int = 4, device: st
     except SegadaptError as error:
         problems.append(f"no class colours: {error}")
         space = None
-    rows = picture_rows(record, images, device, problems)
+    budget = Budget()
+    stages = stage_by_stage(record, space, images, budget)  # before the predictions, which take what is left
+    rows = prediction_rows(record, images, device, budget, problems)
     body = [
         _cards(record),
         _notes(problems),
+        _section("Stages", "", overview(record)),
         _section("Scores", _SCORES, tables.summary_table(record)),
         _section("IoU per class", _CLASSES, tables.class_table(record, space)),
-        _section("Pictures", _PICTURES, _pictures(rows, space)),
-        _section("Training", "", _training(record)),
+        _section("Predictions", _PICTURES, _pictures(rows, space)),
+        _section("Stage by stage", _STAGES, stages),
         _section("Choosing a model without labels", _LABEL_FREE, tables.label_free_table(record)),
         _section("Confusion", _CONFUSION, _confusions(record)),
         _section("What was run", "", _what(record)),
@@ -67,9 +70,12 @@ _SCORES = (
 )
 _CLASSES = (
     "IoU on the target in percent. Adapted columns are tinted by their difference to source-only; "
-    "bold is the best that needed no target labels for training."
+    "bold is the best model in which no target labels had a part."
 )
 _PICTURES = "Target images that are scored on, evenly spread. Black is ignored. Attention: bright is high."
+_STAGES = (
+    "Losses are unweighted means over a batch; pale: as they were, strong: moving mean. Black in a pseudo-label: none."
+)
 _LABEL_FREE = (
     "InfoMax, H(mean p) − mean H(p), sees target images and no labels. ρ says how well it ordered the evaluations of a "
     "training by their target mIoU: 1 perfectly, 0 not at all."
@@ -109,15 +115,16 @@ def _header(name: str, run: RunRecord) -> str:
 def _cards(run: RunRecord) -> str:
     """The three numbers that matter, and how much of the gap was closed."""
     cards = []
-    shown = [run.first("baseline"), run.first("adapted"), run.first("upper_bound")]
+    adapted = next((stage for stage in reversed(run.of("adapted")) if stage.miou() is not None), None)
+    shown = [run.first("baseline"), adapted, run.first("upper_bound")]
     for stage in shown:
         if stage is not None:
             title = f"{CARD_TITLES[stage.role]}: {stage.name}"
             cards.append(_card(stage.role, f"{tables.number(stage.miou(), 1)}", f"target mIoU, {title}"))
-    adapted = shown[1]
     share = tables.gain(run, adapted) if adapted is not None else None
     if share is not None:
-        cards.append(_card("adapted", f"{share:.0f} %", "of the gap between source only and target trained closed"))
+        text = "of the gap between source only and target trained closed"
+        cards.append(_card("adapted", tables.percent(share), text if share >= 0 else f"{text}: worse than source only"))
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
 
 
@@ -137,22 +144,9 @@ def _pictures(rows: list[Row], space: LabelSpace | None) -> str:
         return ""
     parts = [tables.legend(space)] if space is not None else []
     for row in rows:
-        figures = "".join(
-            f'<figure><img src="{shown.uri}" alt=""><figcaption>{escape(shown.caption)}</figcaption></figure>'
-            for shown in row.pictures
-        )
-        lines = -(-len(row.pictures) // 4)
-        across = f"grid-template-columns: repeat({-(-len(row.pictures) // lines)}, minmax(0, 1fr))"
-        parts.append(f'<h3>{escape(row.name)}</h3><div class="pictures" style="{across}">{figures}</div>')
-    return "".join(parts)
-
-
-def _training(run: RunRecord) -> str:
-    parts = []
-    for number, stage in enumerate(run.stages):
-        draw = draw_training(stage)
-        if draw is not None:
-            parts.append(f"<h3>{escape(stage.name)}</h3>{as_svg(f'training{number}', draw)}")
+        lines = -(-len(row.pictures) // ACROSS)
+        across = -(-len(row.pictures) // lines)  # lines of about the same length
+        parts.append(f"<h3>{escape(row.name)}</h3>{figures(row.pictures, across)}")
     return "".join(parts)
 
 

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from html import escape
 
 from segadapt.data.label_spaces import LabelSpace
-from segadapt.evaluation.records import Json, RunRecord, StageRecord
+from segadapt.evaluation.records import Json, RunRecord, StageRecord, mapping
 
 NOTHING = "–"
 RANGE = "0 … 100"
 SAME_CONDITIONS = ("layout", "root", "split", "data_digest", "size", "scales", "mirror", "window")
 """What must agree between rows before a gain may be computed from them."""
 FULL_TINT = 20.0  # percentage points of difference that give a cell its strongest tint
-TEXT_COLUMNS = {"model kept", "target labels", "criterion", RANGE}  # aligned left
+TEXT_COLUMNS = {"stage", "method", "state", "result", "model kept", "target labels", "criterion", RANGE}  # aligned left
+BADGE = '<span class="badge">used target labels</span>'
+GAIN = "gain: share of the gap closed"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ def number(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
+def percent(share: float | None) -> str:
+    """A share in percent, whole; a dash for None."""
+    return NOTHING if share is None else f"{share:.0f} %".replace("-", "−")
+
+
 def gain(run: RunRecord, stage: StageRecord) -> float | None:
     """(adapted - source-only) / (target-trained - source-only) in percent; None unless all are scored alike."""
     baseline, upper = run.first("baseline"), run.first("upper_bound")
@@ -44,33 +51,34 @@ def gain(run: RunRecord, stage: StageRecord) -> float | None:
 
 
 def summary_table(run: RunRecord) -> str:
-    """One row per stage: its scores, how its model was chosen, whether target labels had a part in it, its gain."""
-    targets = [stage.domain("target") or {} for stage in run.stages]
+    """One row per scored stage: how its model was chosen, whether target labels had a part in it, its gain."""
+    stages = [stage for stage in run.stages if stage.evaluation]
+    targets = [stage.domain("target") or {} for stage in stages]
     subsets = list(dict.fromkeys(name for target in targets for name in target.get("subsets") or {}))
     rows = []
-    for stage, target in zip(run.stages, targets, strict=True):
+    for stage, target in zip(stages, targets, strict=True):
         evaluation, share = stage.evaluation or {}, gain(run, stage)
         used = evaluation.get("used_target_labels")
         kept = str(evaluation.get("selection") or NOTHING).replace("_", " ")
-        badge = '<span class="badge">used target labels</span>'
         cells = {
             "stage": f'<span class="dot"></span>{escape(stage.name)}{_how(stage, target)}',
             "mIoU target": f"<b>{number(target.get('miou'))}</b>",
             **{name: number((target.get("subsets") or {}).get(name)) for name in subsets},
             "mIoU source": number(stage.miou("source")),
-            "gain": NOTHING if share is None else f"{share:.0f} %",
+            "gain": percent(share),
             "model kept": f"{escape(kept)}<small>step {escape(str(evaluation.get('step') or NOTHING))}</small>",
-            "training": _duration(sum(stage.series("time/step")[1])),
-            "target labels": badge if used else "none" if used is False else NOTHING,
+            "target labels": BADGE if used else "none" if used is False else NOTHING,
         }
         rows.append(Row(cells, stage.role))
-    return _table(rows, wide=True) if any(stage.evaluation for stage in run.stages) else ""
+    return table(rows, wide=True)
 
 
 def class_table(run: RunRecord, space: LabelSpace | None) -> str:
-    """IoU per class: source-only, adapted with the difference, target-trained; the best but the last in bold."""
-    adapted = [stage for stage in run.stages if stage.role == "adapted" and stage.domain("target")]
-    columns = [stage for stage in (run.first("baseline"), *adapted, run.first("upper_bound")) if stage is not None]
+    """IoU per class: source-only, adapted with the difference, target-trained, and the gain of each adapted one.
+
+    In bold the best of the models in which no target labels had a part.
+    """
+    columns = [stage for stage in run.compared() if stage.domain("target")]
     if not columns:
         return ""
     scores = {stage.name: (stage.domain("target") or {}).get("per_class") or {} for stage in columns}
@@ -80,19 +88,24 @@ def class_table(run: RunRecord, space: LabelSpace | None) -> str:
         for name in names
     ]
     rows.append(_compared("mean", columns, [stage.miou() for stage in columns], "mean"))
-    return _table(rows, wide=True)
+    gains = [gain(run, stage) for stage in columns]
+    if any(share is not None for share in gains):
+        shown = [percent(share) for share in gains]
+        titles = [title for title in rows[-1].cells if title not in ("class", RANGE)]
+        rows.append(Row({"class": GAIN, **dict(zip(titles, shown, strict=True)), RANGE: ""}))
+    return table(rows, wide=True)
 
 
 def _compared(title: str, columns: Sequence[StageRecord], scores: Sequence[float | None], kind: str = "") -> Row:
     """A row of scores: adapted ones tinted by their difference to source-only, the best that may win bold."""
     pairs = list(zip(columns, scores, strict=True))
     base = next((score for stage, score in pairs if stage.role == "baseline"), None)
-    contest = [score for stage, score in pairs if stage.role != "upper_bound" and score is not None]
+    contest = [score for stage, score in pairs if not _used_labels(stage) and score is not None]
     cells, tints = {"class": title}, {}
     for stage, score in pairs:
-        column = f'<span class="{stage.role}"><span class="dot"></span></span>{escape(stage.name)}'
+        column = f'<span class="{stage.role}"><span class="dot"></span></span>{escape(stage.name)}{_mark(stage)}'
         cells[column] = number(score, 1)
-        if stage.role != "upper_bound" and len(contest) > 1 and score and score == max(contest):
+        if not _used_labels(stage) and len(contest) > 1 and score and score == max(contest):
             cells[column] = f"<b>{cells[column]}</b>"
         if stage.role == "adapted" and score is not None and base is not None:
             difference = score - base
@@ -101,6 +114,15 @@ def _compared(title: str, columns: Sequence[StageRecord], scores: Sequence[float
             tints[column] = f"background: rgba(var(--{'better' if difference > 0 else 'worse'}), {strength:.2f})"
     cells[RANGE] = _dots(pairs)
     return Row(cells, kind, tints)
+
+
+def _used_labels(stage: StageRecord) -> bool:
+    """Whether target labels had a part in the stage's model."""
+    return stage.role == "upper_bound" or bool((stage.evaluation or {}).get("used_target_labels"))
+
+
+def _mark(stage: StageRecord) -> str:
+    return "<small>target labels</small>" if _used_labels(stage) else ""
 
 
 def _dots(pairs: Sequence[tuple[StageRecord, float | None]]) -> str:
@@ -146,7 +168,30 @@ def label_free_table(run: RunRecord) -> str:
                 "evaluations": escape(str(found.get("points"))),
             }
             rows.append(Row(cells))
-    return _table(rows)
+    return table(rows)
+
+
+def kept_table(result: Json, space: LabelSpace | None) -> str:
+    """Which pixels got a pseudo-label, by class; nothing when the stage has no such numbers."""
+    kept, share, thresholds = (mapping(result.get(key)) for key in ("kept", "share", "thresholds"))
+    rows = []
+    for name, of_all in share.items():
+        of_class, threshold = kept.get(name), thresholds.get(name)
+        cells = {
+            "class": _swatch(name, space) + escape(name),
+            "labelled, % of all pixels": number(100 * of_all),
+            "kept, % of the class": NOTHING if of_class is None else _bar(100 * of_class),
+            "from confidence": number(threshold),
+        }
+        rows.append(Row(cells))
+    if rows:
+        total = number(100 * result["labelled"]) if "labelled" in result else NOTHING
+        rows.append(Row(dict(zip(rows[0].cells, ("all", total, "", ""), strict=True)), "mean"))
+    return table(rows)
+
+
+def _bar(percent: float) -> str:
+    return f'{percent:.1f}<span class="bar"><i style="width: {percent:.1f}%"></i></span>'
 
 
 def legend(space: LabelSpace) -> str:
@@ -166,7 +211,8 @@ def _how(stage: StageRecord, domain: Json) -> str:
     return f"<small>{escape('; '.join(said))}</small>" if said else ""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours; a dash for none."""
     if not seconds:
         return NOTHING
     minutes = seconds / 60
@@ -180,7 +226,7 @@ def _swatch(name: str, space: LabelSpace | None) -> str:
     return f'<span class="swatch" style="background: rgb({red}, {green}, {blue})"></span>'
 
 
-def _table(rows: Sequence[Row], wide: bool = False) -> str:
+def table(rows: Sequence[Row], wide: bool = False) -> str:
     """A table with the columns of the first row; nothing without rows."""
     if not rows:
         return ""

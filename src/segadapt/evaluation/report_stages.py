@@ -1,0 +1,180 @@
+"""The report stage by stage: an overview of all, then what each one did, in pictures."""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segadapt.data.label_spaces import IGNORE, LabelSpace
+from segadapt.data.reading import decoding, read_rgb
+from segadapt.errors import SegadaptError
+from segadapt.evaluation import report_tables as tables
+from segadapt.evaluation.evaluate import spread
+from segadapt.evaluation.pictures import as_svg
+from segadapt.evaluation.records import RunRecord, StageRecord
+from segadapt.evaluation.report_curves import Panel, training_panels
+from segadapt.evaluation.report_images import Budget, Picture, figures, label_map, photo, size_on_page
+
+ROWS = 3  # images of a stage that makes files
+ACROSS = 3  # pictures in such a row
+
+Place = tuple[Path, Path]
+"""An image, and where a stage's files about it lie below its folders, without suffix."""
+
+
+def overview(run: RunRecord) -> str:
+    """The stages in order: what each is, how far it has come, how long it took, what came of it."""
+    rows = []
+    for number, stage in enumerate(run.stages, start=1):
+        done, planned = stage.steps
+        steps = f"{done} of {planned}" if planned and stage.state != "done" else str(done or planned or tables.NOTHING)
+        cells = {
+            "": str(number),
+            "stage": f'<span class="dot"></span>{escape(stage.name)}',
+            "method": escape(stage.method),
+            "state": f'<span class="state {stage.state.replace(" ", "-")}">{stage.state}</span>',
+            "steps": steps if stage.metrics or planned else tables.NOTHING,
+            "time in steps": tables.duration(sum(stage.series("time/step")[1])),
+            "result": _result(stage),
+        }
+        rows.append(tables.Row(cells, stage.role))
+    return tables.table(rows, wide=True)
+
+
+def _result(stage: StageRecord) -> str:
+    """What came of a stage, in a few words."""
+    badge = tables.BADGE if (stage.evaluation or stage.result).get("used_target_labels") else ""
+    for domain in ("target", "source"):
+        miou = stage.miou(domain)
+        if miou is not None:
+            return f"<b>{miou:.2f}</b> {domain} mIoU {badge}"
+    if "labelled" in stage.result:
+        return f"<b>{100 * stage.result['labelled']:.1f} %</b> of the pixels labelled, {_images(stage)} {badge}"
+    if "images" in stage.result:
+        return f"{_images(stage)} stylized"
+    steps, values = stage.series("val/target_miou")
+    if steps:
+        return f"{values[-1]:.2f} target mIoU so far (step {steps[-1]})"
+    return "a generator" if stage.method == "tgstn" and stage.state == "done" else tables.NOTHING
+
+
+def _images(stage: StageRecord) -> str:
+    return f"{stage.result.get('images', '?')} images"
+
+
+def stage_by_stage(run: RunRecord, space: LabelSpace | None, images: int, budget: Budget) -> str:
+    """The curves of trainings, and rows of pictures of the stages that make files; nothing of the others."""
+    parts = []
+    for number, stage in enumerate(run.stages, start=1):
+        count = min(images, ROWS)
+        match stage.method:
+            case "stylize":
+                content = _stylized(run, stage, count, budget)
+            case "pseudo_labels":
+                content = _pseudo_labels(run, stage, space, count, budget)
+            case _:
+                content = _curves(f"stage{number}", training_panels(stage))
+        if content:
+            method = "" if stage.method == stage.name else f" <small>{escape(stage.method)}</small>"
+            parts.append(f'<h3><span class="number">{number}</span>{escape(stage.name)}{method}</h3>{content}')
+    return "".join(parts)
+
+
+def _curves(name: str, panels: Sequence[Panel]) -> str:
+    shown = []
+    for number, panel in enumerate(panels):
+        legend = "".join(f'<i style="background: {colour}"></i>{escape(curve)}' for curve, colour in panel.legend)
+        key = f'<span class="key">{legend}</span>' if legend else ""
+        svg = as_svg(f"{name}-{number}", panel.draw)
+        shown.append(f"<figure><figcaption><b>{escape(panel.title)}</b>{key}</figcaption>{svg}</figure>")
+    return f'<div class="curves">{"".join(shown)}</div>' if shown else ""
+
+
+def _stylized(run: RunRecord, stage: StageRecord, count: int, budget: Budget) -> str:
+    """Original, stylized copy and an image of the target side by side; else the contact sheet."""
+    made = stage.folder / "images"
+    chosen = _some(_places(run, "source", str(stage.settings.get("split", "train"))), count, [made])
+    targets = _some(_places(run, "target", "train"), len(chosen), [])
+    pictures: list[Picture] = []
+    for number, (image, place) in enumerate(chosen):
+        try:
+            pictures.append(Picture(f"original: {place}", photo(read_rgb(image))))
+            pictures.append(Picture("stylized", photo(read_rgb(_png(made, place)))))
+            if targets:
+                target, name = targets[number % len(targets)]
+                pictures.append(Picture(f"target, for comparison: {name}", photo(read_rgb(target))))
+        except SegadaptError:
+            return _sheet(stage, count, budget)
+    text = f"<p>{_images(stage)} stylized.</p>" if stage.result else ""
+    if not pictures or not budget.takes(pictures):
+        return text + _sheet(stage, count, budget)
+    return text + figures(pictures, len(pictures) // len(chosen))
+
+
+def _pseudo_labels(run: RunRecord, stage: StageRecord, space: LabelSpace | None, count: int, budget: Budget) -> str:
+    """Image, pseudo-label and confidence side by side, else the contact sheet; then the shares of the classes."""
+    table = tables.kept_table(stage.result, space)
+    folders = [stage.folder / "labels", stage.folder / "confidence"]
+    pictures: list[Picture] = []
+    if space is not None:
+        for image, place in _some(_places(run, "target", "train"), count, folders):
+            try:
+                pictures += _labelled(image, place, folders, space)
+            except SegadaptError:
+                pictures = []
+                break
+    if not pictures or not budget.takes(pictures):
+        return _sheet(stage, count, budget) + table
+    return figures(pictures, ACROSS) + table
+
+
+def _labelled(image: Path, place: Path, folders: Sequence[Path], space: LabelSpace) -> Iterator[Picture]:
+    """The three pictures of one image."""
+    pixels = read_rgb(image)
+    labels, confidence = (_pixels(_png(folder, place)) for folder in folders)
+    size = size_on_page(*pixels.size)
+    train_ids = np.asarray(labels)
+    share = 100 * float((train_ids != IGNORE).mean())
+    yield Picture(f"image: {place}", photo(pixels))
+    yield Picture(f"pseudo-label: {share:.0f} % of the pixels", label_map(train_ids, space, size))
+    yield Picture("confidence: black 0, white 1", photo(confidence, size))
+
+
+def _sheet(stage: StageRecord, count: int, budget: Budget) -> str:
+    """The contact sheet that the stage has made, if there is one."""
+    try:
+        sheet = read_rgb(stage.folder / "contact_sheet.png") if count else None
+    except SegadaptError:
+        return ""
+    if sheet is None:
+        return ""
+    width = min(sheet.width, 1100)
+    shown = [Picture("contact sheet", photo(sheet, (width, max(1, round(sheet.height * width / sheet.width)))))]
+    return figures(shown, 1) if budget.takes(shown) else ""
+
+
+def _places(run: RunRecord, domain: str, split: str) -> list[Place]:
+    """The images of a split; none where the data is not on this machine."""
+    try:
+        return [(pair.image, Path(pair.name).with_suffix("")) for pair in run.domain(domain).pairs(split)]
+    except (SegadaptError, OSError):
+        return []
+
+
+def _some(places: Sequence[Place], count: int, folders: Sequence[Path]) -> list[Place]:
+    """Up to `count`, evenly spread, of those that have a picture in each folder."""
+    found = [one for one in places if all(_png(folder, one[1]).is_file() for folder in folders)]
+    return [found[index] for index in spread(len(found), count)]
+
+
+def _png(folder: Path, place: Path) -> Path:
+    return folder / f"{place}.png"
+
+
+def _pixels(path: Path) -> Image.Image:
+    """A picture of one channel as it is: train ids or grey."""
+    with decoding(path), Image.open(path) as opened:
+        opened.load()
+        return opened
