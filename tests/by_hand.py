@@ -66,9 +66,10 @@ def batch(step: int, size: int = 2, target_labels: bool = False) -> Batch:
         torch.randint(0, 40, shape, generator=generator).byte() for shape in ((size, 32, 64), (size, 32, 32))
     )
     for maps in (labels, others):
-        maps[maps >= 24] = 255  # ignored
-        maps[maps > CLASSES - 1] = step % 2  # frequent; classes 2, 3 and 4 are rare
+        ignored = maps >= 24
+        maps[maps > CLASSES - 1] = step % 2  # frequent; the other classes are rare
         maps[maps == 2 + step % 3] = 0  # absent
+        maps[ignored] = 255
     names = tuple(f"{step}-{i}" for i in range(size))
     seeds = tuple(range(10 * step, 10 * step + size))
     return Batch(step, seeds, Images(source, labels, names), Images(target, others if target_labels else None, names))

@@ -1,4 +1,4 @@
-"""SE-GAN: self-ensembling GAN (Xu, He, Zhang, Du, Zhang, Tao; IEEE TMM 2022, arXiv 2112.07999).
+"""SE-GAN: self-ensembling GAN (Xu, He, Du, Tao, Zhang; IEEE TMM 2022, arXiv 2112.07999).
 
 student S with heads 1 (auxiliary) and 2 (main), teacher T (moving average of S), a discriminator D_i per head;
 source (x_s, y_s), stylized copies among them; target x_t; p_i = softmax of head i at the size of its image
