@@ -13,29 +13,17 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from pydantic import BaseModel
 
 from layouts import write_layout
 from pages import CODE, PAGES, ROOT, anchors, blocks, commands, links, name, named_commands, read, rows, section, words
 from segadapt.cli.main import app, main
 from segadapt.config.load import load_recipe, read_tree, shipped_recipes
-from segadapt.config.recipe import Recipe
-from segadapt.data.catalog import LAYOUTS
-from segadapt.data.label_spaces import load_label_space, shipped_label_spaces
+from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings
-from segadapt.data.transforms import Augmentation
-from segadapt.engine.runtime import RuntimeSettings
-from segadapt.evaluation.settings import EvaluateSettings
-from segadapt.methods.methods import METHODS
-from segadapt.methods.sean import SeanSettings
-from segadapt.methods.settings import TrainingSettings
-from segadapt.models.networks import NETWORKS
-from segadapt.models.starts import STARTS
-from segadapt.quirks import QUIRKS, quirks_of
 from segadapt.version import __version__
+from test_docs_settings import open_keys
 
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=name)
-METHOD_PAGES = {"sean": "docs/methods/sean.md", "source_only": "docs/methods/source-only.md"}
 
 
 @EACH_PAGE
@@ -124,80 +112,8 @@ def test_the_recipes_are_all_named_and_no_others() -> None:
     assert listed == shipped
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        assert set(re.findall(r"\b(?:sean|source_only)_\w+_cityscapes(?:_official)?\b", text)) <= shipped
-
-
-# --- tables of settings ---
-
-KEYS: list[tuple[str, str, type[BaseModel], set[str]]] = [
-    ("docs/recipes.md", "Recipe", Recipe, set()),
-    ("docs/recipes.md", "`runtime`", RuntimeSettings, set()),
-    ("docs/recipes.md", "Training stages", TrainingSettings, set()),
-    ("docs/recipes.md", "`evaluate` stages", EvaluateSettings, set()),
-    ("docs/methods/sean.md", "Settings", SeanSettings, set(TrainingSettings.model_fields)),
-]
-
-
-@pytest.mark.parametrize(("page", "heading", "model", "elsewhere"), KEYS, ids=[key[1] for key in KEYS])
-def test_every_key_is_there_with_its_default(
-    page: str, heading: str, model: type[BaseModel], elsewhere: set[str]
-) -> None:
-    table = {row[0].strip("`"): row[-2] for row in rows(section(page, heading))}
-    assert set(table) == set(model.model_fields) - elsewhere
-    for key, said in table.items():
-        field = model.model_fields[key]
-        if field.is_required():
-            assert said == "must be given"
-        elif not isinstance(field.default, RuntimeSettings):
-            default = field.default
-            if isinstance(default, BaseModel):
-                default = default.model_dump(exclude_defaults=True)
-            assert yaml.safe_load(said) == (list(default) if isinstance(default, tuple) else default), key
-
-
-def test_the_data_page_has_every_key_of_a_domain_and_of_augmentation() -> None:
-    named = set(CODE.findall(" ".join(row[0] for row in rows(read("docs/data-sets.md")))))
-    keys = {re.split(r"[:=]", word)[0] for word in named}
-    assert set(DomainSettings.model_fields) | set(Augmentation.model_fields) <= keys
-
-
-@pytest.mark.parametrize("method", METHOD_PAGES)
-def test_a_method_page_has_every_quirk_of_its_method(method: str) -> None:
-    page = METHOD_PAGES[method]
-    headings = re.findall(r"^## (Quirks .*)$", read(page), re.M)
-    assert [row[0].strip("`") for row in rows(section(page, headings[0]))] == list(quirks_of(method))
-    assert set(METHODS) - {"target_trained"} == set(METHOD_PAGES)
-    assert quirks_of("target_trained") == quirks_of("source_only")
-
-
-def test_the_numbers_of_the_sean_recipes() -> None:
-    page = read("docs/methods/sean.md")
-    said = "1024×512, batch 1, Adam with learning rate 1e-5 (constant) and weight decay 5e-5, 6 epochs, α = 0.99"
-    assert said in page and "σ = 0.1; τ = 0.1 for GTA5 and 0.3 for SYNTHIA" in page
-    for data, tau in (("gta5", 0.1), ("synthia", 0.3)):
-        for ending in ("", "_official"):
-            given = ["data.source.root=s", "data.target.root=t", "stages.sean.start=w"]
-            stage = load_recipe(f"sean_{data}_cityscapes{ending}", given).stages["sean"]
-            assert isinstance(stage, SeanSettings)
-            assert (stage.size, stage.batch, stage.optimizer, stage.lr) == ((1024, 512), 1, "adam", 1e-5)
-            assert (stage.schedule, stage.weight_decay, stage.epochs) == ("constant", 5e-5, 6)
-            assert (stage.ema, stage.consistency, stage.noise, stage.attention_threshold) == (0.99, 0.3, 0.1, tau)
-            assert stage.ema_warmup == (not ending) and set(stage.quirks.values()) == {bool(ending)}
-
-
-def test_the_flags_page_names_keys_that_exist() -> None:
-    models = (Recipe, DomainSettings, Augmentation, RuntimeSettings, TrainingSettings, SeanSettings, EvaluateSettings)
-    keys = {key for model in models for key in model.model_fields} | {"source", "target", *METHODS}
-    values = {*QUIRKS, *LAYOUTS, *shipped_label_spaces(), *STARTS, *METHODS, *NETWORKS}
-    found = 0
-    for row in rows(read("docs/flags.md")):
-        for code in CODE.findall(row[-1]):
-            word, sign, _ = code.partition("=") if "=" in code else code.partition(":")
-            if re.fullmatch(r"[a-z0-9_.]+", word) and "." not in word[-6:]:
-                known = all(part in keys for part in word.split(".")) or (not sign and word in values)
-                assert known, f"'{code}' is no key"
-                found += 1
-    assert found > 40
+        named = re.findall(r"\b(?:sean|source_only|se_gan|adaptsegnet)_\w+_cityscapes(?:_official)?\b", text)
+        assert set(named) <= shipped
 
 
 # --- commands that are run ---
@@ -242,15 +158,6 @@ def tiny_data(root: Path, layout: str) -> Path:
         for split in ("val", "test"):
             shutil.copytree(root / folder.format("train"), root / folder.format(split))
     return root
-
-
-def open_keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """The keys of a recipe that must be given."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from open_keys(value, f"{prefix}{key}.")
-        elif value == "???":
-            yield prefix + key
 
 
 @pytest.mark.usefixtures("quiet")

@@ -44,7 +44,7 @@ def small() -> Segmenter:
 def tgstn(segmenter: Segmenter, **changes: object) -> Tgstn:
     torch.manual_seed(0)
     generator = StyleTransfer()
-    generator.deconv3.conv2d.weight.data *= 30  # pixels over the whole range
+    generator.deconv3.conv2d.weight.data *= 300  # pixels beyond 0..255 too
     given = {"steps": 3, "segmenter": "@none", "lr": 1e-3, "weight_decay": 1e-2, "lr_discriminator": 1e-3}
     weights = {"semantic": 3.0, "perceptual": 0.5, "adversarial": 0.7}
     return Tgstn(generator, segmenter, TgstnSettings.model_validate(given | weights | changes))
