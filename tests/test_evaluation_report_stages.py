@@ -17,6 +17,7 @@ from segadapt.evaluation.report_curves import training_panels
 from segadapt.evaluation.report_images import Budget, Picture
 from segadapt.evaluation.report_stages import overview, stage_by_stage
 from segadapt.files import write_json
+from web_page import Page
 
 __all__ = ["registered"]
 SPACE = load_label_space("cityscapes19")
@@ -137,6 +138,21 @@ def test_files_that_cannot_be_read_or_are_still_to_come(run: Path) -> None:
     assert stage_by_stage(read_run(run), SPACE, 3, Budget()).count("original: ") == 2  # caption and alt of one
     images[0].write_bytes(b"cut")
     assert "original: " not in stage_by_stage(read_run(run), SPACE, 3, Budget())
+
+
+def test_the_page_is_whole(run: Path) -> None:
+    page = Page(write_report(run, images=2))
+    assert len(page.ids) == len(set(page.ids))
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+
+
+def test_a_stand_in_was_not_trained(run: Path) -> None:
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["stages"]["baseline"] |= {"stand_in": "elsewhere.pth", "steps": 77}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    page = overview(read_run(run))
+    assert page.count("a stand-in") == 1
+    assert "77" not in page
 
 
 def test_a_generator_is_not_asked_for_predictions(run: Path) -> None:

@@ -28,19 +28,25 @@ def overview(run: RunRecord) -> str:
     """The stages in order: what each is, how far it has come, how long it took, what came of it."""
     rows = []
     for number, stage in enumerate(run.stages, start=1):
-        done, planned = stage.steps
-        steps = f"{done} of {planned}" if planned and stage.state != "done" else str(done or planned or tables.NOTHING)
         cells = {
             "": str(number),
             "stage": f'<span class="dot"></span>{escape(stage.name)}',
             "method": escape(stage.method),
             "state": f'<span class="state {stage.state.replace(" ", "-")}">{stage.state}</span>',
-            "steps": steps if stage.metrics or planned else tables.NOTHING,
+            "steps": _steps(stage),
             "time in steps": tables.duration(sum(stage.series("time/step")[1])),
             "result": _result(stage),
         }
         rows.append(tables.Row(cells, stage.role))
     return tables.table(rows, wide=True)
+
+
+def _steps(stage: StageRecord) -> str:
+    """How many updates were made, and of how many where they are not all."""
+    done, planned = stage.steps
+    if stage.settings.get("stand_in"):
+        return "a stand-in"
+    return f"{done} of {planned}" if planned and stage.state != "done" else str(done or tables.NOTHING)
 
 
 def _result(stage: StageRecord) -> str:
