@@ -160,7 +160,7 @@ def test_the_numbers_of_the_sean_recipes() -> None:
 
 
 def test_the_flags_page_names_keys_that_exist() -> None:
-    models = [DomainSettings, Augmentation, *(key[2] for key in KEYS)]
+    models: list[type[BaseModel]] = [DomainSettings, Augmentation, *(key[2] for key in KEYS)]
     keys = {key for model in models for key in model.model_fields} | {"source", "target", *STAGE_METHODS}
     values = {*QUIRKS, *LAYOUTS, *shipped_label_spaces(), *STARTS, *METHODS, *NETWORKS}
     found = 0
