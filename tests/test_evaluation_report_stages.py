@@ -1,6 +1,7 @@
 """The report stage by stage: what trainings, stylized images and pseudo-labels look like on the page."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,26 @@ def test_the_budget_refuses_what_would_be_too_much() -> None:
     assert budget.takes([picture, picture])
     assert not budget.takes([picture])
     assert budget.left == 2
+
+
+def test_a_model_that_target_labels_chose_is_marked_and_not_the_best(run: Path) -> None:
+    evaluation = run / "adapt" / "evaluation.json"
+    content = evaluation.read_text()
+    (run / "se_gan" / "evaluation.json").write_text(content.replace('"miou": 45.0', '"miou": 40.0'))
+    evaluation.write_text(content.replace('"used_target_labels": false', '"used_target_labels": true'))
+    page = write_report(run, images=0).read_text()
+    table = page[page.index("<h2>IoU per class") :]
+    assert "adapt<small>target labels" in table
+    mean = table[table.index("<td>mean</td>") :]
+    assert re.findall(r"<b>(.*?)</b>", mean[: mean.index("</tr>")]) == ["40.0"]
+
+
+def test_a_stage_at_work_is_unfinished_even_with_a_result_of_before(run: Path) -> None:
+    write_json(run / "stylize" / "stage.json", {"state": "running", "content": {}})
+    assert stage_of(run, "stylize").state == "unfinished"
+
+
+def test_the_last_adapted_stage_is_the_answer(run: Path) -> None:
+    content = (run / "adapt" / "evaluation.json").read_text().replace('"step": 20', '"step": 5')
+    (run / "se_gan" / "evaluation.json").write_text(content)
+    assert "target mIoU, adapted: se_gan" in write_report(run, images=0).read_text()
