@@ -1,6 +1,7 @@
 """What stages have made in place of a data set's own: stylized copies that join the originals, pseudo-labels."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,19 @@ def test_a_missing_counterpart_is_one_clear_error(what: str, tmp_path: Path) -> 
         join()
     lost = own.pairs[2].name
     assert str(raised.value).startswith(f"{folder}: has no {what} of {lost}.") and "\n" not in str(raised.value)
+
+
+def test_two_images_of_one_name_need_their_sub_folders(tmp_path: Path) -> None:
+    own = opened("cityscapes", tmp_path / "own")
+    first = own.pairs[0]
+    twin = replace(first, name=f"other/{Path(first.name).name}")
+    both = replace(own, pairs=[first, twin])
+    write_copies(tmp_path / "flat", [Path(first.name).name])
+    with pytest.raises(UsageError, match=f"is the stylized copy of {first.name} and of {twin.name}"):
+        with_images(both, tmp_path / "flat")
+    assert len(with_images(replace(own, pairs=[first, first]), tmp_path / "flat")) == 2
+    write_copies(tmp_path / "kept", [first.name, twin.name])
+    assert [int(with_images(both, tmp_path / "kept").read(index).image[0, 0, 0]) for index in (0, 1)] == [10, 20]
 
 
 def test_a_pseudo_label_that_is_no_label_map_is_named(tmp_path: Path) -> None:

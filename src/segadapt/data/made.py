@@ -20,10 +20,11 @@ PUBLISHED_ENDING = "_PseudoLabel"
 def with_images(dataset: SegmentationDataset, folder: Path) -> SegmentationDataset:
     """The same pairs and labels, with the images of `folder` (stylized copies).
 
-    Raises UsageError when an image has no counterpart there.
+    Raises UsageError when an image has no counterpart there, or shares it with another one.
     """
     found = _by_stem(need_folder(folder, "the folder of stylized images"), IMAGE_SUFFIXES)
-    pairs = [replace(pair, image=_of(pair, found, folder, "stylized copy")) for pair in dataset.pairs]
+    copies = _counterparts(dataset.pairs, found, folder, "stylized copy")
+    pairs = [replace(pair, image=copy) for pair, copy in zip(dataset.pairs, copies, strict=True)]
     # The published copies all have one size, whatever the size of their labels.
     return replace(dataset, pairs=pairs, root=folder, image_copies=None, size_mismatch="stretch")
 
@@ -31,10 +32,11 @@ def with_images(dataset: SegmentationDataset, folder: Path) -> SegmentationDatas
 def with_labels(dataset: SegmentationDataset, folder: Path, space: LabelSpace) -> SegmentationDataset:
     """The same images, with the label maps of `folder` (train ids, of any size) as their labels.
 
-    Raises UsageError when an image has none there.
+    Raises UsageError when an image has none there, or shares it with another one.
     """
     found = _by_stem(need_folder(folder, "the folder of pseudo-labels"), LABEL_SUFFIXES)
-    pairs = [replace(pair, label=_of(pair, found, folder, "pseudo-label")) for pair in dataset.pairs]
+    labels = _counterparts(dataset.pairs, found, folder, "pseudo-label")
+    pairs = [replace(pair, label=label) for pair, label in zip(dataset.pairs, labels, strict=True)]
     reader = LabelReader(space, TRAIN)
     return replace(dataset, pairs=pairs, labels=reader, label_copies=None, size_mismatch="stretch")
 
@@ -47,11 +49,23 @@ def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     return found
 
 
-def _of(pair: Pair, found: dict[str, Path], folder: Path, what: str) -> Path:
-    stem = PurePosixPath(pair.name).with_suffix("")
-    path = found.get(str(stem)) or found.get(stem.name)
-    if path is None:
-        raise UsageError(
-            f"has no {what} of {pair.name}", where=folder, remedy="Make it again for all images, or check the folder."
-        )
-    return path
+def _counterparts(pairs: list[Pair], found: dict[str, Path], folder: Path, what: str) -> list[Path]:
+    """The file of each pair, by its place below the folder, or by its bare name where all lie side by side."""
+    files, whose = [], dict[Path, str]()
+    for pair in pairs:
+        stem = PurePosixPath(pair.name).with_suffix("")
+        path = found.get(str(stem)) or found.get(stem.name)
+        if path is None:
+            raise UsageError(
+                f"has no {what} of {pair.name}",
+                where=folder,
+                remedy="Make it again for all images, or check the folder.",
+            )
+        if whose.setdefault(path, pair.name) != pair.name:  # an image list may name an image twice
+            raise UsageError(
+                f"is the {what} of {whose[path]} and of {pair.name}",
+                where=path,
+                remedy="Keep the images' sub-folders where names occur twice.",
+            )
+        files.append(path)
+    return files
