@@ -1,10 +1,16 @@
 """The style transfer network and the discriminators: the published networks' numbers, names and shapes."""
 
+from pathlib import Path
+
+import pytest
 import torch
 from torch import Tensor
 
 from recorded import forward, forward_input, parameters, state, tensor
+from segadapt.errors import UsageError
 from segadapt.models.discriminators import Discriminator
+from segadapt.models.pretrained import load_module
+from segadapt.models.saved import GeneratorHeader, load_generator, save_generator
 from segadapt.models.style_transfer import InstanceNorm, StyleTransfer
 
 
@@ -69,3 +75,25 @@ def test_gradients_reach_every_weight() -> None:
     for network in (generator, discriminator):
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+def test_a_residual_network_begins_as_the_identity_and_learns() -> None:
+    torch.manual_seed(0)
+    network = StyleTransfer(residual=True)
+    pixels = 100 * torch.randn(1, 3, 32, 48)
+    assert torch.equal(network(pixels), pixels)
+    adam = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(3):
+        adam.zero_grad()
+        (network(pixels) - pixels - 20).square().mean().backward()
+        adam.step()
+    assert float((network(pixels) - pixels).mean().detach()) > 1
+
+
+def test_a_file_says_whether_its_network_is_residual(tmp_path: Path) -> None:
+    network = StyleTransfer(residual=True)
+    path = tmp_path / "generator.safetensors"
+    save_generator(path, network, GeneratorHeader(residual=True, size=(64, 32)))
+    assert load_generator(path).network.residual
+    with pytest.raises(UsageError, match="with the residual sum"):
+        load_module(StyleTransfer(), path)

@@ -111,7 +111,20 @@ def fill_module(network: StyleTransfer | Discriminator, checkpoint: Checkpoint) 
         tensors = checkpoint.tensors
     else:
         raise wrong_kind(info, network)
+    if isinstance(network, StyleTransfer) and info.kind != "training":
+        _check_residual(network, checkpoint)
     load_tensors(network, tensors, info)
+
+
+def _check_residual(network: StyleTransfer, checkpoint: Checkpoint) -> None:
+    """Raise UsageError when the same weights would mean something else in this network."""
+    residual = bool((checkpoint.header or {}).get("residual", False))
+    if residual != network.residual:
+        raise UsageError(
+            f"this is {checkpoint.info} {'with' if residual else 'without'} the residual sum",
+            where=checkpoint.info.path,
+            remedy=f"Set residual: {str(residual).lower()} for the stage, or use another file.",
+        )
 
 
 def _only_module(checkpoint: Checkpoint, network: nn.Module) -> dict[str, Tensor]:

@@ -209,6 +209,7 @@ class GeneratorHeader(Settings):
     """What the file of a style transfer network says about itself."""
 
     network: Literal["style_transfer"] = "style_transfer"
+    residual: bool = Field(False, description="whether it adds to its input (`StyleTransfer.residual`)")
     size: Size | None = Field(None, description="size that it was trained with; null: not known")
     stage: str | None = Field(None, description="the stage of the recipe that trained it")
     method: str | None = Field(None, description="the method of that stage")
@@ -236,7 +237,6 @@ def load_generator(path: Path) -> SavedGenerator:
 
     Raises UsageError for another kind of file or a newer format, SegadaptError for a damaged file.
     """
-    network = StyleTransfer()
     checkpoint = read_checkpoint(path)
     if checkpoint.info.kind == "training":
         raise UsageError(
@@ -245,5 +245,6 @@ def load_generator(path: Path) -> SavedGenerator:
             remedy="It is for going on with a training; choose the model.safetensors of its stage.",
         )
     header = _header(checkpoint, GeneratorHeader) if checkpoint.info.kind == "generator" else GeneratorHeader()
+    network = StyleTransfer(header.residual)
     fill_module(network, checkpoint)
     return SavedGenerator(network.eval(), header)

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from segadapt.losses import precise
 from segadapt.models.segmenter import CAFFE, PixelFormat
 
+RESIDUAL_SCALE = 64.0
+"""Of a residual network's output, in pixel units: Adam moves weights by the learning rate, whatever they are for."""
 EPS = 1e-9
 """Of the instance norm; far below PyTorch's default, and part of the published weights."""
 
@@ -69,12 +71,16 @@ class StyleTransfer(nn.Module):
 
     Caffe pixels are BGR minus mean, about -123..151; `pixels` converts RGB there and back. H and W of at least 8; where
     they are no multiples of 4, the result is computed at the next one and cut. 1.7 million parameters.
+
+    With `residual` the network adds to its input, T(x) = x + 64 · net(x), and begins as the identity: it need not learn
+    first, as the published one must, to give the picture back at all.
     """
 
     pixels: PixelFormat = CAFFE
 
-    def __init__(self) -> None:
+    def __init__(self, residual: bool = False) -> None:
         super().__init__()
+        self.residual = residual
         self.conv1, self.in1 = ReflectedConv(3, 32, 9), InstanceNorm(32)
         self.conv2, self.in2 = ReflectedConv(32, 64, 3, stride=2), InstanceNorm(64)
         self.conv3, self.in3 = ReflectedConv(64, 128, 3, stride=2), InstanceNorm(128)
@@ -82,6 +88,9 @@ class StyleTransfer(nn.Module):
         self.deconv1, self.in4 = ReflectedConv(128, 64, 3, upsample=2), InstanceNorm(64)
         self.deconv2, self.in5 = ReflectedConv(64, 32, 3, upsample=2), InstanceNorm(32)
         self.deconv3 = ReflectedConv(32, 3, 9)
+        if residual:
+            nn.init.zeros_(self.deconv3.conv2d.weight)
+            nn.init.zeros_(cast(Tensor, self.deconv3.conv2d.bias))
 
     def forward(self, pixels: Tensor) -> Tensor:
         maps = F.relu(self.in1(self.conv1(pixels)), inplace=True)  # (B, 32, H, W)
@@ -92,4 +101,5 @@ class StyleTransfer(nn.Module):
         maps = F.relu(self.in4(self.deconv1(maps)), inplace=True)
         maps = F.relu(self.in5(self.deconv2(maps)), inplace=True)
         styled = cast(Tensor, self.deconv3(maps))
-        return styled[..., : pixels.shape[-2], : pixels.shape[-1]]
+        styled = styled[..., : pixels.shape[-2], : pixels.shape[-1]]
+        return pixels + RESIDUAL_SCALE * precise(styled) if self.residual else styled

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from segadapt.errors import UsageError
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
+from segadapt.methods.tgstn import TgstnSettings
 from segadapt.models.checkpoint_files import read_checkpoint
 from segadapt.models.pretrained import load_module, load_start
 from segadapt.models.saved import GeneratorHeader, ModelHeader, load_model, save_generator, save_model
@@ -35,9 +36,11 @@ def stand_in(run: Run, name: str, settings: TrainingSettings) -> None:
     if isinstance(settings, SegmenterSettings):
         _segmenter(run, name, settings, path, result)
         return
-    generator = StyleTransfer()
+    assert isinstance(settings, TgstnSettings)
+    generator = StyleTransfer(settings.residual)
     run.watcher.say(f"{name}: not trained; {path}, {load_module(generator, path)}, stands in for it")
-    save_generator(result, generator, GeneratorHeader(size=settings.size, stage=name, method=settings.method))
+    header = GeneratorHeader(residual=settings.residual, size=settings.size, stage=name, method=settings.method)
+    save_generator(result, generator, header)
 
 
 def _segmenter(run: Run, name: str, settings: SegmenterSettings, path: Path, result: Path) -> None:

@@ -111,7 +111,7 @@ def fresh_segmenter(run: Run, name: str, settings: SegmenterSettings) -> Segment
 
 def fresh_generator(run: Run, name: str, settings: TgstnSettings) -> StyleTransfer:
     """The stage's style transfer network with its starting weights."""
-    generator = StyleTransfer()
+    generator = StyleTransfer(settings.residual)
     if settings.start is not None:
         run.watcher.say(f"{name}: starts from {load_module(generator, run.file_of(settings.start))}")
     return generator
@@ -137,7 +137,7 @@ def saver(run: Run, name: str, settings: TrainingSettings, method: Method) -> Sa
     def save(path: Path, step: int, selection: Selection) -> None:
         network = method.result
         if isinstance(network, StyleTransfer):
-            about = GeneratorHeader(size=settings.size, stage=name, method=settings.method, step=step)
+            about = GeneratorHeader(residual=network.residual, size=settings.size, stage=name, method=settings.method, step=step)
             save_generator(path, network, about)
             return
         assert isinstance(settings, SegmenterSettings)
