@@ -60,7 +60,9 @@ def training_panels(stage: StageRecord) -> list[Panel]:
         found.append(Panel("Target mIoU over InfoMax; pale: early", (), _figure(lambda axes: _both(axes, stage))))
     rates = _merged([_curve(stage, key) for key in keys if key.startswith("lr/")])
     if rates:
-        found.append(_panel("Learning rate", rates, COLOURS, _rates))
+        peaks = [values.max(initial=0.0) for _, _, values in rates]
+        apart = max(peaks) > LOG_RATIO * min(peaks) > 0  # on one linear axis the small ones would look like 0
+        found.append(_panel("Learning rate", rates, COLOURS, _rates_apart if apart else _rates))
     return found
 
 
@@ -130,7 +132,7 @@ def _losses(axes: Axes, steps: Values, values: Values, colour: str) -> None:
     if len(values) < SMOOTH:
         axes.plot(steps, values, color=colour, linewidth=1.4)
         return
-    axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
+    axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.4)
     window = np.ones(len(values) // 12)
     mean = np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
     axes.plot(steps, mean, color=colour, linewidth=1.6)
@@ -151,6 +153,11 @@ def _rates(axes: Axes, steps: Values, values: Values, colour: str) -> None:
     axes.plot(steps, values, color=colour)
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+
+
+def _rates_apart(axes: Axes, steps: Values, values: Values, colour: str) -> None:
+    axes.plot(steps, values, color=colour)
+    axes.set_yscale("log")
 
 
 def _both(axes: Axes, stage: StageRecord) -> None:
