@@ -15,7 +15,10 @@ from segadapt.cli.main import app
 
 PACKAGE = Path(__file__).parents[1] / "src" / "segadapt"
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
-SHARED = {"errors", "files", "settings", "quirks", "batch", "losses", "schedules", "ema", "noise", "pseudo_labels", "version"}
+SHARED = {
+    *("errors", "files", "settings", "quirks", "version"),
+    *("batch", "losses", "schedules", "ema", "noise", "pseudo_labels"),
+}
 ROOMS = {"data", "models", "methods", "engine", "inference", "evaluation", "config", "pipeline", "cli"}
 
 ALLOWED: dict[str, set[str]] = {

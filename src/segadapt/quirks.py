@@ -76,7 +76,7 @@ QUIRKS: dict[str, Quirk] = {
         Quirk(
             "bn_until_first_eval",
             ("self_training",),
-            "Batch norm in train mode lasts until the first evaluation (step 500), which leaves it in eval mode (GTA5).",
+            "Batch norm in train mode lasts until the first evaluation (step 500), which ends it for good (GTA5).",
             "Pretrained batch norm is frozen from the first step.",
         ),
         Quirk(
@@ -107,7 +107,7 @@ QUIRKS: dict[str, Quirk] = {
         Quirk(
             "sum_at_input",
             ("evaluate",),
-            "The maps of several views are summed at the network's input size; their sum is upsampled to the labels' size.",
+            "The maps of several views are summed at the network's input size; the sum is upsampled to the labels'.",
             "Each view is upsampled to the size of the labels at once.",
         ),
         Quirk(

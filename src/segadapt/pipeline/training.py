@@ -137,7 +137,9 @@ def saver(run: Run, name: str, settings: TrainingSettings, method: Method) -> Sa
     def save(path: Path, step: int, selection: Selection) -> None:
         network = method.result
         if isinstance(network, StyleTransfer):
-            about = GeneratorHeader(residual=network.residual, size=settings.size, stage=name, method=settings.method, step=step)
+            about = GeneratorHeader(
+                residual=network.residual, size=settings.size, stage=name, method=settings.method, step=step
+            )
             save_generator(path, network, about)
             return
         assert isinstance(settings, SegmenterSettings)
