@@ -126,13 +126,13 @@ def scores(network: DeepLabSmall, split: Split, classes: int) -> NDArray[np.floa
 
 
 def print_table(space: LabelSpace, results: dict[str, NDArray[np.float64]]) -> None:
-    """Print mIoU, IoU per class, and what each run recovers of the gap between the first two."""
+    """Print mIoU, IoU per class, and what each run recovers of the gap between source-only and target-trained."""
     print("| run | mIoU | share of the gap |\n|---|---|---|")
     means = {name: float(np.nanmean(result)) for name, result in results.items()}
-    low = means.get("source-only", 0.0)
-    gap = means.get("target-trained", 100.0) - low
+    low, high = means.get("source-only"), means.get("target-trained")
     for name, mean in means.items():
-        print(f"| {name} | {mean:.1f} | {(mean - low) / gap:.2f} |")
+        share = "" if low is None or high is None else f"{(mean - low) / (high - low):.2f}"
+        print(f"| {name} | {mean:.1f} | {share} |")
     print("\n| class | " + " | ".join(results) + " |\n|---" + "|---" * len(results) + "|")
     for index, name in enumerate(space.classes):
         print(f"| {name} | " + " | ".join(f"{result[index]:.0f}" for result in results.values()) + " |")
