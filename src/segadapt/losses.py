@@ -4,6 +4,7 @@ Why: a mean over labelled pixels is not the mean of the ranks' means. Whoever mi
 all ranks and all accumulation steps, so that a loss has the same value however its batch is spread.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -101,8 +102,10 @@ def domain_loss(answers: Tensor, domain: Domain, least_squares: bool = False) ->
     return Loss(compare(answers, wanted, reduction="sum") / pixels, answers.new_tensor(float(len(answers))))
 
 
-def joint(terms: list[Loss], auxiliary: float) -> Loss:
-    """The terms of a network's heads, main head last, as one: main + `auxiliary` · the other, where there is one."""
-    if len(terms) == 1 or auxiliary == 0:
-        return terms[-1]
-    return terms[-1].plus(terms[0], auxiliary)
+def joint(term: Callable[[int], Loss], heads: int, auxiliary: float) -> Loss:
+    """The terms of a network's heads as one: main + `auxiliary` · the other, where there is one that counts.
+
+    `term(i)` gives the term of head i; with share 0 nothing is computed for the auxiliary head.
+    """
+    main = term(heads - 1)
+    return main if heads == 1 or auxiliary == 0 else main.plus(term(0), auxiliary)

@@ -68,7 +68,9 @@ class AdaptSegNet(Method):
         assert source is not None and source.labels is not None and target is not None
         on_source = self.upsampled(source.images)
         on_target = self.upsampled(target.images)
-        terms = {"seg": joint([cross_entropy(head, source.labels) for head in on_source], self.settings.auxiliary)}
+        labels, heads = source.labels, len(on_source)
+        seg = joint(lambda i: cross_entropy(on_source[i], labels), heads, self.settings.auxiliary)
+        terms = {"seg": seg}
         for i, weight in self.levels.items():
             head, d = (0 if i == 1 else -1), self.players[i]
             target_map, source_map = on_target[head].softmax(1), on_source[head].detach().softmax(1)

@@ -84,20 +84,24 @@ class SeGan(Method):
         """`seg`, `consistency`, `adversarial` of the student; `discriminator1`, `discriminator2` of the others."""
         settings, source, target = self.settings, batch.source, batch.target
         assert source is not None and source.labels is not None and target is not None
-        noise = SampleNoise(batch.seeds, target.images.device)
+        labels, heads, noise = source.labels, len(self.players), SampleNoise(batch.seeds, target.images.device)
         with torch.no_grad():
-            wanted = self.maps(self.teacher(noise.add(target.images, settings.noise)), target.images.shape[-2:])
+            wanted = self.teacher(noise.add(target.images, settings.noise))
         on_target = self.maps(self.student(noise.add(target.images, settings.noise)), target.images.shape[-2:])
-        logits = self.upsampled(self.student(source.images), source.labels.shape[-2:])
+        logits = self.upsampled(self.student(source.images), labels.shape[-2:])
 
-        seg = joint([cross_entropy(head, source.labels, weights) for head in logits], settings.auxiliary)
-        consistency = joint(
-            [squared_error(p, q) for p, q in zip(on_target, wanted, strict=True)], settings.auxiliary_consistency
-        )
+        def disagreement(i: int) -> Loss:
+            with torch.no_grad():
+                theirs = self.student.upsample(precise(wanted.heads[i]), on_target[i].shape[-2:]).softmax(1)
+            return squared_error(on_target[i], theirs)
+
+        seg = joint(lambda i: cross_entropy(logits[i], labels, weights), heads, settings.auxiliary)
+        consistency = joint(disagreement, heads, settings.auxiliary_consistency)
         discriminators = list(self.players.values())
         with frozen(*discriminators):
-            fooled = [domain_loss(d(p), "source") for d, p in zip(discriminators, on_target, strict=True)]
-        adversarial = joint(fooled, settings.auxiliary)
+            adversarial = joint(
+                lambda i: domain_loss(discriminators[i](on_target[i]), "source"), heads, settings.auxiliary
+            )
         decay = max(0.0, 1 - batch.step / self.length)
         terms = {
             "seg": seg,

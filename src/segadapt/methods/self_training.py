@@ -53,11 +53,12 @@ class SelfTraining(Method):
         """`seg`, on the pseudo-labels."""
         target = batch.target
         assert target is not None and target.labels is not None
-        terms = []
-        for head in self.network(target.images).heads:
-            logits = self.network.upsample(precise(head), target.labels.shape[-2:])  # (B, C, H, W)
-            terms.append(cross_entropy(logits, target.labels, weights))
-        return {"seg": joint(terms, self.settings.auxiliary)}
+        labels, heads = target.labels, self.network(target.images).heads
+
+        def seg(head: int) -> Loss:
+            return cross_entropy(self.network.upsample(precise(heads[head]), labels.shape[-2:]), labels, weights)
+
+        return {"seg": joint(seg, len(heads), self.settings.auxiliary)}
 
     def learns_statistics(self, step: int) -> bool:
         """Quirks: batch norm in train mode (`train_bn`), but only until the first evaluation."""

@@ -53,11 +53,12 @@ class SourceOnly(Method):
         """`seg`: the cross-entropy at the size of the labels."""
         images = batch.source if batch.source is not None else batch.target
         assert images is not None and images.labels is not None
-        terms = []
-        for head in self.network(images.images).heads:
-            logits = self.network.upsample(precise(head), images.labels.shape[-2:])  # (B, C, H, W)
-            terms.append(cross_entropy(logits, images.labels))
-        return {"seg": joint(terms, self.auxiliary)}
+        labels, heads = images.labels, self.network(images.images).heads
+
+        def seg(head: int) -> Loss:
+            return cross_entropy(self.network.upsample(precise(heads[head]), labels.shape[-2:]), labels)
+
+        return {"seg": joint(seg, len(heads), self.auxiliary)}
 
     @property
     def result(self) -> Segmenter:

@@ -42,7 +42,8 @@ def run_recipe(recipe: Recipe, folder: Path, *, choice: Choice = ALL, dry_run: b
     Raises UsageError when something would be deleted (stages made with other settings, `choice.fresh`) and `yes` is
     not given, and when another process is at work in the folder. `dry_run` prints the plan and writes nothing.
     """
-    with runtime.start(recipe.runtime) as place:
+    # `catch_warnings`: a program that calls a run hears its own warnings again afterwards.
+    with runtime.start(recipe.runtime) as place, warnings.catch_warnings():
         display = Display(place.is_main)
         warnings.showwarning = lambda message, *_, **__: display.say(f"warning: {message}")
         run = Run(recipe, folder, load_label_space(recipe.label_space), place, display)
