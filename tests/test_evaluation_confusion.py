@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as CityscapesTool
 from numpy.typing import NDArray
 from PIL import Image
@@ -54,6 +55,26 @@ def test_other_is_missed_by_its_class_and_charged_to_none() -> None:
     assert confusion.columns == (*NAMES, "other")
     assert confusion.iou()[:2].tolist() == [50, 0]
     assert confusion.miou() == 25
+
+
+def test_counting_on_a_device_is_counting() -> None:
+    random = np.random.default_rng(0)
+    plain, quick = Confusion(NAMES, other=True), Confusion(NAMES, other=True)
+    for _ in range(3):
+        labels = random.choice(np.array([0, 1, 3, IGNORE], np.uint8), (20, 30))
+        predictions = random.integers(0, 5, labels.shape).astype(np.uint8)
+        predictions[labels == IGNORE] = 200  # counts for nothing
+        plain.add(labels, predictions)
+        quick.add_on_device(torch.from_numpy(labels), torch.from_numpy(predictions))
+    np.testing.assert_array_equal(quick.counts, plain.counts)
+    quick.add_on_device(torch.from_numpy(labels), torch.from_numpy(predictions))
+    plain.add(labels, predictions)
+    np.testing.assert_array_equal(quick.counts, plain.counts)
+    with pytest.raises(ValueError, match="differ in shape"):
+        quick.add_on_device(torch.zeros(1, 2, dtype=torch.uint8), torch.zeros(2, 1, dtype=torch.uint8))
+    quick.add_on_device(torch.tensor([[4]], dtype=torch.uint8), torch.tensor([[0]], dtype=torch.uint8))
+    with pytest.raises(ValueError, match="outside the 4 classes"):
+        quick.miou()
 
 
 def test_counts_beyond_32_bits() -> None:

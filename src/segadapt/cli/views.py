@@ -12,7 +12,8 @@ from segadapt.cli.data import parse_size
 
 if TYPE_CHECKING:
     from segadapt.engine.runtime import Runtime
-    from segadapt.inference.predictor import Precision, Predictor
+    from segadapt.inference.networks import Precision
+    from segadapt.inference.predictor import Predictor
     from segadapt.models.saved import SavedModel
     from segadapt.pipeline.show import Display
     from segadapt.settings import Settings
@@ -84,6 +85,7 @@ class Views:
             rules=PUBLISHED_RULES if self.official else ViewRules(),
             device=choose_device(self.device),
             precision=self.precision,
+            plain=self.official,
         )
 
 

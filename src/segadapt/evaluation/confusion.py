@@ -9,10 +9,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from segadapt.data.label_spaces import IGNORE
 
+IDS = 256
+"""Values of a uint8."""
 OTHER = "other"
 """The last column, where there is one: predictions of a class that the scored label space does not have."""
 
@@ -28,9 +32,18 @@ class Confusion:
         self.classes = tuple(classes)
         self.columns = (*self.classes, OTHER) if other else self.classes
         shape = (len(self.classes), len(self.columns))
-        self.counts = np.zeros(shape, np.int64) if counts is None else counts
-        if self.counts.shape != shape:
-            raise ValueError(f"counts of shape {self.counts.shape} for {shape[0]} classes and {shape[1]} columns")
+        self._counts = np.zeros(shape, np.int64) if counts is None else counts
+        self._on_device: Tensor | None = None  # (256 · 256,) int64: pixels per (label, prediction), not yet in `counts`
+        if self._counts.shape != shape:
+            raise ValueError(f"counts of shape {self._counts.shape} for {shape[0]} classes and {shape[1]} columns")
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Pixels per (label, prediction), (C, K). Waits for what was counted on a device; raises as `add` does."""
+        if self._on_device is not None:
+            table, self._on_device = self._on_device.cpu().numpy(), None
+            self._include(table)
+        return self._counts
 
     def add(self, labels: NDArray[np.uint8], predictions: NDArray[np.uint8]) -> None:
         """Count one image: train ids (H, W), labels with 255 ignored; predictions < K wherever the label counts.
@@ -41,11 +54,27 @@ class Confusion:
             raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} differ in shape")
         pairs = labels.astype(np.int32) << 8
         pairs |= predictions
-        table = np.bincount(pairs.ravel(), minlength=256 * 256).reshape(256, 256)  # (label, prediction)
+        self._include(np.bincount(pairs.ravel(), minlength=IDS * IDS))
+
+    def add_on_device(self, labels: Tensor, predictions: Tensor) -> None:
+        """As `add`, uint8 tensors (H, W) on one device, for which the host does not wait (as `bincount` would).
+
+        What is wrong with an id is told when `counts` are asked for. Raises ValueError when the shapes differ.
+        """
+        if labels.shape != predictions.shape:
+            raise ValueError(f"labels {tuple(labels.shape)} and predictions {tuple(predictions.shape)} differ in shape")
+        pairs = (labels.long() * IDS + predictions).flatten()
+        if self._on_device is None:
+            self._on_device = torch.zeros(IDS * IDS, dtype=torch.int64, device=labels.device)
+        self._on_device.scatter_add_(0, pairs, torch.ones_like(pairs))
+
+    def _include(self, pairs: NDArray[np.int64]) -> None:
+        """Add the counts of all pairs of values (256 · 256,), labels first."""
+        table = pairs.reshape(IDS, IDS)
         counted = table[: len(self.classes), : len(self.columns)]
-        if counted.sum() + table[IGNORE].sum() != labels.size:
+        if counted.sum() + table[IGNORE].sum() != table.sum():
             raise ValueError(f"a label or a prediction is outside the {len(self.classes)} classes")
-        self.counts += counted
+        self._counts += counted
 
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union per class, (C,) in percent; NaN for a class in neither labels nor predictions."""

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import UNKNOWN, LabelSpace, remap
@@ -53,13 +55,14 @@ def evaluate_domain(
     """
     if dataset.labels is None or dataset.labels.space != score_space:
         raise ValueError(f"the data set must be opened with its labels in {score_space.name}")
-    table = _prediction_table(model_space, score_space)
+    table = torch.from_numpy(_prediction_table(model_space, score_space)).to(predictor.device)
     confusion = Confusion(score_space.classes, other=model_space != score_space)
-    for number, (index, image, labels) in enumerate(_read(dataset, list(range(len(dataset)))), start=1):
-        predictions = predictor.labels(image, (labels.shape[1], labels.shape[0]))
-        confusion.add(labels, table[predictions])
+    images = _read(dataset, list(range(len(dataset))), predictor, whole=keep is not None)
+    for number, (index, image, labels) in enumerate(images, start=1):
+        predictions = predictor.label_map(image, (labels.shape[1], labels.shape[0]))
+        _count(confusion, labels, table[predictions.int()])
         if keep is not None:
-            keep(dataset.pairs[index].name, image, predictions)
+            keep(dataset.pairs[index].name, image, predictions.cpu().numpy())
         if progress is not None:
             progress(number, len(dataset))
     return {
@@ -131,11 +134,11 @@ def quick_scores(
         if dataset is None:
             continue
         confusion, criterion = Confusion(space.classes), InfoMax()
-        for _, image, labels in _read(dataset, spread(len(dataset), limit)):
+        for _, image, labels in _read(dataset, spread(len(dataset), limit), predictor):
             logits = predictor.logits(image)
             criterion.add(logits)
             if labels.size:
-                confusion.add(labels, predictor.labels_from(logits, (labels.shape[1], labels.shape[0])))
+                _count(confusion, labels, predictor.label_map_from(logits, (labels.shape[1], labels.shape[0])))
         if dataset.labels is not None:
             scores[f"{name}_miou"] = confusion.miou()
         if name == "target":
@@ -164,14 +167,28 @@ def spread(length: int, limit: int | None) -> list[int]:
     return [(2 * number + 1) * length // (2 * limit) for number in range(limit)]
 
 
-def _read(dataset: SegmentationDataset, indices: list[int]) -> Iterator[tuple[int, Image, Labels]]:
-    """(index, image, labels) at full size, decoded a few ahead; labels are empty where the data set has none."""
+def _read(
+    dataset: SegmentationDataset, indices: list[int], predictor: Predictor, whole: bool = False
+) -> Iterator[tuple[int, Image, Labels]]:
+    """(index, image, labels), decoded a few ahead.
+
+    Images have the size of the network's input, or (`whole`) their own; labels are empty where the data set has none.
+    """
 
     def read(index: int) -> tuple[int, Image, Labels]:
         labels = np.zeros((0, 0), np.uint8) if dataset.labels is None else dataset.label(index)
-        return index, dataset.image(index), labels
+        image = dataset.image(index)
+        return index, image if whole else predictor.resized(image), labels
 
     return ahead(read, indices)
+
+
+def _count(confusion: Confusion, labels: Labels, predictions: Tensor) -> None:
+    """Count one image, where its predictions are."""
+    if predictions.device.type == "cpu":
+        confusion.add(labels, predictions.numpy())  # quicker there
+    else:
+        confusion.add_on_device(torch.from_numpy(labels).to(predictions.device, non_blocking=True), predictions)
 
 
 def _prediction_table(model_space: LabelSpace, score_space: LabelSpace) -> Labels:

@@ -14,7 +14,8 @@ from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.reading import read_rgb
 from segadapt.errors import UsageError
 from segadapt.inference.formats import OPACITY, Format, overlay, picture
-from segadapt.inference.predictor import Precision, Predictor
+from segadapt.inference.networks import Precision
+from segadapt.inference.predictor import Predictor
 from segadapt.inference.streams import save_png
 from segadapt.models.saved import ModelHeader, load_any
 
@@ -62,7 +63,7 @@ class Model:
             image = read_rgb(Path(image))
         pixels = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
         probabilities = self.predictor.probabilities(pixels)
-        labels = probabilities.argmax(axis=0).astype(np.uint8)
+        labels = torch.from_numpy(probabilities).max(dim=0).indices.to(torch.uint8).numpy()
         return Prediction(pixels, labels, probabilities, self.label_space)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.reading import read_rgb
-from segadapt.inference.predictor import Precision
+from segadapt.inference.networks import Precision, ready
 from segadapt.inference.streams import READERS, Job, StreamResult, run_batches, save_png
 from segadapt.models.style_transfer import StyleTransfer
 
@@ -24,8 +24,9 @@ Pixels = NDArray[np.uint8]
 class Stylizer:
     """A generator together with how images go through it.
 
-    `size` (W, H) is the generator's input size; `device` moves it (None: where it is); with `precision="bf16"` it runs
-    under autocast. `truncated` cuts pixels to whole numbers as the published program does, instead of rounding them.
+    `size` (W, H) is the generator's input size; `device` moves it (None: where it is). `truncated` cuts pixels to whole
+    numbers as the published program does, instead of rounding them. What runs is a copy of the generator made for
+    inference, in bfloat16 if `precision` says so; with `plain` it is the generator itself, under autocast.
     """
 
     def __init__(
@@ -36,16 +37,18 @@ class Stylizer:
         device: torch.device | str | None = None,
         precision: Precision = "fp32",
         truncated: bool = False,
+        plain: bool = False,
     ) -> None:
-        self.network = (network if device is None else network.to(device)).eval()
+        network = (network if device is None else network.to(device)).eval()
+        self.network = network if plain else ready(network.for_inference(), precision)
         self.size, self.precision, self.truncated = size, precision, truncated
         self.device = next(network.parameters()).device
+        self._autocast = plain and precision == "bf16"
 
     def __call__(self, images: Sequence[Pixels]) -> Pixels:
         """uint8 RGB images (H, W, 3) of `size` -> the stylized ones, uint8 RGB (B, H, W, 3)."""
         pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2)
-        bf16 = self.precision == "bf16"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
             styled = self.network(self.network.pixels(pixels)).float()
             rgb = self.network.pixels.inverse(styled).clamp_(0, 255)
             rgb = rgb if self.truncated else rgb.round_()

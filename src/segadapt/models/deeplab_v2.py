@@ -7,10 +7,11 @@ head (`layer6`) layer4's 2048. A 1024×512 image (width × height) gives logits 
 Modules are called as in the published files.
 """
 
-from typing import cast
+from typing import Self, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segadapt.models.heads import AtrousHead
 from segadapt.models.segmenter import CAFFE, Segmenter, SegOutput
@@ -44,6 +45,13 @@ class Bottleneck(nn.Module):
         """Let the 3×3 convolution have the stride, or the first 1×1."""
         stride = (self.stride, self.stride)
         self.conv1.stride, self.conv2.stride = ((1, 1), stride) if in_3x3 else (stride, (1, 1))
+
+    def fold_norms(self) -> None:
+        """Put each batch norm, as it is in eval mode, into the convolution before it."""
+        for number in (1, 2, 3):
+            _fold(self, f"conv{number}", f"bn{number}")
+        if self.downsample is not None:
+            _fold(self.downsample, "0", "1")
 
     def forward(self, inputs: Tensor) -> Tensor:
         shortcut = inputs if self.downsample is None else self.downsample(inputs)
@@ -91,6 +99,15 @@ class DeepLabResNet101(Segmenter):
             if isinstance(module, Bottleneck):
                 module.place_stride(in_3x3)
 
+    def for_inference(self) -> Self:
+        """See `Segmenter.for_inference`; without batch norm, which is folded into the convolutions."""
+        network = super().for_inference()
+        _fold(network, "conv1", "bn1")
+        for module in network.modules():
+            if isinstance(module, Bottleneck):
+                module.fold_norms()
+        return network
+
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> layer4's features (B, 2048, h, w), at about an eighth (512 -> 65)."""
         return cast(Tensor, self.layer4(self._middle(pixels)))
@@ -125,3 +142,10 @@ def _stages() -> list[nn.Sequential]:
         stage += [Bottleneck(channels, width, 1, dilation, first=False) for _ in range(blocks - 1)]
         stages.append(nn.Sequential(*stage))
     return stages
+
+
+def _fold(parent: nn.Module, conv: str, norm: str) -> None:
+    """Replace two children of `parent`, in eval mode, by one convolution that computes what both did, and nothing."""
+    before, after = getattr(parent, conv), getattr(parent, norm)
+    setattr(parent, conv, fuse_conv_bn_eval(before, after).requires_grad_(False))
+    setattr(parent, norm, nn.Identity())

@@ -16,8 +16,10 @@ To bring a network of one's own: subclass `Segmenter`, set `pixels`, implement `
 heads may learn at another rate; a network whose heads see different features has a `segment` of its own, too.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +129,10 @@ class Segmenter(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train(batch_norm)
+
+    def for_inference(self) -> Self:
+        """A frozen copy in eval mode whose maps are the same up to rounding: made to run, not to train or to save."""
+        return copy.deepcopy(self).eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> SegOutput:
         """RGB images (B, 3, H, W), uint8 or float 0..255 -> SegOutput."""

@@ -5,7 +5,8 @@ al., 2016), reflection padding, and nearest-neighbour upsampling in place of tra
 as in the published files (`transformer_net`).
 """
 
-from typing import cast
+import copy
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,38 @@ class InstanceNorm(nn.Module):
         return torch.addcmul(self.shift[:, None, None], maps - mean, factor)
 
 
+class FusedInstanceNorm(InstanceNorm):
+    """The same by PyTorch's kernel, in the dtype of the maps, ten times as fast on a CPU: for inference."""
+
+    def __init__(self, norm: InstanceNorm) -> None:
+        super().__init__(len(norm.scale))
+        self.scale, self.shift = norm.scale, norm.shift
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.group_norm(maps, len(self.scale), self.scale, self.shift, EPS)
+
+
+class TransposedConv(nn.Module):
+    """A `ReflectedConv` of kernel 3 after upsampling by 2 as one transposed convolution: for inference.
+
+    Nearest-neighbour upsampling adds each tap of the kernel to two pixels, so 3 taps on the large map are 4 taps of
+    stride 2 on the small one: 4/9 of the multiplications, and the large map is never there. The border that reflection
+    gives the large map is the last pixel of the small one, repeated.
+    """
+
+    def __init__(self, conv: ReflectedConv) -> None:
+        super().__init__()
+        kernel = conv.conv2d.weight  # (outputs, inputs, 3, 3)
+        assert conv.upsample == 2 and kernel.shape[2:] == (3, 3)
+        spread = F.conv_transpose2d(kernel.flip(2, 3).flatten(0, 1)[:, None], kernel.new_ones(1, 1, 2, 2))
+        weight = spread.view(*kernel.shape[:2], 4, 4).transpose(0, 1).contiguous()
+        self.weight, self.bias = nn.Parameter(weight), conv.conv2d.bias
+
+    def forward(self, maps: Tensor) -> Tensor:
+        repeated = F.pad(maps, (1, 1, 1, 1), mode="replicate")
+        return F.conv_transpose2d(repeated, self.weight, self.bias, stride=2, padding=3)
+
+
 class ResidualBlock(nn.Module):
     """Two normed 3×3 convolutions around a shortcut, no ReLU after the sum; the shape (B, C, h, w) stays."""
 
@@ -92,8 +125,23 @@ class StyleTransfer(nn.Module):
             nn.init.zeros_(self.deconv3.conv2d.weight)
             nn.init.zeros_(cast(Tensor, self.deconv3.conv2d.bias))
 
+    def for_inference(self) -> Self:
+        """A frozen copy in eval mode whose pictures are the same up to rounding: made to run, not to train or to save.
+
+        It can be cast to bfloat16 as a whole and then needs no autocast.
+        """
+        network = copy.deepcopy(self).eval()
+        for parent in list(network.modules()):
+            for name, module in list(parent.named_children()):
+                if isinstance(module, InstanceNorm):
+                    setattr(parent, name, FusedInstanceNorm(module))
+                elif isinstance(module, ReflectedConv) and module.upsample > 1:
+                    setattr(parent, name, TransposedConv(module))
+        return network.requires_grad_(False)
+
     def forward(self, pixels: Tensor) -> Tensor:
-        maps = F.relu(self.in1(self.conv1(pixels)), inplace=True)  # (B, 32, H, W)
+        maps = pixels.to(self.in1.scale.dtype)
+        maps = F.relu(self.in1(self.conv1(maps)), inplace=True)  # (B, 32, H, W)
         maps = F.relu(self.in2(self.conv2(maps)), inplace=True)  # (B, 64, H/2, W/2)
         maps = F.relu(self.in3(self.conv3(maps)), inplace=True)  # (B, 128, H/4, W/4), rounded up
         for block in (self.res1, self.res2, self.res3, self.res4, self.res5):

@@ -36,6 +36,7 @@ def evaluate_stage(run: Run, name: str, settings: EvaluateSettings, display: Dis
         rules=ViewRules.of(settings),
         device=run.runtime.device,
         precision=run.runtime.precision,
+        plain=settings.official,
     )
     data = {"target": run.recipe.data.target, "source": run.recipe.data.source}
     scores: dict[str, dict[str, Any]] = {}

@@ -137,6 +137,7 @@ def _through_network(
         rules=ViewRules.of(settings),
         device=runtime.device,
         precision=runtime.precision,
+        plain=settings.official,
     )
     table = np.arange(256, dtype=np.uint8)
     if saved.header.space != space:

@@ -53,6 +53,7 @@ def stylize_images(
         device=runtime.device,
         precision=runtime.precision,
         truncated=settings.quirk("truncated"),
+        plain=settings.official,
     )
     jobs = [Job(image, (folder / f"{place}.png",)) for image, place in originals]
     with stopping(runtime, folder) as stopped:
