@@ -7,11 +7,11 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test long-test kill-test lint format bench clean
+.PHONY: help setup demo test long-test kill-test lint format bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make a virtual environment with the tested versions
 
@@ -43,10 +43,11 @@ format: $(STAMP) ## let ruff put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## time training steps and reading, on a machine that does nothing else
-	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/loader.py
-	$(BIN)/python benchmarks/pictures.py
+bench: $(STAMP) ## what everything costs, beside its networks alone and the published way (BENCH=… options; half an hour)
+	$(BIN)/python benchmarks/bench.py --reference $(BENCH)
+
+bench-quick: $(STAMP) ## the same at a quarter of the sizes (under 5 minutes on 2 cores)
+	$(BIN)/python benchmarks/bench.py --reference --quick $(BENCH)
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) $(DEMO)

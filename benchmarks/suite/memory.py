@@ -1,0 +1,89 @@
+"""Peak memory of a training step, segadapt's and the reference's, each in a fresh process.
+
+On a CPU it is the process's resident memory above what it had before the networks were built (`whole`) and before the
+first step (`step`: activations, gradients, states of the optimizers); on a GPU that of tensors (`whole` includes
+weights there, too).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from segadapt.engine.runtime import Precision, Runtime
+from suite.measure import MEGA, in_fresh_process, peak_memory, reset_peak, resident
+from suite.rows import Row
+from suite.sizes import Sizes, shown
+from suite.steps import plain_step
+from suite.trainings import make_case
+
+STEPS = 2  # the second one has the optimizers' states from its beginning
+Figures = dict[str, float]
+
+
+def memory_rows(
+    names: Sequence[str],
+    sizes: Sizes,
+    runtime: Runtime,
+    precisions: Sequence[Precision],
+    network: str | None = None,
+) -> Iterator[Row]:
+    """A row per method and precision, with `step_ratio` and `whole_ratio` = ours / the reference's."""
+    for name in names:
+        theirs = in_fresh_process(memory_of, name, sizes, "fp32", runtime, True, network)
+        for precision in precisions:
+            ours = in_fresh_process(memory_of, name, sizes, precision, runtime, False, network)
+            yield memory_row(name, sizes, precision, ours, theirs)
+
+
+def memory_row(name: str, sizes: Sizes, precision: Precision, ours: Figures, theirs: Figures) -> Row:
+    """Figures of both as a row."""
+    row = Row("memory", name, shown(*sizes.training(name)), precision, memory_mb=ours.get("step"))
+    for kind, value in ours.items():
+        figures = {f"{kind}_mb": value, f"{kind}_reference_mb": theirs[kind], f"{kind}_ratio": value / theirs[kind]}
+        row = row.with_more(**figures)
+    return row if ours else Row(row.part, row.what, row.size, row.precision, note="the system does not say")
+
+
+def memory_of(
+    name: str, sizes: Sizes, precision: Precision, runtime: Runtime, reference: bool, network: str | None
+) -> Figures:
+    """`whole` and `step` in megabytes; empty where the system does not say."""
+    torch.set_num_threads(runtime.threads)
+    device = runtime.device
+    place = Runtime(device, precision, 0, 1, runtime.threads, 0)
+    warm_up(device)
+    on_cpu = device.type == "cpu"
+    if on_cpu and not reset_peak():
+        return {}
+    before = resident("VmRSS") if on_cpu else torch.cuda.memory_allocated(device)
+    work = steps_of(name, sizes, place, reference, network)
+    found = peak_memory(work, device)
+    assert found is not None
+    return {"step": found.added_mb, "whole": (found.peak - before) / MEGA}
+
+
+def steps_of(name: str, sizes: Sizes, runtime: Runtime, reference: bool, network: str | None) -> Callable[[], None]:
+    """Some steps of segadapt or of the reference, with nothing else alive."""
+    case = make_case(name, sizes, runtime, network)
+    batch = case.batch(0)
+    if not reference:
+
+        def ours() -> None:
+            for _ in range(STEPS):
+                case.method.step(batch, case.update)
+
+        return ours
+    plain = plain_step(case)
+    examples = plain.prepared(batch)
+
+    def theirs() -> None:
+        for number in range(STEPS):
+            plain.step(number, *examples)
+
+    return theirs
+
+
+def warm_up(device: torch.device) -> None:
+    """Load what the first convolution and its backward load."""
+    maps = torch.rand(1, 3, 16, 16, device=device, requires_grad=True)
+    torch.nn.functional.conv2d(maps, torch.rand(3, 3, 3, 3, device=device)).sum().backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,124 @@
+"""Training steps: the whole step beside its bare passes and, if asked for, the reference's step."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from reference.steps import Examples, ReferenceStep, reference_of
+from torch.profiler import ProfilerActivity, profile
+
+from segadapt.batch import Batch
+from segadapt.engine.runtime import Runtime
+from suite.bare import BarePasses
+from suite.measure import in_turns, peak_memory
+from suite.rows import BARE, OURS, REFERENCE, Row, row_of
+from suite.sizes import Sizes, shown
+from suite.trainings import Case, make_case
+
+GPU_REPEAT = 8
+"""Steps between two waits for a GPU, so that the host may run ahead of it."""
+IDLE_STEPS = 5  # steps that are profiled for the busy time
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all works of one round get."""
+
+    batch: Batch
+    examples: tuple[Examples, Examples] | None  # the same for the reference
+
+
+def step_rows(
+    names: Sequence[str],
+    sizes: Sizes,
+    runtimes: Sequence[Runtime],
+    *,
+    rounds: int,
+    reference: bool,
+    network: str | None = None,
+    peak: Callable[[str], float | None] = lambda precision: None,
+) -> Iterator[Row]:
+    """A row per method and runtime (precision). `peak`: precision -> the device's operations per second."""
+    for name in names:
+        for runtime in runtimes:
+            yield step_row(name, sizes, runtime, rounds, reference, network, peak(runtime.precision))
+
+
+def step_row(
+    name: str,
+    sizes: Sizes,
+    runtime: Runtime,
+    rounds: int,
+    reference: bool,
+    network: str | None = None,
+    peak: float | None = None,
+) -> Row:
+    """One method's step."""
+    device, case = runtime.device, make_case(name, sizes, runtime, network)
+    plain = plain_step(case) if reference else None
+    bare = BarePasses(case)
+
+    def inputs(number: int) -> Inputs:
+        batch = case.batch(number)
+        return Inputs(batch, None if plain is None else plain.prepared(batch))
+
+    def plain_works(given: Inputs) -> None:
+        assert plain is not None and given.examples is not None
+        plain.step(given.batch.step, *given.examples)
+
+    works: dict[str, Callable[[Inputs], object]] = {
+        BARE: lambda given: bare(given.batch),
+        OURS: lambda given: case.method.step(given.batch, case.update),
+    }
+    if plain is not None:
+        works[REFERENCE] = plain_works
+    first = case.batch(0)
+    case.method.step(first, case.update)  # the optimizers' states come with the first step
+    memory = peak_memory(lambda: case.method.step(first, case.update), device)
+    on_gpu = device.type == "cuda"
+    times = in_turns(works, inputs, rounds, device, repeat=GPU_REPEAT if on_gpu else 1)
+    row = row_of(
+        "steps",
+        name,
+        times,
+        size=shown(case.size, case.target_size),
+        unit="step",
+        precision=runtime.precision,
+        memory_mb=None if memory is None else memory.added_mb,
+    )
+    median = float(np.median(times[OURS]))
+    rate = bare.flops(first) / median
+    row = row.with_more(tflops=rate / 1e12, mfu=None if peak is None else rate / peak)
+    if on_gpu:
+        busy = busy_seconds(lambda: case.method.step(first, case.update), IDLE_STEPS)
+        row = row.with_more(busy_s=busy, idle=1 - busy / median)
+    return row
+
+
+def plain_step(case: Case) -> ReferenceStep:
+    """The reference of a case: the same weights in the published memory layout."""
+    plain = reference_of(case.method, case.settings)
+    for module in plain.modules.values():
+        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return plain
+
+
+def busy_seconds(work: Callable[[], object], calls: int) -> float:
+    """Seconds of one call in which the GPU computes or copies: the union of its kernels, by the profiler."""
+    work()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+        for _ in range(calls):
+            work()
+        torch.cuda.synchronize()
+    events = [event for event in profiled.events() or [] if str(event.device_type) == "DeviceType.CUDA"]
+    spans = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in events
+        if not getattr(event, "is_user_annotation", False)  # they span the gaps between kernels
+    )
+    busy, until = 0.0, float("-inf")
+    for start, end in spans:  # microseconds
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return busy / 1e6 / calls

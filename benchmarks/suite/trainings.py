@@ -1,0 +1,96 @@
+"""The methods with their published networks and settings, and batches for them; with another network for a quick look.
+
+Quirks are off, as in the default recipes; the size of a rare class is the published one.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from segadapt.batch import Batch, Images
+from segadapt.engine.runtime import Runtime
+from segadapt.engine.updater import GradientUpdater
+from segadapt.methods.adaptsegnet import AdaptSegNetSettings
+from segadapt.methods.method import Method
+from segadapt.methods.methods import METHODS, segmenter_method
+from segadapt.methods.se_gan import SeGanSettings
+from segadapt.methods.sean import SeanSettings
+from segadapt.methods.self_training import SelfTrainingSettings
+from segadapt.methods.settings import SegmenterSettings, TrainingSettings
+from segadapt.methods.supervised import SourceOnlySettings
+from segadapt.methods.tgstn import Tgstn, TgstnSettings
+from segadapt.models.networks import build
+from segadapt.models.style_transfer import StyleTransfer
+from suite.sizes import Size, Sizes
+
+CLASSES = 19
+STEPS = 80_000  # of the schedules; none is reached
+VGG, RESNET = "deeplab_vgg16", "deeplab_resnet101"
+_RESNET_SGD = {"network": RESNET, "optimizer": "sgd", "lr": 2.5e-5, "head_lr": 10}
+_PUBLISHED: dict[str, tuple[type[TrainingSettings], dict[str, Any]]] = {
+    "source_only": (SourceOnlySettings, {"network": VGG, "lr": 1e-4}),
+    "adaptsegnet": (AdaptSegNetSettings, _RESNET_SGD | {"lr": 2.5e-4, "weight_decay": 5e-4}),
+    "sean": (SeanSettings, {"network": VGG, "ema_warmup": False}),
+    "tgstn": (TgstnSettings, {"segmenter": "@none", "lr": 5e-4}),
+    "se_gan": (SeGanSettings, _RESNET_SGD | {"rare_pixels": 4096, "ema_warmup": False, "schedule_steps": STEPS}),
+    "self_training": (SelfTrainingSettings, _RESNET_SGD | {"rare_pixels": 4096, "labels": "@none"}),
+}
+TIMED = tuple(_PUBLISHED)
+"""The methods that are timed; `target_trained` is `source_only` on other images."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method, ready to step on a device."""
+
+    name: str
+    method: Method
+    settings: TrainingSettings
+    update: GradientUpdater
+    runtime: Runtime
+    size: Size  # of source images
+    target_size: Size
+
+    def batch(self, step: int) -> Batch:
+        """A random batch, on the device."""
+        return random_batch(self.size, self.target_size, step).to(self.runtime.device)
+
+
+def published_settings(name: str, network: str | None, size: Size, target_size: Size) -> TrainingSettings:
+    """A method's published settings, with another `network` if one is given."""
+    kind, values = _PUBLISHED[name]
+    values = {"steps": STEPS, "size": size, "target_size": target_size, **values}
+    if network is not None and issubclass(kind, SegmenterSettings):
+        values["network"] = network
+    return kind.model_validate(values)
+
+
+def make_case(name: str, sizes: Sizes, runtime: Runtime, network: str | None = None) -> Case:
+    """The method over fresh networks, the same ones each time, on the runtime's device."""
+    torch.manual_seed(0)
+    size, target_size = sizes.training(name)
+    settings = published_settings(name, network, size, target_size)
+    method: Method
+    if isinstance(settings, TgstnSettings):
+        method = Tgstn(StyleTransfer(), build(network or VGG, classes=CLASSES), settings)
+    else:
+        assert isinstance(settings, SegmenterSettings)
+        segmenter = build(settings.network, classes=CLASSES, attention=METHODS[name].attention)
+        method = segmenter_method(segmenter, settings, STEPS)
+    for module in (*method.modules.values(), *method.helpers.values()):
+        module.to(runtime.device, memory_format=runtime.memory_format)  # type: ignore[call-overload]
+    update = GradientUpdater(method.optimizers, runtime)
+    return Case(name, method, settings, update, runtime, size, target_size)
+
+
+def random_batch(size: Size, target_size: Size, step: int) -> Batch:
+    """One source and one target image of noise, labels in blocks."""
+    generator = torch.Generator().manual_seed(step)
+    parts = []
+    for width, height in (size, target_size):
+        image = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8, generator=generator)
+        labels = torch.randint(0, CLASSES, (1, -(-height // 8), -(-width // 8)), generator=generator).byte()
+        labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :height, :width].contiguous()
+        parts.append(Images(image.permute(0, 3, 1, 2), labels, (f"random {step}",)))
+    return Batch(step, (step,), *parts)

@@ -1,0 +1,184 @@
+"""The benchmarks run, and the reference that segadapt is held against is the same computation."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import bench
+from reference import steps
+from reference.pictures import predict as plain_predict
+from reference.pictures import stylize as plain_stylize
+from reference.pictures import view_sum
+from reference.reading import known_ids, read_example
+from reference.steps import examples_of
+from suite.frames import opened, write_domain
+from suite.sizes import NAMED
+from suite.steps import plain_step
+from suite.trainings import CLASSES, TIMED, Case, make_case
+
+from segadapt.data.label_spaces import load_label_space
+from segadapt.data.loader import Steps
+from segadapt.data.pairing import Pairing
+from segadapt.data.reading import read_rgb
+from segadapt.engine.runtime import Runtime
+from segadapt.inference.predictor import PUBLISHED_RULES, Predictor
+from segadapt.inference.stylizer import Stylizer
+from segadapt.models import networks
+from segadapt.models.segmenter import CAFFE
+from segadapt.models.small import WIDTHS, DeepLabSmall
+from segadapt.models.style_transfer import StyleTransfer
+
+TINY = NAMED["tiny"]
+CPU = Runtime(torch.device("cpu"), "fp32", 0, 1, 1, 0)
+
+
+class Small(DeepLabSmall):
+    """The small network with the published pixels and a second head."""
+
+    pixels = CAFFE
+    number_of_heads = 2
+
+    def __init__(self, classes: int, attention: bool = False, published_aspp: bool = False) -> None:
+        super().__init__(classes, attention, published_aspp)
+        self.auxiliary = nn.Conv2d(WIDTHS[-1], classes, 3, padding=1)
+        nn.init.normal_(self.head.branches[0].weight, std=0.1)  # type: ignore[arg-type]
+
+    def heads(self, features: Tensor) -> tuple[Tensor, ...]:
+        return (self.auxiliary(features), *super().heads(features))
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return [*self.auxiliary.parameters(), *super().head_parameters()]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of `Small` in recipes."""
+    monkeypatch.setitem(networks.NETWORKS, "small_caffe", Small)
+    return "small_caffe"
+
+
+def roughen(case: Case) -> None:
+    """Let the teacher be another network than the student, so that the consistency loss is not 0."""
+    teacher = case.method.modules.get("teacher")
+    if teacher is not None:
+        with torch.no_grad():
+            for parameter in teacher.parameters():
+                parameter.mul_(1 + 0.2 * torch.rand_like(parameter))
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_the_reference_step_computes_the_same(name: str, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noisy(images: Tensor, sigma: float) -> Tensor:
+        return images + sigma * torch.randn(images.shape).flip(1)
+
+    monkeypatch.setattr(steps, "noisy", noisy)  # segadapt's noise is drawn for RGB, the reference's for BGR
+    case = make_case(name, TINY, CPU, small)
+    roughen(case)
+    plain = plain_step(case)
+    for step in range(3):
+        batch = case.batch(step)
+        torch.manual_seed(batch.seeds[0])  # the reference draws its noise from PyTorch's own generator
+        theirs = plain.step(step, *plain.prepared(batch))
+        ours = {key: float(value) for key, value in case.method.step(batch, case.update).items()}
+        assert set(ours) == set(theirs) - {"miou"}
+        assert 0 <= theirs["miou"] <= 100
+        for key, value in ours.items():
+            assert theirs[key] == pytest.approx(value, rel=1e-4, abs=1e-9), f"{key} of step {step}"
+            assert value > 0
+
+
+def test_the_reference_reads_the_same(tmp_path: Path) -> None:
+    space = load_label_space("cityscapes19")
+    settings = write_domain(tmp_path / "gta5", "gta5", (100, 60), 1)
+    data = opened(settings, (64, 32))
+    batch = Steps(Pairing(0, 1, 1, 0), data, None)[0]
+    ours = examples_of(batch.source)  # type: ignore[union-attr]
+    theirs = read_example(data.pairs[0], (64, 32), known_ids(space, "cityscapes"))
+    assert torch.equal(ours.images, theirs.images) and torch.equal(ours.labels, theirs.labels)
+    assert (theirs.labels < len(space)).any()
+
+
+def test_the_reference_sums_views_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Small(CLASSES).eval()
+    data = opened(write_domain(tmp_path / "cityscapes", "cityscapes", (128, 64), 1), (64, 32))
+    image = data.image(0)
+    scales, rules = (1.0, 0.75, 1.25, 1.5), PUBLISHED_RULES
+    ours = Predictor(network, (64, 32), scales=scales, mirror=True, rules=rules).probabilities(image, (64, 32))
+    pixels = CAFFE(torch.from_numpy(np.array(read_rgb(data.pairs[0].image, (64, 32)))).permute(2, 0, 1)[None])
+    with torch.no_grad():
+        theirs = view_sum(network, pixels)[0] / 8
+    np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
+    labels, maps = plain_predict(network, data.pairs[0].image, (64, 32))
+    alone = Predictor(network, (64, 32))
+    np.testing.assert_allclose(alone.probabilities(image), maps, atol=1e-5)
+    assert (alone.labels(image) == labels).mean() > 0.999
+
+
+def test_the_reference_stylizes_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = StyleTransfer()
+    data = opened(write_domain(tmp_path / "gta5", "gta5", (64, 32), 1), (64, 32))
+    ours = Stylizer(network, (64, 32), truncated=True)([data.image(0)])[0]
+    plain_stylize(network, [data.pairs[0].image], tmp_path / "plain", (64, 32))
+    theirs = np.asarray(read_rgb(tmp_path / "plain" / "00000.png"))
+    assert (np.abs(ours.astype(int) - theirs) <= 1).all() and (ours == theirs).mean() > 0.99
+
+
+def run(json_file: Path, *options: str) -> list[dict[str, Any]]:
+    """The rows of a benchmark of tiny things."""
+    tiny = ["--sizes", "tiny", "--network", "deeplab_small", "--pairs", "1", "--images", "1", "--threads", "1"]
+    bench.main([*tiny, "--json", str(json_file), *options])
+    content = json.loads(json_file.read_text())
+    assert {"cpu", "torch", "threads", "device", "date"} <= set(content)
+    rows: list[dict[str, Any]] = content["rows"]
+    return rows
+
+
+def check(row: dict[str, Any], *, bare: bool = True) -> None:
+    """A row whose figures fit together."""
+    for key in ("seconds", "reference", "ratio", *(("bare", "efficiency") if bare else ())):
+        spread = row[key]
+        assert 0 < spread["low"] <= spread["median"] <= spread["high"] < math.inf, (row["what"], key)
+    assert row["ratio"]["median"] == pytest.approx(row["reference"]["median"] / row["seconds"]["median"])
+
+
+def test_steps(tmp_path: Path) -> None:
+    rows = run(tmp_path / "rows.json", "--reference", "--only", "steps", "--peak-tflops", "1", "--precisions", "bf16")
+    assert [(row["what"], row["precision"]) for row in rows] == [(name, "bf16") for name in TIMED]
+    for row in rows:
+        check(row)
+        assert row["more"]["mfu"] == pytest.approx(row["more"]["tflops"]) and row["more"]["mfu"] > 0
+
+
+def test_reading_and_pictures(tmp_path: Path) -> None:
+    parts = ("loader", "evaluation", "stylize", "predict")
+    rows = run(tmp_path / "rows.json", "--reference", "--only", *parts, "--precisions", "fp32")
+    assert [row["part"] for row in rows] == ["loader"] * 9 + ["evaluation"] * 3 + ["stylize", "predict"]
+    for row in rows:
+        check(row, bare=row["part"] != "loader" or row["what"].endswith("files"))
+
+
+def test_memory_and_linear(tmp_path: Path) -> None:
+    options = ("--methods", "sean", "--precisions", "fp32", "--linear-images", "1")
+    memory, *linear = run(tmp_path / "rows.json", "--only", "memory", "linear", *options)
+    if memory["more"]:  # where the system tells a process its memory
+        assert memory["more"]["step_ratio"] > 0.1 and memory["more"]["whole_ratio"] > 0.1
+    assert [row["what"] for row in linear] == ["prepare", "check", "stylize", "evaluate"]
+    assert all(row["more"]["time_ratio"] > 0 for row in linear)
+
+
+def test_without_a_reference_there_are_no_ratios(tmp_path: Path) -> None:
+    (row,) = run(tmp_path / "rows.json", "--only", "steps", "--methods", "sean", "--precisions", "fp32")
+    assert row["reference"] is None and row["ratio"] is None and row["bare"] is not None
+    with pytest.raises(SystemExit):
+        bench.main(["--only", "everything"])
