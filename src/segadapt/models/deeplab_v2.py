@@ -7,7 +7,7 @@ head (`layer6`) layer4's 2048. A 1024×512 image (width × height) gives logits 
 Modules are called as in the published files.
 """
 
-from typing import Self, cast
+from typing import Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -110,7 +110,7 @@ class DeepLabResNet101(Segmenter):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> layer4's features (B, 2048, h, w), at about an eighth (512 -> 65)."""
-        return cast(Tensor, self.layer4(self._middle(pixels)))
+        return self.through(self.layer4, self._middle(pixels))
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
         """Features (B, 2048, h, w) -> the main head's logits alone (B, C, h, w): the other one sees layer3."""
@@ -121,7 +121,7 @@ class DeepLabResNet101(Segmenter):
 
     def segment(self, pixels: Tensor) -> SegOutput:
         middle = self._middle(pixels)
-        features = self.layer4(middle)
+        features = self.through(self.layer4, middle)
         attention = None if self.attention is None else self.attention(features)
         (main,) = self.heads(features if attention is None else (1 + attention) * features)
         return SegOutput((self.layer5(middle), main), attention, features)
@@ -130,7 +130,7 @@ class DeepLabResNet101(Segmenter):
         """Pixels (B, 3, H, W) -> layer3's features (B, 1024, h, w)."""
         stem = F.relu(self.bn1(self.conv1(pixels)), inplace=True)
         pooled = F.max_pool2d(stem, 3, stride=2, padding=1, ceil_mode=True)
-        return cast(Tensor, self.layer3(self.layer2(self.layer1(pooled))))
+        return self.through((*self.layer1, *self.layer2, *self.layer3), pooled)
 
 
 def _stages() -> list[nn.Sequential]:

@@ -13,17 +13,21 @@ A network owns its pixel format: data sets yield uint8 RGB, and the conversion (
 
 To bring a network of one's own: subclass `Segmenter`, set `pixels`, implement `encode` and `heads`, register it with
 `segadapt.models.networks.register`. Attention (SEAN, AAAI 2019) is then there for free. With `head_parameters` its
-heads may learn at another rate; a network whose heads see different features has a `segment` of its own, too.
+heads may learn at another rate; a network whose heads see different features has a `segment` of its own, too. To save
+memory on request, `encode` passes its maps through `through`.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from segadapt.losses import precise
 
@@ -98,6 +102,7 @@ class Segmenter(nn.Module):
     stride: int  # of the logits against the input
     align_corners: bool = False  # of `upsample`; may be set per instance, model files keep it
     number_of_heads: int = 1  # how many `SegOutput.heads` has
+    checkpointing: bool = False  # whether a training step computes maps twice instead of keeping them, see `through`
 
     def __init__(self, classes: int, feature_channels: int, attention: bool = False) -> None:
         super().__init__()
@@ -130,6 +135,21 @@ class Segmenter(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train(batch_norm)
 
+    def through(self, blocks: Iterable[nn.Module], maps: Tensor) -> Tensor:
+        """`maps`, passed through the blocks one after another.
+
+        With `checkpointing`, where gradients are wanted, only what enters each block is kept, and the rest is computed
+        again on the way back (Chen et al., 2016, arXiv 1604.06174): a training step takes less memory and about one
+        forward pass more, and has the same losses and gradients. Batch norms learn their statistics once.
+        """
+        for block in blocks:
+            if self.checkpointing and torch.is_grad_enabled():
+                contexts = partial(_first_and_again, block)
+                maps = checkpoint(block, maps, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+            else:
+                maps = block(maps)
+        return maps
+
     def for_inference(self) -> Self:
         """A frozen copy in eval mode whose maps are the same up to rounding: made to run, not to train or to save."""
         return copy.deepcopy(self).eval().requires_grad_(False)
@@ -149,6 +169,25 @@ class Segmenter(nn.Module):
     def upsample(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
         """Maps (B, C, h, w) -> (B, C, *size), bilinear, by the network's own corner rule; size = (H, W)."""
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=self.align_corners)
+
+
+def _first_and_again(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What a checkpointed block is computed under: the first time, and again."""
+    return nullcontext(), _statistics_kept(block)
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """What the batch norms learn of their statistics in here goes into copies, and is forgotten."""
+    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    learned = [(norm, name, values) for norm in norms if norm.training for name, values in norm.named_buffers()]
+    for norm, name, values in learned:
+        setattr(norm, name, values.clone())
+    try:
+        yield
+    finally:
+        for norm, name, values in learned:
+            setattr(norm, name, values)
 
 
 NetworkFactory = Callable[..., Segmenter]

@@ -95,7 +95,8 @@ class DeepLabSmall(Segmenter):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> features (B, 96, H/8, W/8), rounded up."""
-        return cast(Tensor, self.body(pixels))
+        body = self.body
+        return self.through((body[:2], body[2:4], body[4], body[5:7], *list(body)[7:]), pixels)
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
         """Features (B, 96, h, w) -> one head's logits (B, C, h, w)."""

@@ -5,6 +5,8 @@ VGG-16's thirteen convolutions without its last two poolings, conv5 with dilatio
 gives features (B, 1024, 64, 128) and logits (B, C, 64, 128).
 """
 
+from itertools import chain
+
 from torch import Tensor, nn
 
 from segadapt.models.heads import AtrousHead
@@ -12,15 +14,15 @@ from segadapt.models.segmenter import CAFFE, Segmenter
 
 FEATURE_CHANNELS = 1024
 POOL = 0
-# (output channels, dilation) of each convolution, POOL for a 2×2 max-pooling; the indices of `features` follow from it
-# (convolution and ReLU count one each), and they are those of the published files.
-LAYERS: tuple[tuple[int, int], ...] = (
-    *((64, 1), (64, 1), (POOL, 1)),
-    *((128, 1), (128, 1), (POOL, 1)),
-    *((256, 1), (256, 1), (256, 1), (POOL, 1)),
-    *((512, 1), (512, 1), (512, 1)),
-    *((512, 2), (512, 2), (512, 2)),
-    *((FEATURE_CHANNELS, 4), (FEATURE_CHANNELS, 4)),  # fc6, fc7
+# (output channels, dilation) of each convolution, POOL for a 2×2 max-pooling, block by block; the indices of `features`
+# follow from it (convolution and ReLU count one each), and they are those of the published files.
+BLOCKS: tuple[tuple[tuple[int, int], ...], ...] = (
+    ((64, 1), (64, 1), (POOL, 1)),
+    ((128, 1), (128, 1), (POOL, 1)),
+    ((256, 1), (256, 1), (256, 1), (POOL, 1)),
+    ((512, 1), (512, 1), (512, 1)),
+    ((512, 2), (512, 2), (512, 2)),
+    ((FEATURE_CHANNELS, 4), (FEATURE_CHANNELS, 4)),  # fc6, fc7
 )
 CONVS = 13  # of VGG-16 itself, before fc6
 
@@ -46,8 +48,12 @@ class DeepLabVGG16(Segmenter):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Caffe pixels (B, 3, H, W) -> fc7 after ReLU (B, 1024, H // 8, W // 8)."""
-        features: Tensor = self.features(pixels)
-        return features
+        blocks, start = [], 0
+        for layers in BLOCKS:
+            stop = start + sum(1 if size == POOL else 2 for size, _ in layers)
+            blocks.append(self.features[start:stop])
+            start = stop
+        return self.through(blocks, pixels)
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
         """Features (B, 1024, h, w) -> one map of logits (B, C, h, w)."""
@@ -61,7 +67,7 @@ def _features() -> nn.Sequential:
     """VGG-16 and fc6, fc7, with the published indices: convolutions at 0, 2, 5, 7, … 27, then 29 (fc6) and 31 (fc7)."""
     layers: list[nn.Module] = []
     channels, convs = 3, 0
-    for size, dilation in LAYERS:
+    for size, dilation in chain(*BLOCKS):
         if size == POOL:
             layers.append(nn.MaxPool2d(2))
             continue
