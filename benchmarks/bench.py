@@ -33,7 +33,7 @@ from suite.memory import memory_rows
 from suite.rows import Report, Row
 from suite.sizes import NAMED, Sizes, parse_sizes
 from suite.steps import step_rows
-from suite.trainings import RESNET, TIMED
+from suite.trainings import RESNET, TIMED, Setup
 
 from segadapt.engine.runtime import Precision, Runtime, choose_device
 from segadapt.models.networks import NETWORKS
@@ -55,6 +55,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="images of a round of evaluation; default 4, quick 2")
     parser.add_argument("--linear-images", type=int, default=20, help="N of the linear part")
     parser.add_argument("--network", choices=list(NETWORKS), help="instead of the published ones (loses the meaning)")
+    parser.add_argument("--checkpointing", action="store_true", help="steps that save memory by computing maps twice")
     parser.add_argument("--published-rules", action="store_true", help="put views together as the published program")
     parser.add_argument("--picture", type=Path, help="a street picture for the loader, instead of a drawn one")
     parser.add_argument("--threads", type=int, default=cores(), help="CPU threads; default: all cores")
@@ -80,11 +81,10 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     if "steps" in options.only:
         yield from step_rows(
             options.methods,
-            sizes,
+            Setup(sizes, options.network, options.checkpointing),
             runtimes,
             rounds=options.pairs,
             reference=options.reference,
-            network=options.network,
             peak=lambda precision: peak_flops(options.device, precision, options.peak_tflops),
         )
     if "loader" in options.only:
@@ -99,8 +99,9 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     for runtime in runtimes:
         yield from picture_rows(options, runtime, folder / runtime.precision)
     if "memory" in options.only:
+        setup = Setup(published, options.network, options.checkpointing)
         precisions = cast(Sequence[Precision], options.precisions)
-        yield from memory_rows(options.methods, published, runtimes[0], precisions, options.network)
+        yield from memory_rows(options.methods, setup, runtimes[0], precisions)
     if "linear" in options.only:
         small = linear.Setting(folder / "linear", runtimes[0], options.linear_images)
         yield from linear.linear_rows(small, options.pairs)

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,19 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import bench
+import gpu
 from reference import steps
 from reference.pictures import predict as plain_predict
 from reference.pictures import stylize as plain_stylize
 from reference.pictures import view_sum
 from reference.reading import known_ids, read_example
 from reference.steps import examples_of
+from suite import memory
 from suite.frames import opened, write_domain
+from suite.measure import in_fresh_process, peak_memory
 from suite.sizes import NAMED
-from suite.steps import plain_step
-from suite.trainings import CLASSES, TIMED, Case, make_case
+from suite.steps import plain_step, union_seconds
+from suite.trainings import CLASSES, TIMED, Case, Setup, make_case
 
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.loader import Steps
@@ -81,7 +86,7 @@ def test_the_reference_step_computes_the_same(name: str, small: str, monkeypatch
         return images + sigma * torch.randn(images.shape).flip(1)
 
     monkeypatch.setattr(steps, "noisy", noisy)  # segadapt's noise is drawn for RGB, the reference's for BGR
-    case = make_case(name, TINY, CPU, small)
+    case = make_case(name, Setup(TINY, small), CPU)
     roughen(case)
     plain = plain_step(case)
     for step in range(3):
@@ -168,13 +173,49 @@ def test_reading_and_pictures(tmp_path: Path) -> None:
         check(row, bare=row["part"] != "loader" or row["what"].endswith("files"))
 
 
-def test_memory_and_linear(tmp_path: Path) -> None:
+def test_memory_and_linear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def here(function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+    monkeypatch.setattr(memory, "in_fresh_process", here)  # a process takes seconds to begin
     options = ("--methods", "sean", "--precisions", "fp32", "--linear-images", "1")
-    memory, *linear = run(tmp_path / "rows.json", "--only", "memory", "linear", *options)
-    if memory["more"]:  # where the system tells a process its memory
-        assert memory["more"]["step_ratio"] > 0.1 and memory["more"]["whole_ratio"] > 0.1
+    peak, *linear = run(tmp_path / "rows.json", "--only", "memory", "linear", *options)
+    if peak["more"]:  # where the system tells a process its memory
+        assert {"step_mb", "step_reference_mb", "step_ratio", "whole_ratio"} <= set(peak["more"])
     assert [row["what"] for row in linear] == ["prepare", "check", "stylize", "evaluate"]
     assert all(row["more"]["time_ratio"] > 0 for row in linear)
+
+
+def test_a_fresh_process_is_another_one() -> None:
+    assert in_fresh_process(os.getpid) != os.getpid()
+
+
+def test_peak_memory_sees_what_is_gone_again() -> None:
+    found = peak_memory(lambda: torch.ones(20_000_000).sum(), torch.device("cpu"))  # 80 MB
+    assert found is None or 70 < found.added_mb < 120
+
+
+def test_the_gpu_script_runs_on_a_cpu(tmp_path: Path) -> None:
+    file, some = tmp_path / "gpu.json", ("se_gan step, bf16", "se_gan end to end, bf16", "se_gan memory", "stylize")
+    gpu.main(["--tiny", "--json", str(file), "--peak-tflops", "1", "--only", *some])
+    content = json.loads(file.read_text())
+    found = {(row["part"], row["what"], row["precision"]): row for row in content["rows"]}
+    alone, whole = found["steps", "se_gan", "bf16"], found["end to end", "se_gan", "bf16"]
+    assert content["left_out"] == [] and alone["more"]["mfu"] > 0 and whole["ratio"]["median"] > 0
+    assert whole["more"]["hours_of_50000_steps"] == pytest.approx(50_000 * whole["seconds"]["median"] / 3600)
+    flops = [row["more"]["tflops"] * row["seconds"]["median"] for row in (alone, whole)]
+    assert flops[0] == pytest.approx(flops[1])
+    assert {("memory", "se_gan", "fp32"), ("stylize", "stylize", "bf16"), ("predict", "predict", "bf16")} <= set(found)
+
+
+def test_the_gpu_script_keeps_to_its_minutes(tmp_path: Path) -> None:
+    gpu.main(["--tiny", "--minutes", "0", "--json", str(tmp_path / "gpu.json")])
+    content = json.loads((tmp_path / "gpu.json").read_text())
+    assert content["rows"] == [] and "se_gan end to end, bf16" in content["left_out"]
+
+
+def test_busy_time_is_the_union_of_what_ran() -> None:
+    assert union_seconds([(0, 2e6), (1e6, 3e6), (5e6, 6e6), (5.2e6, 5.4e6)]) == pytest.approx(4)
 
 
 def test_without_a_reference_there_are_no_ratios(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from suite.measure import MEGA, in_fresh_process, peak_memory, reset_peak, resid
 from suite.rows import Row
 from suite.sizes import Sizes, shown
 from suite.steps import plain_step
-from suite.trainings import make_case
+from suite.trainings import Setup, make_case
 
 STEPS = 2  # the second one has the optimizers' states from its beginning
 Figures = dict[str, float]
@@ -22,17 +22,16 @@ Figures = dict[str, float]
 
 def memory_rows(
     names: Sequence[str],
-    sizes: Sizes,
+    setup: Setup,
     runtime: Runtime,
     precisions: Sequence[Precision],
-    network: str | None = None,
 ) -> Iterator[Row]:
     """A row per method and precision, with `step_ratio` and `whole_ratio` = ours / the reference's."""
     for name in names:
-        theirs = in_fresh_process(memory_of, name, sizes, "fp32", runtime, True, network)
+        theirs = in_fresh_process(memory_of, name, setup, "fp32", runtime, True)
         for precision in precisions:
-            ours = in_fresh_process(memory_of, name, sizes, precision, runtime, False, network)
-            yield memory_row(name, sizes, precision, ours, theirs)
+            ours = in_fresh_process(memory_of, name, setup, precision, runtime, False)
+            yield memory_row(name, setup.sizes, precision, ours, theirs)
 
 
 def memory_row(name: str, sizes: Sizes, precision: Precision, ours: Figures, theirs: Figures) -> Row:
@@ -44,9 +43,7 @@ def memory_row(name: str, sizes: Sizes, precision: Precision, ours: Figures, the
     return row if ours else Row(row.part, row.what, row.size, row.precision, note="the system does not say")
 
 
-def memory_of(
-    name: str, sizes: Sizes, precision: Precision, runtime: Runtime, reference: bool, network: str | None
-) -> Figures:
+def memory_of(name: str, setup: Setup, precision: Precision, runtime: Runtime, reference: bool) -> Figures:
     """`whole` and `step` in megabytes; empty where the system does not say."""
     torch.set_num_threads(runtime.threads)
     device = runtime.device
@@ -56,15 +53,15 @@ def memory_of(
     if on_cpu and not reset_peak():
         return {}
     before = resident("VmRSS") if on_cpu else torch.cuda.memory_allocated(device)
-    work = steps_of(name, sizes, place, reference, network)
+    work = steps_of(name, setup, place, reference)
     found = peak_memory(work, device)
     assert found is not None
     return {"step": found.added_mb, "whole": (found.peak - before) / MEGA}
 
 
-def steps_of(name: str, sizes: Sizes, runtime: Runtime, reference: bool, network: str | None) -> Callable[[], None]:
+def steps_of(name: str, setup: Setup, runtime: Runtime, reference: bool) -> Callable[[], None]:
     """Some steps of segadapt or of the reference, with nothing else alive."""
-    case = make_case(name, sizes, runtime, network)
+    case = make_case(name, setup, runtime)
     batch = case.batch(0)
     if not reference:
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from reference import pictures as published
+from reference.defaults import pytorch_defaults
 from reference.networks import published_style_transfer
 from torch import Tensor, nn
 
@@ -57,6 +58,8 @@ class Setting:
         """Time the works and make a row of them."""
         if not self.reference:
             works.pop(REFERENCE)
+        else:
+            works[REFERENCE] = partial(_with_defaults, works[REFERENCE])
         device = self.runtime.device
         works[OURS](-1)
         memory = peak_memory(lambda: works[OURS](-2), device)
@@ -117,6 +120,11 @@ def evaluation_rows(setting: Setting) -> Iterator[Row]:
 
 def _bare(network: nn.Module, inputs: list[Tensor], runtime: Runtime, number: int) -> None:
     bare_views(network, inputs, runtime.precision)
+
+
+def _with_defaults(work: Callable[[int], object], number: int) -> None:
+    with pytorch_defaults():
+        work(number)
 
 
 def _evaluate(predictor: Predictor, data: SegmentationDataset, number: int) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from reference.defaults import pytorch_defaults
 from reference.steps import Examples, ReferenceStep, reference_of
 from torch.profiler import ProfilerActivity, profile
 
@@ -13,8 +14,8 @@ from segadapt.engine.runtime import Runtime
 from suite.bare import BarePasses
 from suite.measure import in_turns, peak_memory
 from suite.rows import BARE, OURS, REFERENCE, Row, row_of
-from suite.sizes import Sizes, shown
-from suite.trainings import Case, make_case
+from suite.sizes import shown
+from suite.trainings import Case, Setup, make_case, set_checkpointing
 
 GPU_REPEAT = 8
 """Steps between two waits for a GPU, so that the host may run ahead of it."""
@@ -31,31 +32,29 @@ class Inputs:
 
 def step_rows(
     names: Sequence[str],
-    sizes: Sizes,
+    setup: Setup,
     runtimes: Sequence[Runtime],
     *,
     rounds: int,
     reference: bool,
-    network: str | None = None,
     peak: Callable[[str], float | None] = lambda precision: None,
 ) -> Iterator[Row]:
     """A row per method and runtime (precision). `peak`: precision -> the device's operations per second."""
     for name in names:
         for runtime in runtimes:
-            yield step_row(name, sizes, runtime, rounds, reference, network, peak(runtime.precision))
+            yield step_row(name, setup, runtime, rounds, reference, peak(runtime.precision))
 
 
 def step_row(
     name: str,
-    sizes: Sizes,
+    setup: Setup,
     runtime: Runtime,
     rounds: int,
     reference: bool,
-    network: str | None = None,
     peak: float | None = None,
 ) -> Row:
     """One method's step."""
-    device, case = runtime.device, make_case(name, sizes, runtime, network)
+    device, case = runtime.device, make_case(name, setup, runtime)
     plain = plain_step(case) if reference else None
     bare = BarePasses(case)
 
@@ -65,7 +64,8 @@ def step_row(
 
     def plain_works(given: Inputs) -> None:
         assert plain is not None and given.examples is not None
-        plain.step(given.batch.step, *given.examples)
+        with pytorch_defaults():
+            plain.step(given.batch.step, *given.examples)
 
     works: dict[str, Callable[[Inputs], object]] = {
         BARE: lambda given: bare(given.batch),
@@ -101,6 +101,7 @@ def plain_step(case: Case) -> ReferenceStep:
     plain = reference_of(case.method, case.settings)
     for module in plain.modules.values():
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        set_checkpointing(module, False)
     return plain
 
 
@@ -111,14 +112,19 @@ def busy_seconds(work: Callable[[], object], calls: int) -> float:
         for _ in range(calls):
             work()
         torch.cuda.synchronize()
-    events = [event for event in profiled.events() or [] if str(event.device_type) == "DeviceType.CUDA"]
-    spans = sorted(
-        (event.time_range.start, event.time_range.end)
-        for event in events
-        if not getattr(event, "is_user_annotation", False)  # they span the gaps between kernels
-    )
-    busy, until = 0.0, float("-inf")
-    for start, end in spans:  # microseconds
-        busy += max(0.0, end - max(start, until))
+    spans = [
+        (float(event.time_range.start), float(event.time_range.end))
+        for event in profiled.events() or []
+        if str(event.device_type) == "DeviceType.CUDA"
+        and not getattr(event, "is_user_annotation", False)  # they span the gaps between kernels
+    ]
+    return union_seconds(spans) / calls
+
+
+def union_seconds(spans: Sequence[tuple[float, float]]) -> float:
+    """Seconds that spans of (start, end), in microseconds, cover together."""
+    covered, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        covered += max(0.0, end - max(start, until))
         until = max(until, end)
-    return busy / 1e6 / calls
+    return covered / 1e6

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from segadapt.batch import Batch, Images
 from segadapt.engine.runtime import Runtime
@@ -21,6 +22,7 @@ from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.methods.tgstn import Tgstn, TgstnSettings
 from segadapt.models.networks import build
+from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from suite.sizes import Size, Sizes
 
@@ -38,6 +40,15 @@ _PUBLISHED: dict[str, tuple[type[TrainingSettings], dict[str, Any]]] = {
 }
 TIMED = tuple(_PUBLISHED)
 """The methods that are timed; `target_trained` is `source_only` on other images."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all trainings of a benchmark share."""
+
+    sizes: Sizes
+    network: str | None = None  # instead of the published ones
+    checkpointing: bool = False  # maps are computed again on the way back instead of being kept
 
 
 @dataclass(frozen=True)
@@ -66,22 +77,29 @@ def published_settings(name: str, network: str | None, size: Size, target_size: 
     return kind.model_validate(values)
 
 
-def make_case(name: str, sizes: Sizes, runtime: Runtime, network: str | None = None) -> Case:
+def make_case(name: str, setup: Setup, runtime: Runtime) -> Case:
     """The method over fresh networks, the same ones each time, on the runtime's device."""
     torch.manual_seed(0)
-    size, target_size = sizes.training(name)
-    settings = published_settings(name, network, size, target_size)
+    size, target_size = setup.sizes.training(name)
+    settings = published_settings(name, setup.network, size, target_size)
     method: Method
     if isinstance(settings, TgstnSettings):
-        method = Tgstn(StyleTransfer(), build(network or VGG, classes=CLASSES), settings)
+        method = Tgstn(StyleTransfer(), build(setup.network or VGG, classes=CLASSES), settings)
     else:
         assert isinstance(settings, SegmenterSettings)
         segmenter = build(settings.network, classes=CLASSES, attention=METHODS[name].attention)
         method = segmenter_method(segmenter, settings, STEPS)
     for module in (*method.modules.values(), *method.helpers.values()):
         module.to(runtime.device, memory_format=runtime.memory_format)  # type: ignore[call-overload]
+        set_checkpointing(module, setup.checkpointing)
     update = GradientUpdater(method.optimizers, runtime)
     return Case(name, method, settings, update, runtime, size, target_size)
+
+
+def set_checkpointing(module: nn.Module, on: bool) -> None:
+    """Whether a segmenter keeps its maps for the way back or computes them again (`Segmenter.checkpointing`)."""
+    if isinstance(module, Segmenter):
+        module.checkpointing = on
 
 
 def random_batch(size: Size, target_size: Size, step: int) -> Batch:
