@@ -1,7 +1,10 @@
-"""From data sets to batches, in order, read ahead by worker processes."""
+"""From data sets to batches, in order, read ahead by worker processes, copied ahead to a GPU."""
 
+import math
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,11 @@ from segadapt.batch import Batch, Images
 from segadapt.data.dataset import TrainingData
 from segadapt.data.pairing import Pairing
 from segadapt.errors import SegadaptError
+
+STEP = 0.01
+"""Seconds of a short training step on a big GPU: reading must not take longer."""
+TIMED = 4
+"""Batches that are read to time it."""
 
 
 class Steps(Dataset[Batch | SegadaptError]):
@@ -68,6 +76,65 @@ def batches(steps: Steps, first: int, last: int, workers: int = 0, pin_memory: b
         if isinstance(batch, SegadaptError):
             raise batch
         yield batch
+
+
+def needed_workers(steps: Steps, first: int, most: int) -> tuple[int, float]:
+    """How many processes (1 … `most`) read a batch within STEP, and the seconds that one takes: a few are timed."""
+    seconds: list[float] = []
+    for step in range(first, first + TIMED):
+        start = time.perf_counter()
+        _ = steps[step]
+        seconds.append(time.perf_counter() - start)
+    usual = median(seconds[1:])  # the first one finds cold caches
+    return min(most, max(1, math.ceil(usual / STEP))), usual
+
+
+def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches, on the device. Each is copied to a GPU while the step before it is computed there."""
+    if device.type != "cuda":
+        return (batch.to(device) for batch in batches)
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def begin(batch: Batch) -> Batch:
+        with torch.cuda.stream(copying):
+            return batch.to(device)
+
+    def end(batch: Batch) -> Batch:
+        computing = torch.cuda.current_stream(device)
+        computing.wait_stream(copying)
+        for images in (batch.source, batch.target):
+            if images is not None:
+                images.images.record_stream(computing)
+                if images.labels is not None:
+                    images.labels.record_stream(computing)
+        return batch
+
+    return one_ahead(batches, begin, end)
+
+
+def one_ahead(
+    batches: Iterator[Batch], begin: Callable[[Batch], Batch], end: Callable[[Batch], Batch]
+) -> Iterator[Batch]:
+    """`end(begin(batch))` of each batch; the next one is begun before a batch is handed out.
+
+    A SegadaptError for a batch is raised when it is that batch's turn.
+    """
+
+    def next_begun() -> Batch | SegadaptError | None:
+        try:
+            return begin(next(batches))
+        except StopIteration:
+            return None
+        except SegadaptError as error:
+            return error
+
+    waiting = next_begun()
+    while waiting is not None:
+        if isinstance(waiting, SegadaptError):
+            raise waiting
+        ready = end(waiting)
+        waiting = next_begun()
+        yield ready
 
 
 def _quiet_worker(worker: int) -> None:

@@ -10,12 +10,14 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from segadapt.errors import RankLost, UsageError
 from segadapt.settings import Settings
 
 Precision = Literal["fp32", "bf16"]
+MOST_WORKERS = 16
+"""Loader processes of a rank, unless told otherwise."""
 
 
 class RuntimeSettings(Settings):
@@ -26,7 +28,12 @@ class RuntimeSettings(Settings):
         "fp32", description="fp32, bf16 autocast (weights and losses stay fp32), or auto: bf16 where it is fast"
     )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of a process; null: as PyTorch chooses")
-    workers: int | None = Field(None, ge=0, le=256, description="loader processes; null: 0 on a CPU, up to 8 a GPU")
+    workers: int | None = Field(
+        None, ge=0, le=256, description="loader processes; null: 0 on a CPU, on a GPU as many as reading needs"
+    )
+    compile: bool = Field(
+        False, description="compile the networks that train (torch.compile): minutes at the start, then quicker steps"
+    )
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,9 @@ class Runtime:
     rank: int
     ranks: int
     threads: int
-    workers: int
+    workers: int  # loader processes; with `measure_workers` the most of them
+    measure_workers: bool = False  # whether so many are used as reading turns out to need
+    compile: bool = False
 
     @property
     def is_main(self) -> bool:
@@ -50,6 +59,15 @@ class Runtime:
         """Channels-last where it is faster (GPUs; bf16 on a CPU); float32 on a CPU keeps the published layout."""
         plain = self.device.type == "cpu" and self.precision == "fp32"
         return torch.contiguous_format if plain else torch.channels_last
+
+    def place(self, module: nn.Module) -> None:
+        """Move a module to the device, in its memory format, and compile its calls if that was asked for.
+
+        The module stays what it is: so do the names in its state, and copies of it are not compiled.
+        """
+        module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        if self.compile:
+            module.compile()
 
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which networks run in the chosen precision."""
@@ -135,13 +153,16 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
         torch.cuda.set_device(device)
     workers = settings.workers
     if workers is None:
-        workers = min(8, max(1, (os.cpu_count() or 1) // ranks - 1)) if device.type == "cuda" else 0
+        workers = min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // ranks - 1)) if device.type == "cuda" else 0
     if ranks > 1:
         # Long: rank 0 evaluates alone while the others wait.
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
     try:
         precision = choose_precision(settings.precision, device)
-        yield Runtime(device, precision, rank, ranks, torch.get_num_threads(), workers)
+        measure = settings.workers is None and device.type == "cuda"
+        yield Runtime(
+            device, precision, rank, ranks, torch.get_num_threads(), workers, measure, compile=settings.compile
+        )
     finally:
         torch.set_num_threads(threads_before)  # a program that calls a run goes on as it was
         if ranks > 1:

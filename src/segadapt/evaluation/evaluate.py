@@ -26,7 +26,7 @@ from segadapt.evaluation.criteria import InfoMax
 from segadapt.files import sha256
 from segadapt.inference.formats import Format, output_paths, picture
 from segadapt.inference.predictor import Predictor
-from segadapt.inference.streams import ahead, save_png
+from segadapt.inference.streams import AHEAD, READERS, ahead, save_png
 from segadapt.models.saved import ModelHeader
 
 Image = NDArray[np.uint8]
@@ -45,19 +45,21 @@ def evaluate_domain(
     *,
     layout: str,
     split: str,
+    threads: int = READERS,
     keep: Keep | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Scores over all images of `dataset`, with labels in `score_space`: one of evaluation.json's domains.
 
-    The class of a pixel is decided at the size of its label map. `layout` and `split` are for the record. Raises
+    The class of a pixel is decided at the size of its label map. `layout` and `split` are for the record, `threads`
+    decode. Raises
     UsageError when the two label spaces have no class in common, SegadaptError for a broken file.
     """
     if dataset.labels is None or dataset.labels.space != score_space:
         raise ValueError(f"the data set must be opened with its labels in {score_space.name}")
     table = torch.from_numpy(_prediction_table(model_space, score_space)).to(predictor.device)
     confusion = Confusion(score_space.classes, other=model_space != score_space)
-    images = _read(dataset, list(range(len(dataset))), predictor, whole=keep is not None)
+    images = _read(dataset, list(range(len(dataset))), predictor, threads, whole=keep is not None)
     for number, (index, image, labels) in enumerate(images, start=1):
         predictions = predictor.label_map(image, (labels.shape[1], labels.shape[0]))
         _count(confusion, labels, table[predictions.int()])
@@ -122,19 +124,20 @@ def quick_scores(
     target_val: SegmentationDataset | None = None,
     source_val: SegmentationDataset | None = None,
     limit: int | None = None,
+    threads: int = READERS,
 ) -> dict[str, float]:
     """The scores of an evaluation during training: `target_miou`, `source_miou` (percent) and `infomax` (nats).
 
     One whole pass per image; the predictor's scales, mirror and window are not used. InfoMax sees the images of
     `target_val`, never its labels; without labels there, `target_miou` is left out. With `limit`, so many images per
-    domain, evenly spread.
+    domain, evenly spread. `threads` decode.
     """
     scores: dict[str, float] = {}
     for name, dataset in (("target", target_val), ("source", source_val)):
         if dataset is None:
             continue
         confusion, criterion = Confusion(space.classes), InfoMax()
-        for _, image, labels in _read(dataset, spread(len(dataset), limit), predictor):
+        for _, image, labels in _read(dataset, spread(len(dataset), limit), predictor, threads):
             logits = predictor.logits(image)
             criterion.add(logits)
             if labels.size:
@@ -168,7 +171,7 @@ def spread(length: int, limit: int | None) -> list[int]:
 
 
 def _read(
-    dataset: SegmentationDataset, indices: list[int], predictor: Predictor, whole: bool = False
+    dataset: SegmentationDataset, indices: list[int], predictor: Predictor, threads: int, whole: bool = False
 ) -> Iterator[tuple[int, Image, Labels]]:
     """(index, image, labels), decoded a few ahead.
 
@@ -180,7 +183,7 @@ def _read(
         image = dataset.image(index)
         return index, image if whole else predictor.resized(image), labels
 
-    return ahead(read, indices)
+    return ahead(read, indices, threads, max(AHEAD, threads))
 
 
 def _count(confusion: Confusion, labels: Labels, predictions: Tensor) -> None:

@@ -156,7 +156,7 @@ def run_batches(
     count = sum(map(len, batches))
     skipped = count - sum(map(len, todo))
     written, broken = 0, list[SegadaptError]()
-    images = ahead(_told(read), (job for group in todo for job in group), threads, AHEAD + batch)
+    images = ahead(_told(read), (job for group in todo for job in group), threads, max(AHEAD, threads) + batch)
     with closing(images), ThreadPoolExecutor(threads) as writers:
         writing: deque[Future[None]] = deque()
         for group in todo:

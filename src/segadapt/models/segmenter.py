@@ -90,7 +90,12 @@ class SpatialAttention(nn.Module):
         self.conv = nn.Conv2d(channels, 1, 1, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        pooled = F.avg_pool2d(features, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=True)
+        if torch.compiler.is_compiling():
+            # The same with its zeros written out: for the other form PyTorch's compiler (2.13) has a wrong gradient.
+            padded = F.pad(features, (1, 1, 1, 1))
+            pooled = F.avg_pool2d(padded, 3, stride=2, ceil_mode=True, count_include_pad=False)
+        else:
+            pooled = F.avg_pool2d(features, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=True)
         pooled = F.interpolate(pooled, size=features.shape[-2:], mode="bilinear", align_corners=True)
         return torch.sigmoid(self.conv(pooled))
 

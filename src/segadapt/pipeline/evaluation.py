@@ -12,6 +12,7 @@ from segadapt.methods.settings import TrainingSettings
 from segadapt.models.saved import load_any
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import Domains, evaluation_domains
+from segadapt.pipeline.pictures import threads
 from segadapt.pipeline.show import Display
 
 
@@ -47,7 +48,14 @@ def evaluate_stage(run: Run, name: str, settings: EvaluateSettings, display: Dis
             display.images(done, count, note)
 
         scores[domain] = evaluate_domain(
-            predictor, dataset, space, run.space, layout=data[domain].layout, split=split, progress=progress
+            predictor,
+            dataset,
+            space,
+            run.space,
+            layout=data[domain].layout,
+            split=split,
+            threads=threads(run.runtime),
+            progress=progress,
         )
         miou = scores[domain]["miou"]
         score = "no labelled pixels to score" if miou is None else f"{miou:.2f} mIoU"

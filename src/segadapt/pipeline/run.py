@@ -146,7 +146,11 @@ def write_run_files(run: Run) -> None:
     """environment.json, the mark of a run folder, and recipe.yaml (everything decided)."""
     place = run.runtime
     decided = runtime.RuntimeSettings(
-        device=place.device.type, precision=place.precision, threads=place.threads, workers=place.workers
+        device=place.device.type,
+        precision=place.precision,
+        threads=place.threads,
+        workers=None if place.measure_workers else place.workers,
+        compile=place.compile,
     )
     write_json(run.folder / "environment.json", environment(run))
     write_text(run.folder / "recipe.yaml", as_yaml(run.recipe.model_copy(update={"runtime": decided})))

@@ -29,6 +29,7 @@ from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import Domains
+from segadapt.pipeline.pictures import threads
 
 MINIMUM_MIOU = 20.0
 """Quirk `selection`: a network at or below this mIoU on target val was never kept."""
@@ -86,7 +87,7 @@ def fresh_method(run: Run, name: str, settings: TrainingSettings, steps: int) ->
             starts = dict(zip(("discriminator1", "discriminator2"), settings.discriminators, strict=True))
             start_players(run, name, method, {player: starts[player] for player in starts if player in method.modules})
     for module in (*method.modules.values(), *method.helpers.values()):
-        module.to(run.runtime.device, memory_format=run.runtime.memory_format)  # type: ignore[call-overload]
+        run.runtime.place(module)
     return method
 
 
@@ -187,7 +188,16 @@ def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: in
         restart_target=settings.quirk("target_restart"),
     )
     items = loader.Steps(pairing, domains.source, domains.target, runtime.rank, runtime.ranks)
-    return lambda first: loader.batches(items, first, steps, runtime.workers, runtime.device.type == "cuda")
+
+    def from_step(first: int) -> Iterator[Batch]:
+        workers = runtime.workers
+        if runtime.measure_workers and first < steps:
+            workers, seconds = loader.needed_workers(items, first, most=runtime.workers)
+            run.watcher.say(f"a batch is read in {1000 * seconds:.0f} ms: {workers} loader processes")
+        read = loader.batches(items, first, steps, workers, pin_memory=runtime.device.type == "cuda")
+        return loader.on_device(read, runtime.device)
+
+    return from_step
 
 
 def evaluation_during_training(
@@ -200,13 +210,19 @@ def evaluation_during_training(
     def evaluate() -> dict[str, float]:
         network = method.result
         assert isinstance(network, Segmenter)
-        predictor = Predictor(network, settings.target_size or settings.size, precision=run.runtime.precision)
+        predictor = Predictor(
+            network,
+            settings.target_size or settings.size,
+            precision=run.runtime.precision,
+            plain=settings.official,
+        )
         return quick_scores(
             predictor,
             run.space,
             target_val=domains.target_val,
             source_val=domains.source_val,
             limit=settings.evaluate_images,
+            threads=threads(run.runtime),
         )
 
     return evaluate
