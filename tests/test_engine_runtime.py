@@ -58,6 +58,7 @@ def losses(network: Segmenter, steps: int = 3) -> list[float]:
 @pytest.mark.skipif(COMPILER is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_network_learns_the_same() -> None:
     plain, compiled = placed(compile=False), placed(compile=True)
+    compiled.checkpointing = True  # both together, too
     assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
     state = compiled.state_dict()
     assert list(state) == list(plain.state_dict())

@@ -147,12 +147,19 @@ class Segmenter(nn.Module):
         again on the way back (Chen et al., 2016, arXiv 1604.06174): a training step takes less memory and about one
         forward pass more, and has the same losses and gradients. Batch norms learn their statistics once.
         """
-        for block in blocks:
-            if self.checkpointing and torch.is_grad_enabled():
-                contexts = partial(_first_and_again, block)
-                maps = checkpoint(block, maps, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
-            else:
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            for block in blocks:
                 maps = block(maps)
+            return maps
+        again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        for block in blocks:
+            learning = _learning_norms(block)
+            if not learning:
+                maps = again(block, maps)
+            elif torch.compiler.is_compiling():
+                maps = block(maps)  # the compiler knows no contexts
+            else:
+                maps = again(block, maps, context_fn=partial(_first_and_again, learning))
         return maps
 
     def for_inference(self) -> Self:
@@ -176,16 +183,20 @@ class Segmenter(nn.Module):
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=self.align_corners)
 
 
-def _first_and_again(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What a checkpointed block is computed under: the first time, and again."""
-    return nullcontext(), _statistics_kept(block)
+def _learning_norms(block: nn.Module) -> list[nn.Module]:
+    """The batch norms whose statistics follow the batches."""
+    return [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+
+
+def _first_and_again(norms: list[nn.Module]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What a checkpointed block with these norms is computed under: the first time, and again."""
+    return nullcontext(), _statistics_kept(norms)
 
 
 @contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """What the batch norms learn of their statistics in here goes into copies, and is forgotten."""
-    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    learned = [(norm, name, values) for norm in norms if norm.training for name, values in norm.named_buffers()]
+def _statistics_kept(norms: list[nn.Module]) -> Iterator[None]:
+    """What the norms learn in here goes into copies of their statistics, and is forgotten."""
+    learned = [(norm, name, values) for norm in norms for name, values in norm.named_buffers()]
     for norm, name, values in learned:
         setattr(norm, name, values.clone())
     try:
