@@ -43,7 +43,7 @@ format: $(STAMP) ## let ruff put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## what everything costs, beside its networks alone and the published way (BENCH=… options; half an hour)
+bench: $(STAMP) ## what everything costs, beside its networks alone and the published way (BENCH=… options; an hour)
 	$(BIN)/python benchmarks/bench.py --reference $(BENCH)
 
 bench-quick: $(STAMP) ## the same at a quarter of the sizes (under 5 minutes on 2 cores)

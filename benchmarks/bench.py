@@ -55,6 +55,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="images of a round of evaluation; default 4, quick 2")
     parser.add_argument("--linear-images", type=int, default=20, help="N of the linear part")
     parser.add_argument("--network", choices=list(NETWORKS), help="instead of the published ones (loses the meaning)")
+    parser.add_argument("--compile", action="store_true", help="steps of compiled networks")
     parser.add_argument("--checkpointing", action="store_true", help="steps that save memory by computing maps twice")
     parser.add_argument("--published-rules", action="store_true", help="put views together as the published program")
     parser.add_argument("--picture", type=Path, help="a street picture for the loader, instead of a drawn one")
@@ -75,7 +76,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """All rows that were asked for, part by part; `folder` is for files."""
     sizes: Sizes = options.sizes
-    runtimes = [Runtime(options.device, p, 0, 1, options.threads, 0) for p in options.precisions]
+    runtimes = [
+        Runtime(options.device, precision, 0, 1, options.threads, 0, compile=options.compile)
+        for precision in options.precisions
+    ]
     # Files are read at their published sizes, however small the networks' inputs are.
     published = sizes if sizes.name not in NAMED or sizes.name == "tiny" else NAMED["published"]
     if "steps" in options.only:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import bench
+import bf16_accuracy
 import gpu
+from bf16_accuracy import verdict
 from reference import steps
 from reference.pictures import predict as plain_predict
 from reference.pictures import stylize as plain_stylize
@@ -30,6 +34,7 @@ from suite.sizes import NAMED
 from suite.steps import plain_step, union_seconds
 from suite.trainings import CLASSES, TIMED, Case, Setup, make_case
 
+from layouts import write_layout
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.loader import Steps
 from segadapt.data.pairing import Pairing
@@ -212,6 +217,30 @@ def test_the_gpu_script_keeps_to_its_minutes(tmp_path: Path) -> None:
     gpu.main(["--tiny", "--minutes", "0", "--json", str(tmp_path / "gpu.json")])
     content = json.loads((tmp_path / "gpu.json").read_text())
     assert content["rows"] == [] and "se_gan end to end, bf16" in content["left_out"]
+
+
+def test_bf16_accuracy_trains_and_scores(tmp_path: Path) -> None:
+    write_layout(tmp_path / "carla", "carla", (96, 48))
+    write_layout(tmp_path / "camvid", "camvid", (96, 48))
+    for split in ("val", "test"):
+        shutil.copytree(tmp_path / "camvid" / "train", tmp_path / "camvid" / split)
+        shutil.copytree(tmp_path / "camvid" / "trainannot", tmp_path / "camvid" / f"{split}annot")
+    few = ["--steps", "2", "--seeds", "1", "--start-steps", "1", "--size", "96x48", "--holdout", "1", "--threads", "1"]
+    bf16_accuracy.main([str(tmp_path / "carla"), str(tmp_path / "camvid"), *few, "--out", str(tmp_path / "out")])
+    found = json.loads((tmp_path / "out" / "bf16.json").read_text())
+    assert {len(values) for values in found["miou"].values()} == {1} and found["allowed"] == 1
+    starts = {
+        yaml.safe_load((tmp_path / "out" / f"{p}_seed0" / "recipe.yaml").read_text())["stages"]["se_gan"]["start"]
+        for p in ("fp32", "bf16")
+    }
+    assert starts == {str(tmp_path / "out" / "start" / "start" / "model.safetensors")}
+
+
+def test_bf16_is_judged_by_the_spread_of_the_seeds() -> None:
+    apart = verdict({"fp32": [30.0, 30.2, 30.4], "bf16": [28.6, 28.8, 29.0]})
+    assert apart["difference"] == pytest.approx(-1.4) and apart["allowed"] == 1 and not apart["equal"]
+    wide = verdict({"fp32": [29.0, 30.0, 31.0], "bf16": [27.6, 28.6, 29.6]})
+    assert wide["allowed"] == pytest.approx(2) and wide["equal"]
 
 
 def test_busy_time_is_the_union_of_what_ran() -> None:

@@ -6,6 +6,7 @@ weights there, too).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -47,7 +48,7 @@ def memory_of(name: str, setup: Setup, precision: Precision, runtime: Runtime, r
     """`whole` and `step` in megabytes; empty where the system does not say."""
     torch.set_num_threads(runtime.threads)
     device = runtime.device
-    place = Runtime(device, precision, 0, 1, runtime.threads, 0)
+    place = replace(runtime, precision=precision)
     warm_up(device)
     on_cpu = device.type == "cpu"
     if on_cpu and not reset_peak():

@@ -1,7 +1,7 @@
 """Training steps: the whole step beside its bare passes and, if asked for, the reference's step."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -88,12 +88,18 @@ def step_row(
         memory_mb=None if memory is None else memory.added_mb,
     )
     median = float(np.median(times[OURS]))
-    rate = bare.flops(first) / median
+    rate = needed_flops(name, setup, runtime) / median
     row = row.with_more(tflops=rate / 1e12, mfu=None if peak is None else rate / peak)
     if on_gpu:
         busy = busy_seconds(lambda: case.method.step(first, case.update), IDLE_STEPS)
         row = row.with_more(busy_s=busy, idle=1 - busy / median)
     return row
+
+
+def needed_flops(name: str, setup: Setup, runtime: Runtime) -> int:
+    """Operations of the bare passes, each map computed once; compiled networks could not be counted."""
+    case = make_case(name, replace(setup, checkpointing=False), replace(runtime, compile=False))
+    return BarePasses(case).flops(case.batch(0))
 
 
 def plain_step(case: Case) -> ReferenceStep:

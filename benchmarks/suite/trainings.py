@@ -90,8 +90,8 @@ def make_case(name: str, setup: Setup, runtime: Runtime) -> Case:
         segmenter = build(settings.network, classes=CLASSES, attention=METHODS[name].attention)
         method = segmenter_method(segmenter, settings, STEPS)
     for module in (*method.modules.values(), *method.helpers.values()):
-        module.to(runtime.device, memory_format=runtime.memory_format)  # type: ignore[call-overload]
         set_checkpointing(module, setup.checkpointing)
+        runtime.place(module)
     update = GradientUpdater(method.optimizers, runtime)
     return Case(name, method, settings, update, runtime, size, target_size)
 
