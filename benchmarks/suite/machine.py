@@ -1,6 +1,7 @@
 """What the figures were measured on."""
 
 import platform
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ def peak_flops(device: torch.device, precision: str, told: float | None) -> floa
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((1e12 * peaks[precision] for part, peaks in PEAK_TFLOPS.items() if part in name), None)
+    return next(
+        (1e12 * peaks[precision] for part, peaks in PEAK_TFLOPS.items() if re.search(rf"\b{part}\b", name)), None
+    )
 
 
 def describe(device: torch.device) -> dict[str, Any]:
