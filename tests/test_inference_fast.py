@@ -14,6 +14,7 @@ from segadapt.inference.networks import ready
 from segadapt.inference.predictor import PUBLISHED_RULES, Predictor
 from segadapt.inference.stylizer import Stylizer
 from segadapt.models import bilinear, networks
+from segadapt.models.folding import fold_sequences
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import FusedInstanceNorm, ReflectedConv, StyleTransfer, TransposedConv
 
@@ -59,6 +60,28 @@ def test_a_network_made_for_inference_says_the_same(name: str) -> None:
     after = network.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert any(parameter.requires_grad for parameter in network.parameters())
+
+
+@torch.no_grad()
+def test_only_norms_after_a_convolution_in_a_sequence_are_folded() -> None:
+    class Backwards(nn.Sequential):
+        def forward(self, maps: Tensor) -> Tensor:
+            for module in reversed(self):
+                maps = module(maps)
+            return maps
+
+    def pair() -> tuple[nn.Module, ...]:
+        norm = nn.BatchNorm2d(4)
+        norm.running_mean, norm.running_var = torch.randn(4), torch.rand(4) + 0.5
+        return nn.Conv2d(4, 4, 3, padding=1, bias=False), norm
+
+    torch.manual_seed(0)
+    network = nn.Sequential(*pair(), nn.ReLU(), nn.Sequential(*pair()), *reversed(pair()), Backwards(*pair())).eval()
+    maps = torch.randn(1, 4, 6, 5)
+    expected = network(maps)
+    fold_sequences(network)
+    torch.testing.assert_close(network(maps), expected, rtol=1e-5, atol=1e-5)
+    assert [isinstance(module, nn.BatchNorm2d) for module in network.modules()].count(True) == 2
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

@@ -11,8 +11,8 @@ from typing import Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from segadapt.models.folding import fold
 from segadapt.models.heads import AtrousHead
 from segadapt.models.segmenter import CAFFE, Segmenter, SegOutput
 
@@ -47,11 +47,9 @@ class Bottleneck(nn.Module):
         self.conv1.stride, self.conv2.stride = ((1, 1), stride) if in_3x3 else (stride, (1, 1))
 
     def fold_norms(self) -> None:
-        """Put each batch norm, as it is in eval mode, into the convolution before it."""
+        """Put each batch norm, as it is in eval mode, into the convolution before it (all but the shortcut's)."""
         for number in (1, 2, 3):
-            _fold(self, f"conv{number}", f"bn{number}")
-        if self.downsample is not None:
-            _fold(self.downsample, "0", "1")
+            fold(self, f"conv{number}", f"bn{number}")
 
     def forward(self, inputs: Tensor) -> Tensor:
         shortcut = inputs if self.downsample is None else self.downsample(inputs)
@@ -100,9 +98,9 @@ class DeepLabResNet101(Segmenter):
                 module.place_stride(in_3x3)
 
     def for_inference(self) -> Self:
-        """See `Segmenter.for_inference`; without batch norm, which is folded into the convolutions."""
+        """See `Segmenter.for_inference`: all batch norms are folded."""
         network = super().for_inference()
-        _fold(network, "conv1", "bn1")
+        fold(network, "conv1", "bn1")
         for module in network.modules():
             if isinstance(module, Bottleneck):
                 module.fold_norms()
@@ -142,10 +140,3 @@ def _stages() -> list[nn.Sequential]:
         stage += [Bottleneck(channels, width, 1, dilation, first=False) for _ in range(blocks - 1)]
         stages.append(nn.Sequential(*stage))
     return stages
-
-
-def _fold(parent: nn.Module, conv: str, norm: str) -> None:
-    """Replace two children of `parent`, in eval mode, by one convolution that computes what both did, and nothing."""
-    before, after = getattr(parent, conv), getattr(parent, norm)
-    setattr(parent, conv, fuse_conv_bn_eval(before, after).requires_grad_(False))
-    setattr(parent, norm, nn.Identity())

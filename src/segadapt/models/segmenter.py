@@ -29,7 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from segadapt.batch_norm import set_learning
 from segadapt.losses import precise
+from segadapt.models.folding import fold_sequences
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,7 @@ class Segmenter(nn.Module):
         running ones.
         """
         self.train()
-        for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.train(batch_norm)
+        set_learning(self, batch_norm)
 
     def through(self, blocks: Iterable[nn.Module], maps: Tensor) -> Tensor:
         """`maps`, passed through the blocks one after another.
@@ -163,8 +163,13 @@ class Segmenter(nn.Module):
         return maps
 
     def for_inference(self) -> Self:
-        """A frozen copy in eval mode whose maps are the same up to rounding: made to run, not to train or to save."""
-        return copy.deepcopy(self).eval().requires_grad_(False)
+        """A frozen copy in eval mode whose maps are the same up to rounding: made to run, not to train or to save.
+
+        Batch norms that follow a convolution in an `nn.Sequential` are folded into it; a network may do more.
+        """
+        network = copy.deepcopy(self).eval().requires_grad_(False)
+        fold_sequences(network)
+        return network
 
     def forward(self, images: Tensor) -> SegOutput:
         """RGB images (B, 3, H, W), uint8 or float 0..255 -> SegOutput."""
