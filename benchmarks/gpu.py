@@ -63,7 +63,7 @@ class Part:
     rows: Callable[[], Iterator[Row]]
 
 
-class Session:
+class Plan:
     """One call: the parts, and what the later ones need of the earlier ones."""
 
     def __init__(self, scale: Scale, device: torch.device, folder: Path, peak_tflops: float | None) -> None:
@@ -150,24 +150,24 @@ def stylized(setting: pictures.Setting) -> Iterator[Row]:
     yield pictures.predict_row(setting)
 
 
-def measure(session: Session, report: Report, minutes: float, only: Sequence[str] = ()) -> None:
+def measure(plan: Plan, report: Report, minutes: float, only: Sequence[str] = ()) -> None:
     """All parts, or those whose names begin with one of `only`, that fit into the time.
 
     What does not is in the report as `left_out`.
     """
     until = time.monotonic() + 60 * minutes
     report.about["left_out"] = left_out = list[str]()
-    for part in session.parts():
+    for part in plan.parts():
         if only and not part.name.startswith(tuple(only)):
             continue
-        if time.monotonic() + part.seconds * session.scale.share > until:
+        if time.monotonic() + part.seconds * plan.scale.share > until:
             left_out.append(part.name)
             report.console.print(f"no time left for: {part.name}", markup=False)
             continue
         for row in part.rows():
             report.add(row)
         gc.collect()
-        if session.device.type == "cuda":
+        if plan.device.type == "cuda":
             torch.cuda.empty_cache()
     report.show()
 
@@ -185,7 +185,7 @@ def main(given: Sequence[str] | None = None) -> None:
     report = Report({**describe(device), "minutes": options.minutes, "tiny": options.tiny}, options.json)
     with tempfile.TemporaryDirectory() as folder:
         scale = TINY if options.tiny else FULL
-        measure(Session(scale, device, Path(folder), options.peak_tflops), report, options.minutes, options.only)
+        measure(Plan(scale, device, Path(folder), options.peak_tflops), report, options.minutes, options.only)
 
 
 if __name__ == "__main__":
