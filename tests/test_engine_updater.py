@@ -62,15 +62,17 @@ def test_the_gradient_is_clipped_to_its_norm() -> None:
     assert float(gradients(method).norm()) == pytest.approx(1e-3, rel=1e-3)
 
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
 def test_two_ranks_equal_one_process_with_the_whole_batch(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     content = tree(data, sean={"method": "sean", "steps": 3, "evaluate_every": 0, "optimizer": "sgd", "lr": 1e-3})
     content["runtime"] = {"device": "cpu", "threads": 1}
     recipe = write_recipe(tmp_path / "recipe.yaml", content)
     run = ["-m", "segadapt", "run", str(recipe), "--out"]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([sys.executable, *run, str(tmp_path / "one")], check=True, capture_output=True)
-    subprocess.run([sys.executable, *torchrun, *run, str(tmp_path / "two")], check=True, capture_output=True)
+    subprocess.run([sys.executable, *TORCHRUN, *run, str(tmp_path / "two")], check=True, capture_output=True)
     one, two = (tmp_path / name / "sean" for name in ("one", "two"))
     assert len(metrics(one)) == len(metrics(two)) == 3
     for a, b in zip(metrics(one), metrics(two), strict=True):

@@ -45,7 +45,7 @@ def trained(name: str) -> Segmenter:
     return network.eval()
 
 
-@pytest.mark.parametrize("name", ["deeplab_resnet101", "deeplab_vgg16", "deeplab_small"])
+@pytest.mark.parametrize("name", ["deeplab_resnet101", "deeplab_vgg16", "deeplab_small", "deeplab_small_bn"])
 def test_a_network_made_for_inference_says_the_same(name: str) -> None:
     network = trained(name)
     before = {key: value.clone() for key, value in network.state_dict().items()}

@@ -95,10 +95,10 @@ def test_batch_norm_learns_until_the_first_evaluation() -> None:
     """Quirk `bn_until_first_eval`: the first evaluation comes after `evaluate_every` updates."""
     quirks = {"train_bn": True, "bn_until_first_eval": True}
     both = self_training(quirks=quirks, evaluate_every=2)
-    assert [both.learns_statistics(step) for step in range(4)] == [True, True, False, False]
+    assert [both.learning_statistics(step) for step in range(4)] == [True, True, False, False]
     never = self_training(quirks=quirks, evaluate_every=0)
-    assert never.learns_statistics(10**6)
-    assert not self_training().learns_statistics(0)
+    assert never.learning_statistics(10**6)
+    assert not self_training().learning_statistics(0)
     update = GradientUpdater(both.optimizers, CPU)
     modes = []
     for step in range(4):

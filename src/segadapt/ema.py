@@ -6,12 +6,20 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from segadapt.batch_norm import is_learning, set_learning
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def teacher_of(student: Network) -> Network:
-    """A frozen copy of `student` in eval mode."""
-    return copy.deepcopy(student).eval().requires_grad_(False)
+def teacher_of(student: Network, learns_statistics: bool = False) -> Network:
+    """A frozen copy of `student` in eval mode; with `learns_statistics` its batch norms are in train mode.
+
+    Then their running statistics are those of what the teacher sees, which is the target alone (as in AdaBN, Li et al.,
+    2017): the student's, which sees both domains, belong to neither.
+    """
+    teacher = copy.deepcopy(student).eval().requires_grad_(False)
+    set_learning(teacher, learns_statistics)
+    return teacher
 
 
 def warmed_up(decay: float, step: int) -> float:
@@ -21,7 +29,9 @@ def warmed_up(decay: float, step: int) -> float:
 
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor | None = None) -> None:
-    """teacher ← decay · teacher + (1 - decay) · student for all parameters; buffers are copied.
+    """teacher ← decay · teacher + (1 - decay) · student for all parameters.
+
+    Buffers are copied, but for those of a batch norm in train mode, which the teacher learns by itself.
 
     `applied`, a 0-dim float tensor on the device, is 1 if the student's last update was applied and 0 if it was
     skipped: then the teacher stays where it is too, without the host waiting for the device.
@@ -38,5 +48,7 @@ def follow(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor
         moves = list(torch._foreach_sub(new, old))
         torch._foreach_mul_(moves, applied * (1.0 - decay))
         torch._foreach_add_(old, moves)
-    for mine, its in zip(teacher.buffers(), student.buffers(), strict=True):
-        mine.copy_(its)
+    for mine, its in zip(teacher.modules(), student.modules(), strict=True):
+        if not is_learning(mine):
+            for kept, new_value in zip(mine.buffers(recurse=False), its.buffers(recurse=False), strict=True):
+                kept.copy_(new_value)

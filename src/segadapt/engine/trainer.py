@@ -96,6 +96,7 @@ class Trainer:
                     rates = self._set_rates(step)
                     batch = next(batches).to(self.runtime.device)
                     losses = training.method.step(batch, self.updater)
+                    self.updater.share_statistics(training.method.modules.values())
                     recorder.add(step + 1, losses, rates)
                     self._after(step + 1, recorder, stopped)
             recorder.flush()

@@ -6,7 +6,7 @@ batch is spread over ranks and accumulation steps.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from segadapt import ema
 from segadapt.batch import Batch
+from segadapt.batch_norm import batch_norms
 from segadapt.engine.runtime import Runtime
 from segadapt.losses import Loss
 from segadapt.methods.method import Values
@@ -122,16 +123,27 @@ class GradientUpdater:
             divisors.unbind()
         )
 
-    def _sum_over_ranks(self, gradients: list[Tensor]) -> None:
+    def share_statistics(self, modules: Iterable[nn.Module]) -> None:
+        """Let all ranks go on with the same running statistics of batch norms that learn: the mean of the ranks'."""
+        if self.runtime.ranks == 1:
+            return
+        learning = [norm for module in modules for norm in batch_norms(module) if norm.training]
+        statistics = [values for norm in learning for values in (norm.running_mean, norm.running_var)]
+        found = [values for values in statistics if values is not None]
+        self._sum_over_ranks(found)
+        for values in found:
+            values.div_(self.runtime.ranks)
+
+    def _sum_over_ranks(self, tensors: list[Tensor]) -> None:
         if self.runtime.ranks == 1:
             return
         bucket: list[Tensor] = []
-        for i, gradient in enumerate(gradients):
-            bucket.append(gradient)
-            if sum(g.numel() for g in bucket) >= BUCKET or i == len(gradients) - 1:
-                flat = self.runtime.sum(torch.cat([g.reshape(-1) for g in bucket]))
-                for g, part in zip(bucket, torch.split(flat, [g.numel() for g in bucket]), strict=True):
-                    g.copy_(part.view(g.shape))
+        for i, tensor in enumerate(tensors):
+            bucket.append(tensor)
+            if sum(t.numel() for t in bucket) >= BUCKET or i == len(tensors) - 1:
+                flat = self.runtime.sum(torch.cat([t.reshape(-1) for t in bucket]))
+                for t, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
+                    t.copy_(part.view(t.shape))
                 bucket = []
 
     def _apply(self, optimizers: list[Optimizer], step: int) -> None:

@@ -46,7 +46,7 @@ class AdaptSegNet(Method):
 
     def __init__(self, network: Segmenter, settings: AdaptSegNetSettings) -> None:
         self.network, self.settings = network, settings
-        network.set_mode(batch_norm=settings.quirk("train_bn"))
+        network.set_mode(batch_norm=settings.learns_statistics)
         two_level = network.number_of_heads == 2 and settings.auxiliary_adversarial > 0
         weights = {1: settings.auxiliary_adversarial, 2: settings.adversarial}
         self.levels = {i: weights[i] for i in ((1, 2) if two_level else (2,))}  # head -> λ

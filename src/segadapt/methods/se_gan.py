@@ -58,8 +58,8 @@ class SeGan(Method):
         """`length`: the steps over which the adversarial term decays."""
         self.settings, self.length = settings, length
         self.student = network
-        self.student.set_mode(batch_norm=False)
-        self.teacher: Segmenter = teacher_of(network)
+        self.student.set_mode(batch_norm=settings.learns_statistics)
+        self.teacher: Segmenter = teacher_of(network, learns_statistics=settings.learns_statistics)
         self.balance = ClassBalance(network.classes, settings)
         numbers = (1, 2) if network.number_of_heads == 2 else (2,)
         self.players = {f"discriminator{i}": Discriminator(network.classes) for i in numbers}

@@ -48,8 +48,8 @@ class Sean(Method):
         assert network.attention is not None, "SEAN needs a network with attention"
         self.settings = settings
         self.student = network
-        self.student.set_mode(batch_norm=False)
-        self.teacher: Segmenter = teacher_of(network)
+        self.student.set_mode(batch_norm=settings.learns_statistics)
+        self.teacher: Segmenter = teacher_of(network, learns_statistics=settings.learns_statistics)
         self.modules: dict[str, nn.Module] = {"student": self.student, "teacher": self.teacher}
         self.optimizers: dict[str, Optimizer] = {"student": segmenter_optimizer(self.student, settings)}
 

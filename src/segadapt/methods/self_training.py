@@ -42,7 +42,7 @@ class SelfTraining(Method):
 
     def step(self, batch: Batch, update: Updater) -> Values:
         assert batch.target is not None and batch.target.labels is not None
-        self.network.set_mode(batch_norm=self.learns_statistics(batch.step))
+        self.network.set_mode(batch_norm=self.learning_statistics(batch.step))
         weights = None
         if self.settings.balance:
             counts = update.over_ranks(class_counts(batch.target.labels))
@@ -60,10 +60,10 @@ class SelfTraining(Method):
 
         return {"seg": joint(seg, len(heads), self.settings.auxiliary)}
 
-    def learns_statistics(self, step: int) -> bool:
-        """Quirks: batch norm in train mode (`train_bn`), but only until the first evaluation."""
+    def learning_statistics(self, step: int) -> bool:
+        """Whether batch norm is in train mode; quirk `bn_until_first_eval`: only until the first evaluation."""
         ended = self.settings.quirk("bn_until_first_eval") and 0 < self.settings.evaluate_every <= step
-        return self.settings.quirk("train_bn") and not ended
+        return self.settings.learns_statistics and not ended
 
     @property
     def result(self) -> Segmenter:

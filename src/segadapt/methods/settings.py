@@ -94,12 +94,28 @@ class SegmenterSettings(TrainingSettings):
         None, description="corner rule when maps are upsampled, here and later; null: the network's own"
     )
     head_lr: float = Field(1.0, gt=0, description="the heads' learning rate, as a multiple of `lr`")
+    batch_norm: Literal["frozen", "learn"] = Field(
+        "frozen",
+        description="frozen: by the statistics that the start has; learn: by those of each pass's own images, and the "
+        "running ones follow (a teacher's: those of the target). A fresh network needs `learn`",
+    )
+    checkpointing: bool = Field(
+        False,
+        description="compute activations again on the way back instead of keeping them: less memory, about one forward "
+        "pass more",
+        json_schema_extra=NOT_A_RESULT,
+    )
     evaluate_every: int = Field(500, ge=0, description="steps between evaluations during training; 0: only at the end")
     evaluate_images: PositiveInt | None = Field(None, description="images per domain in these evaluations; null: all")
     select: Literal["last", "best_target", "label_free"] = Field(
         "last",
         description="the model kept: the last; the best on target val labels; the best by InfoMax without labels",
     )
+
+    @property
+    def learns_statistics(self) -> bool:
+        """Whether batch norm is in train mode: by the setting, or as published (quirk `train_bn`)."""
+        return self.batch_norm == "learn" or self.quirk("train_bn")
 
 
 class WithExtraSource(SegmenterSettings):

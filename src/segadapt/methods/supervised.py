@@ -2,8 +2,8 @@
 
     L = CE(network_2(x), y) + 0.1 · CE(network_1(x), y)          head 1, the auxiliary one, where the network has it
 
-Nothing of the target enters `source_only`: no image, and no statistics either, since pretrained batch norm stays frozen
-and networks from scratch use group norm.
+Nothing of the target enters `source_only`: no image, and no statistics either, since a batch norm has the source's
+statistics or, frozen, those of its start.
 """
 
 from typing import ClassVar, Literal
@@ -41,7 +41,7 @@ class SourceOnly(Method):
 
     def __init__(self, network: Segmenter, settings: SourceOnlySettings | TargetTrainedSettings) -> None:
         self.network = network
-        network.set_mode(batch_norm=settings.quirk("train_bn"))
+        network.set_mode(batch_norm=settings.learns_statistics)
         self.auxiliary = 0.0 if settings.quirk("main_head_only") else settings.auxiliary
         self.modules: dict[str, nn.Module] = {"network": network}
         self.optimizers: dict[str, Optimizer] = {"network": segmenter_optimizer(network, settings)}

@@ -3,13 +3,14 @@
 from segadapt.errors import UsageError, nearest
 from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.segmenter import NetworkFactory, Segmenter
-from segadapt.models.small import DeepLabSmall
+from segadapt.models.small import DeepLabSmall, DeepLabSmallBN
 from segadapt.models.vgg import DeepLabVGG16
 
 NETWORKS: dict[str, NetworkFactory] = {
     "deeplab_vgg16": DeepLabVGG16,
     "deeplab_resnet101": DeepLabResNet101,
     "deeplab_small": DeepLabSmall,
+    "deeplab_small_bn": DeepLabSmallBN,
 }
 
 

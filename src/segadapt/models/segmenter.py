@@ -18,7 +18,7 @@ memory on request, `encode` passes its maps through `through`.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from segadapt.batch_norm import set_learning
+from segadapt.batch_norm import batch_norms, set_learning
 from segadapt.losses import precise
 from segadapt.models.folding import fold_sequences
 
@@ -153,7 +153,7 @@ class Segmenter(nn.Module):
             return maps
         again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
         for block in blocks:
-            learning = _learning_norms(block)
+            learning = [norm for norm in batch_norms(block) if norm.training]
             if not learning:
                 maps = again(block, maps)
             elif torch.compiler.is_compiling():
@@ -188,18 +188,13 @@ class Segmenter(nn.Module):
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=self.align_corners)
 
 
-def _learning_norms(block: nn.Module) -> list[nn.Module]:
-    """The batch norms whose statistics follow the batches."""
-    return [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-
-
-def _first_and_again(norms: list[nn.Module]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+def _first_and_again(norms: Sequence[nn.Module]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """What a checkpointed block with these norms is computed under: the first time, and again."""
     return nullcontext(), _statistics_kept(norms)
 
 
 @contextmanager
-def _statistics_kept(norms: list[nn.Module]) -> Iterator[None]:
+def _statistics_kept(norms: Sequence[nn.Module]) -> Iterator[None]:
     """What the norms learn in here goes into copies of their statistics, and is forgotten."""
     learned = [(norm, name, values) for norm in norms for name, values in norm.named_buffers()]
     for norm, name, values in learned:

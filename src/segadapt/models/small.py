@@ -1,10 +1,15 @@
 """A small DeepLab that learns a street world from scratch, on a CPU, in minutes: for the demo and the tests.
 
 It has no published counterpart. Its shape follows DeepLab-v2 (Chen et al., TPAMI 2018): stride 8 by dilation, and a
-head of parallel dilated 3×3 convolutions whose outputs are summed. Group norm (Wu and He, ECCV 2018) in place of batch
-norm: no running statistics that a mean teacher or a batch of one could spoil.
+head of parallel dilated 3×3 convolutions whose outputs are summed.
+
+It comes with either norm. Group norm (Wu and He, ECCV 2018) has no statistics that a batch of one could spoil; batch
+norm (Ioffe and Szegedy, ICML 2015) learns faster from batches of several images, and its statistics can follow the
+target.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
@@ -18,24 +23,26 @@ BODY_DILATIONS = (1, 2, 4)  # of the residual blocks at stride 8
 HEAD_DILATIONS = (1, 2, 4, 6)  # at 240×120 the feature map is 30×15: wider ones would see padding only
 GROUPS = 8
 
+Norm = Callable[[int], nn.Module]
+"""Channels -> a norm for them with scale (`weight`) and shift (`bias`)."""
+
 
 class NormedConv(nn.Sequential):
-    """3×3 convolution without bias, then group norm; "same" padding at any dilation."""
+    """3×3 convolution without bias, then the norm; "same" padding at any dilation."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> None:
+    def __init__(self, norm: Norm, inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__(
-            nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False),
-            nn.GroupNorm(GROUPS, outputs),
+            nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False), norm(outputs)
         )
 
 
 class ResidualBlock(nn.Module):
     """Two normed convolutions around a shortcut; the shape (B, C, h, w) stays."""
 
-    def __init__(self, channels: int, dilation: int = 1) -> None:
+    def __init__(self, norm: Norm, channels: int, dilation: int = 1) -> None:
         super().__init__()
-        self.first = NormedConv(channels, channels, dilation=dilation)
-        self.second = NormedConv(channels, channels, dilation=dilation)
+        self.first = NormedConv(norm, channels, channels, dilation=dilation)
+        self.second = NormedConv(norm, channels, channels, dilation=dilation)
 
     def forward(self, features: Tensor) -> Tensor:
         return F.relu(features + cast(Tensor, self.second(F.relu(self.first(features), inplace=True))), inplace=True)
@@ -59,24 +66,30 @@ class DeepLabSmall(Segmenter):
     """0.66 million parameters, stride 8: images (B, 3, 120, 240) give logits (B, C, 15, 30) and 96 features.
 
     ImageNet pixel format. `attention` adds SEAN's; `published_aspp` is quirk `aspp`: the head has its first two
-    dilations only.
+    dilations only. `norm` is group norm, or batch norm as in `DeepLabSmallBN`.
     """
 
     pixels = IMAGENET
     stride = 8
 
-    def __init__(self, classes: int, attention: bool = False, published_aspp: bool = False) -> None:
+    def __init__(
+        self,
+        classes: int,
+        attention: bool = False,
+        published_aspp: bool = False,
+        norm: Norm = partial(nn.GroupNorm, GROUPS),
+    ) -> None:
         stem, middle, width = WIDTHS
         super().__init__(classes, feature_channels=width, attention=attention)
         self.body = nn.Sequential(
-            NormedConv(3, stem, stride=2),
+            NormedConv(norm, 3, stem, stride=2),
             nn.ReLU(inplace=True),
-            NormedConv(stem, middle, stride=2),
+            NormedConv(norm, stem, middle, stride=2),
             nn.ReLU(inplace=True),
-            ResidualBlock(middle),
-            NormedConv(middle, width, stride=2),
+            ResidualBlock(norm, middle),
+            NormedConv(norm, middle, width, stride=2),
             nn.ReLU(inplace=True),
-            *(ResidualBlock(width, dilation) for dilation in BODY_DILATIONS),
+            *(ResidualBlock(norm, width, dilation) for dilation in BODY_DILATIONS),
         )
         self.head = DilatedHead(width, classes, HEAD_DILATIONS[:2] if published_aspp else HEAD_DILATIONS)
         self._initialise()
@@ -87,7 +100,7 @@ class DeepLabSmall(Segmenter):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if isinstance(module, ResidualBlock):
-                nn.init.zeros_(cast(nn.GroupNorm, module.second[1]).weight)  # each block starts as the identity
+                nn.init.zeros_(cast(Tensor, module.second[1].weight))  # each block starts as the identity
         for branch in self.head.branches:
             conv = cast(nn.Conv2d, branch)
             nn.init.normal_(conv.weight, std=0.01)
@@ -108,3 +121,10 @@ class DeepLabSmall(Segmenter):
     def upsample(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
         """The contract's bilinear rule as two matrix products: on a CPU five times as fast there and back."""
         return bilinear.upsample(maps, size, self.align_corners)
+
+
+class DeepLabSmallBN(DeepLabSmall):
+    """`DeepLabSmall` with batch norm; trained from scratch it needs `batch_norm: learn`."""
+
+    def __init__(self, classes: int, attention: bool = False, published_aspp: bool = False) -> None:
+        super().__init__(classes, attention, published_aspp, norm=nn.BatchNorm2d)

@@ -107,6 +107,7 @@ def fresh_segmenter(run: Run, name: str, settings: SegmenterSettings) -> Segment
         run.watcher.say(f"{name}: {report}")
     if settings.align_corners is not None:
         network.align_corners = settings.align_corners
+    network.checkpointing = settings.checkpointing
     return network
 
 

@@ -1,0 +1,96 @@
+"""Batch norms that learn: by what they see, a teacher's by the target alone; frozen ones stay as they were."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from segadapt.batch import Batch
+from segadapt.batch_norm import batch_norms
+from segadapt.engine.updater import GradientUpdater
+from segadapt.methods.method import Method
+from segadapt.methods.se_gan import SeGan, SeGanSettings
+from segadapt.methods.sean import Sean, SeanSettings
+from segadapt.methods.self_training import SelfTraining, SelfTrainingSettings
+from segadapt.methods.supervised import SourceOnly, SourceOnlySettings, TargetTrained, TargetTrainedSettings
+from segadapt.models.networks import build
+from segadapt.models.segmenter import Segmenter
+from test_methods_sean import CPU, batch
+
+
+def network(attention: bool = False) -> Segmenter:
+    torch.manual_seed(0)
+    return build("deeplab_small_bn", classes=5, attention=attention)
+
+
+def make(name: str, **changes: Any) -> tuple[Method, nn.Module]:
+    """A method, and the module of it whose statistics are the result's."""
+    common: dict[str, Any] = {"steps": 3, "batch": 2, "lr": 1e-3, **changes}
+    method: Method
+    match name:
+        case "source_only":
+            method = SourceOnly(network(), SourceOnlySettings(**common))
+        case "target_trained":
+            method = TargetTrained(network(), TargetTrainedSettings(**common))
+        case "self_training":
+            method = SelfTraining(network(), SelfTrainingSettings(labels="@x", **common))
+        case "sean":
+            method = Sean(network(attention=True), SeanSettings(**common))
+        case _:
+            method = SeGan(network(), SeGanSettings(**common), 3)
+    assert isinstance(method.result, nn.Module)
+    return method, method.result
+
+
+def statistics(module: nn.Module) -> torch.Tensor:
+    found = [values for norm in batch_norms(module) for values in (norm.running_mean, norm.running_var)]
+    return torch.cat([values for values in found if values is not None]).clone()
+
+
+def seen(name: str) -> Batch:
+    """Two labelled source and two target images; for self-training and target-trained the target's have labels."""
+    whole = batch(0, 2)
+    if name in ("target_trained", "self_training"):
+        assert whole.source is not None
+        return Batch(0, whole.seeds, None, whole.source)
+    return Batch(0, whole.seeds, whole.source, None) if name == "source_only" else whole
+
+
+@pytest.mark.parametrize("name", ["source_only", "target_trained", "self_training", "sean", "se_gan"])
+def test_frozen_statistics_stay_and_learning_ones_move(name: str) -> None:
+    for mode in ("frozen", "learn"):
+        method, result = make(name, batch_norm=mode)
+        before = statistics(result)
+        method.step(seen(name), GradientUpdater(method.optimizers, CPU))
+        assert torch.equal(statistics(result), before) == (mode == "frozen")
+
+
+@pytest.mark.parametrize("name", ["sean", "se_gan"])
+def test_a_teacher_learns_the_statistics_of_the_target_alone(name: str) -> None:
+    method, teacher = make(name, batch_norm="learn", noise=0)
+    alone = copy.deepcopy(teacher).train()
+    given = batch(0, 2)
+    assert given.target is not None
+    with torch.no_grad():
+        alone(given.target.images)
+    method.step(given, GradientUpdater(method.optimizers, CPU))
+    assert torch.equal(statistics(teacher), statistics(alone))
+    student = method.modules["student"]
+    assert not torch.allclose(statistics(student), statistics(teacher), rtol=1e-3)  # it has seen both domains
+
+
+def test_a_frozen_teacher_has_the_students_buffers() -> None:
+    method, teacher = make("se_gan")
+    for norm in batch_norms(method.modules["student"]):
+        assert norm.running_mean is not None
+        norm.running_mean.fill_(0.5)
+    method.step(batch(0, 2), GradientUpdater(method.optimizers, CPU))
+    assert torch.equal(statistics(teacher), statistics(method.modules["student"]))
+
+
+def test_statistics_are_learned_by_the_setting_or_as_published() -> None:
+    assert SourceOnlySettings(steps=1, batch_norm="learn").learns_statistics
+    assert not SourceOnlySettings(steps=1).learns_statistics
+    assert SourceOnlySettings(steps=1, quirks={"train_bn": True}).learns_statistics
