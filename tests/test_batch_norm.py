@@ -1,6 +1,7 @@
 """Batch norms that learn: by what they see, a teacher's by the target alone; frozen ones stay as they were."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 from segadapt.batch import Batch
-from segadapt.batch_norm import batch_norms
+from segadapt.batch_norm import batch_norms, set_learning
+from segadapt.engine.runtime import Runtime
 from segadapt.engine.updater import GradientUpdater
 from segadapt.methods.method import Method
 from segadapt.methods.se_gan import SeGan, SeGanSettings
@@ -16,8 +18,10 @@ from segadapt.methods.sean import Sean, SeanSettings
 from segadapt.methods.self_training import SelfTraining, SelfTrainingSettings
 from segadapt.methods.supervised import SourceOnly, SourceOnlySettings, TargetTrained, TargetTrainedSettings
 from segadapt.models.networks import build
+from segadapt.models.saved import load_model
 from segadapt.models.segmenter import Segmenter
 from test_methods_sean import CPU, batch
+from tiny_runs import last_checkpoint, run, tree, write_data, write_recipe
 
 
 def network(attention: bool = False) -> Segmenter:
@@ -94,3 +98,38 @@ def test_statistics_are_learned_by_the_setting_or_as_published() -> None:
     assert SourceOnlySettings(steps=1, batch_norm="learn").learns_statistics
     assert not SourceOnlySettings(steps=1).learns_statistics
     assert SourceOnlySettings(steps=1, quirks={"train_bn": True}).learns_statistics
+
+
+class TwoRanks(Runtime):
+    """The other rank's values are ours plus 2."""
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        return values.mul_(2).add_(2)
+
+
+def test_ranks_go_on_with_the_mean_of_their_statistics() -> None:
+    learning, frozen = network(), network()
+    set_learning(frozen, False)
+    before, kept = statistics(learning), statistics(frozen)
+    runtime = TwoRanks(torch.device("cpu"), "fp32", 0, 2, 1, 0)
+    GradientUpdater({}, runtime).share_statistics([learning, frozen])
+    assert torch.allclose(statistics(learning), before + 1)
+    assert torch.equal(statistics(frozen), kept)
+
+
+def test_a_run_with_a_teacher_that_learns(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The model written has the teacher's statistics, and a network that cannot learn is told of."""
+    stage = {"network": "deeplab_small_bn", "steps": 2, "evaluate_every": 0}
+    content = tree(
+        write_data(tmp_path / "data"),
+        learning={"method": "se_gan", "batch_norm": "learn", **stage},
+        frozen={"method": "source_only", **stage},
+    )
+    run(write_recipe(tmp_path / "recipe.yaml", content), tmp_path / "run")
+    said = " ".join(capfd.readouterr().err.split())
+    assert "frozen: a fresh network whose batch norms are frozen hardly learns" in said
+    assert "learning: a fresh network" not in said
+    teacher = last_checkpoint(tmp_path / "run/learning")["modules"]["teacher"]
+    model = load_model(tmp_path / "run/learning/model.safetensors").network.state_dict()
+    name = "body.0.1.running_mean"
+    assert torch.equal(model[name], teacher[name]) and float(teacher[name].abs().sum()) > 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from segadapt.batch import Batch
+from segadapt.batch_norm import batch_norms
 from segadapt.config.recipe import references
 from segadapt.data import loader
 from segadapt.data.pairing import Pairing
@@ -105,6 +106,8 @@ def fresh_segmenter(run: Run, name: str, settings: SegmenterSettings) -> Segment
             network, start, positional=settings.quirk("positional_load"), fresh_head=settings.fresh_head
         )
         run.watcher.say(f"{name}: {report}")
+    elif not settings.learns_statistics and any(batch_norms(network)):
+        run.watcher.say(f"{name}: a fresh network whose batch norms are frozen hardly learns; set batch_norm: learn")
     if settings.align_corners is not None:
         network.align_corners = settings.align_corners
     network.checkpointing = settings.checkpointing
