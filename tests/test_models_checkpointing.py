@@ -79,6 +79,22 @@ def test_less_is_kept_for_the_way_back(name: str) -> None:
     assert kept[1] < 0.6 * kept[0]
 
 
+def test_several_ways_back_through_one_pass() -> None:
+    """As accumulation has them: a gradient of its own for each loss."""
+    found = []
+    for checkpointing in (False, True):
+        network = fresh("deeplab_small_bn", batch_norm=True)
+        network.checkpointing = checkpointing
+        logits = network(images()).logits
+        weights = list(network.parameters())
+        ways = [
+            torch.autograd.grad(loss, weights, retain_graph=True) for loss in (logits.mean(), logits.square().mean())
+        ]
+        found.append([*ways[0], *ways[1], *network.buffers()])
+    for plain, again in zip(*found, strict=True):
+        torch.testing.assert_close(again, plain, rtol=1e-6, atol=1e-6 * float(plain.abs().max()))
+
+
 def test_without_gradients_nothing_is_kept_or_computed_twice() -> None:
     network = fresh("deeplab_small")
     network.checkpointing = True

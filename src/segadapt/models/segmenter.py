@@ -18,8 +18,8 @@ memory on request, `encode` passes its maps through `through`.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -190,20 +190,28 @@ class Segmenter(nn.Module):
 
 def _first_and_again(norms: Sequence[nn.Module]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """What a checkpointed block with these norms is computed under: the first time, and again."""
-    return nullcontext(), _statistics_kept(norms)
+    return nullcontext(), _StatisticsKept(norms)
 
 
-@contextmanager
-def _statistics_kept(norms: Sequence[nn.Module]) -> Iterator[None]:
-    """What the norms learn in here goes into copies of their statistics, and is forgotten."""
-    learned = [(norm, name, values) for norm in norms for name, values in norm.named_buffers()]
-    for norm, name, values in learned:
-        setattr(norm, name, values.clone())
-    try:
-        yield
-    finally:
-        for norm, name, values in learned:
+class _StatisticsKept:
+    """What the norms learn in here goes into copies of their statistics, and is forgotten.
+
+    Entered once for each way back through a block: with accumulation there is one per loss.
+    """
+
+    def __init__(self, norms: Sequence[nn.Module]) -> None:
+        self.norms = norms
+        self.learned: list[tuple[nn.Module, str, Tensor]] = []
+
+    def __enter__(self) -> None:
+        self.learned = [(norm, name, values) for norm in self.norms for name, values in norm.named_buffers()]
+        for norm, name, values in self.learned:
+            setattr(norm, name, values.clone())
+
+    def __exit__(self, *error: object) -> None:
+        for norm, name, values in self.learned:
             setattr(norm, name, values)
+        self.learned = []
 
 
 NetworkFactory = Callable[..., Segmenter]
