@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from segadapt.data.pairing import Pairing
 from segadapt.errors import UsageError
+from segadapt.inference.predictor import Predictor
 from segadapt.models.saved import load_model
+from segadapt.pipeline import evaluation, training
 from tiny_runs import metrics, run, tree, write_data, write_recipe
 
 
@@ -51,6 +54,25 @@ def test_models_say_how_they_were_chosen_and_whether_labels_had_a_part(finished:
     assert load_model(out / "sean/model_best_target.safetensors").header.used_target_labels
     record = json.loads((out / "sean/evaluation.json").read_text())
     assert record["label_free"]["criterion"] == "infomax" and record["label_free"]["points"] == 2
+
+
+@pytest.mark.parametrize("official", [True, False])
+def test_official_scores_are_of_the_network_itself(
+    official: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """During training and after it; others are of its copy for inference."""
+    made: list[bool] = []
+
+    class Noted(Predictor):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self.plain)
+
+    for module in (training, evaluation):
+        monkeypatch.setattr(module, "Predictor", Noted)
+    stage = {"method": "source_only", "official": official, "quirks": {"positional_load": False}, "steps": 2}
+    run(write_recipe(tmp_path / "recipe.yaml", tree(write_data(tmp_path / "data"), stage=stage)), tmp_path / "run")
+    assert made == [official, official]
 
 
 def test_a_finished_run_is_left_alone(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:

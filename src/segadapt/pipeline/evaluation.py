@@ -16,11 +16,14 @@ from segadapt.pipeline.pictures import threads
 from segadapt.pipeline.show import Display
 
 
-def after_training(name: str, domains: Domains) -> EvaluateSettings | None:
-    """How a training stage is scored at its end; None when the target has no labelled validation images."""
+def after_training(name: str, settings: TrainingSettings, domains: Domains) -> EvaluateSettings | None:
+    """How a training stage is scored at its end, an official one step by step as published.
+
+    None when the target has no labelled validation images.
+    """
     if domains.target_val is None or domains.target_val.labels is None:
         return None
-    return EvaluateSettings(model=f"@{name}", source=domains.source_val is not None)
+    return EvaluateSettings(model=f"@{name}", source=domains.source_val is not None, official=settings.official)
 
 
 def evaluate_stage(run: Run, name: str, settings: EvaluateSettings, display: Display) -> None:

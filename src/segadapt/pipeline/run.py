@@ -124,7 +124,7 @@ def _train(run: Run, name: str, settings: TrainingSettings, display: Display) ->
         for domain, dataset in domains.all().items():
             run.watcher.say(f"{name}: {domain}: {dataset.origin}")
         training.train(run, name, settings, domains)
-    after = after_training(name, domains) if isinstance(settings, SegmenterSettings) else None
+    after = after_training(name, settings, domains) if isinstance(settings, SegmenterSettings) else None
     if run.runtime.is_main and after is not None:
         evaluate_stage(run, name, after, display)
 
