@@ -11,6 +11,7 @@ import pytest
 
 from segadapt.engine.trainer import Trainer
 from segadapt.errors import SegadaptError, Stopped
+from segadapt.models.segmenter import Segmenter
 from tiny_runs import last_checkpoint, metrics, run, same, tree, write_data, write_recipe
 
 SEAN = {"method": "sean", "steps": 6, "checkpoint_every": 2, "evaluate_images": 1}
@@ -104,12 +105,16 @@ def test_a_broken_validation_image_costs_no_steps(recipe: Path, tmp_path: Path) 
 def test_other_threads_than_before_are_told(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """And what else moves the last bits."""
     monkeypatch.setattr(Trainer, "_evaluate", _stop)
     with pytest.raises(Stopped):
         run(recipe, tmp_path / "run", "runtime.threads=1")
     monkeypatch.undo()
-    run(recipe, tmp_path / "run", "runtime.threads=2")
-    assert "was written with threads 1, this run has 2" in " ".join(capfd.readouterr().err.split())
+    monkeypatch.setattr(Segmenter, "compile", lambda network: None)  # it would take a minute
+    run(recipe, tmp_path / "run", "runtime.threads=2", "runtime.compile=true")
+    told = " ".join(capfd.readouterr().err.split())
+    assert "was written with threads 1, this run has 2" in told
+    assert "was written with compiling False, this run has True" in told
 
 
 def _stop(self: Trainer, done: int, recorder: object) -> None:

@@ -160,6 +160,7 @@ class Trainer:
                 "optimizer path": self.settings.optimizer_path,
                 "device": self.runtime.device.type,
                 "ranks": self.runtime.ranks,
+                "compiling": self.runtime.compile,
                 "torch": str(torch.__version__),  # a plain str: the restricted unpickler refuses its class
             },
             "selection": self.training.selector.state(),
@@ -182,7 +183,7 @@ class Trainer:
         self._saved_at, self._scores_due = step, about.get("scores_due", False)
         self.training.watcher.say(f"goes on from step {step} ({latest.name})")
         for name, now in self._about()["exactness"].items():
-            before = about["exactness"].get(name)
+            before = about["exactness"].get(name, now)  # older checkpoints say less
             if before != now:
                 warnings.warn(
                     f"{latest}: was written with {name} {before}, this run has {now}: the results are equally good, "
