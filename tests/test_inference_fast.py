@@ -70,18 +70,23 @@ def test_only_norms_after_a_convolution_in_a_sequence_are_folded() -> None:
                 maps = module(maps)
             return maps
 
-    def pair() -> tuple[nn.Module, ...]:
+    class Standardized(nn.Conv2d):
+        def forward(self, maps: Tensor) -> Tensor:
+            return F.conv2d(maps, self.weight / self.weight.std(), padding=1)
+
+    def pair(conv: type[nn.Conv2d] = nn.Conv2d) -> tuple[nn.Module, ...]:
         norm = nn.BatchNorm2d(4)
         norm.running_mean, norm.running_var = torch.randn(4), torch.rand(4) + 0.5
-        return nn.Conv2d(4, 4, 3, padding=1, bias=False), norm
+        return conv(4, 4, 3, padding=1, bias=False), norm
 
     torch.manual_seed(0)
-    network = nn.Sequential(*pair(), nn.ReLU(), nn.Sequential(*pair()), *reversed(pair()), Backwards(*pair())).eval()
+    others = (*reversed(pair()), Backwards(*pair()), *pair(Standardized))
+    network = nn.Sequential(*pair(), nn.ReLU(), nn.Sequential(*pair()), *others).eval()
     maps = torch.randn(1, 4, 6, 5)
     expected = network(maps)
     fold_sequences(network)
     torch.testing.assert_close(network(maps), expected, rtol=1e-5, atol=1e-5)
-    assert [isinstance(module, nn.BatchNorm2d) for module in network.modules()].count(True) == 2
+    assert [isinstance(module, nn.BatchNorm2d) for module in network.modules()].count(True) == 3
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

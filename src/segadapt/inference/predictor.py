@@ -114,7 +114,7 @@ class Predictor:
         """uint8 RGB (H, W, 3) -> float32 (C, H', W') that sums to 1 over the classes."""
         with self._running():
             size = _height_width(image, output_size)
-            found = torch.empty((self.network.classes, *size), device=self.device)
+            found = torch.empty((self.network.classes, *size), dtype=torch.float32, device=self.device)
             for rows, probabilities in self._probabilities(image, size):
                 found[:, rows] = probabilities[0]
             return found.cpu().numpy()
@@ -125,7 +125,7 @@ class Predictor:
         """uint8 RGB (H, W, 3) -> train ids uint8 (H', W') and the probability of each, float32 (H', W') in 0..1."""
         with self._running():
             size = _height_width(image, output_size)
-            confidence = torch.empty(size, device=self.device)
+            confidence = torch.empty(size, dtype=torch.float32, device=self.device)
             labels = torch.empty(size, dtype=torch.uint8, device=self.device)
             for rows, probabilities in self._probabilities(image, size):
                 highest = probabilities[0].max(dim=0)

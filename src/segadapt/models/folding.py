@@ -14,11 +14,14 @@ def fold(parent: nn.Module, conv: str, norm: str) -> None:
 
 
 def fold_sequences(network: nn.Module) -> None:
-    """Fold each batch norm that follows a convolution in an `nn.Sequential`; elsewhere the order is not known."""
+    """Fold each batch norm that follows a convolution in an `nn.Sequential`; elsewhere the order is not known.
+
+    Subclasses of either are left as they are: they may compute something else.
+    """
     for module in list(network.modules()):
         if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward:
             continue
         children = list(module.named_children())
         for (conv, before), (norm, after) in pairwise(children):
-            if isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d) and after.track_running_stats:
+            if type(before) is nn.Conv2d and type(after) is nn.BatchNorm2d and after.track_running_stats:
                 fold(module, conv, norm)
