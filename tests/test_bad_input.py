@@ -59,6 +59,8 @@ RECIPE = [
          "'seed' is 'many': it must be a valid integer", "fresh weights."),
     Case("type", "mapping", lambda w: w.train("stages=[]"), 2, "command line",
          "'stages' is []: it must be keys with values", "in this order."),
+    Case("type", "choice", lambda w: w.train("--precision", "fp16"), 2, "command line",
+         "'runtime.precision' is 'fp16': it must be 'fp32', 'bf16' or 'auto'", "bf16 where it is fast."),
     Case("range", "size", lambda w: w.set(size=[64, 4]).train(), 2, "{w.recipe}",
          "'stages.baseline.size.1' is 4: it must be greater than or equal to 8", "[width, height]."),
     Case("range", "infinite", lambda w: w.train("stages.baseline.lr=.inf"), 2, "command line",

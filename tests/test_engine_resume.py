@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import Trainer
 from segadapt.errors import SegadaptError, Stopped
 from segadapt.models.segmenter import Segmenter
@@ -110,6 +111,7 @@ def test_other_threads_than_before_are_told(
     with pytest.raises(Stopped):
         run(recipe, tmp_path / "run", "runtime.threads=1")
     monkeypatch.undo()
+    monkeypatch.setattr(Runtime, "need_compiler", lambda runtime: None)
     monkeypatch.setattr(Segmenter, "compile", lambda network: None)  # it would take a minute
     run(recipe, tmp_path / "run", "runtime.threads=2", "runtime.compile=true")
     told = " ".join(capfd.readouterr().err.split())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segadapt.engine.runtime import Runtime, RuntimeSettings, start
+from segadapt.errors import UsageError
 from segadapt.models.segmenter import IMAGENET, Segmenter
 
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
@@ -64,6 +65,17 @@ def test_a_compiled_network_learns_the_same() -> None:
     assert list(state) == list(plain.state_dict())
     for key, values in plain.state_dict().items():
         torch.testing.assert_close(state[key], values, rtol=0, atol=1e-4)
+
+
+def test_a_machine_that_cannot_compile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(function: object) -> None:
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found.\n\nSet TORCHDYNAMO_VERBOSE=1")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    Runtime(torch.device("cpu"), "fp32", 0, 1, 1, 0).need_compiler()
+    with pytest.raises(UsageError, match=r"does not work on this machine \(Inv.* found\)\. Install") as error:
+        Runtime(torch.device("cpu"), "fp32", 0, 1, 1, 0, compile=True).need_compiler()
+    assert error.value.where == "runtime.compile"
 
 
 def test_copies_are_not_compiled() -> None:

@@ -24,7 +24,7 @@ class RuntimeSettings(Settings):
     """What the machine is told; nothing of it but `precision` changes what is computed (beyond the last bits)."""
 
     device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda or cuda:N")
-    precision: Precision | Literal["auto"] = Field(
+    precision: Literal["fp32", "bf16", "auto"] = Field(  # one list: a union would be two wrong ones in an error
         "fp32", description="fp32, bf16 autocast (weights and losses stay fp32), or auto: bf16 where it is fast"
     )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of a process; null: as PyTorch chooses")
@@ -68,6 +68,23 @@ class Runtime:
         module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         if self.compile:
             module.compile()
+
+    def need_compiler(self) -> None:
+        """Raise UsageError when networks are to be compiled and that does not work here.
+
+        Takes some seconds, half a minute the first time, for what compiling the networks needs too.
+        """
+        if not self.compile:
+            return
+        try:
+            torch.compile(torch.neg)(torch.ones(2, device=self.device))
+        except Exception as error:  # of many kinds: no compiler, no Triton, no space for what they write
+            why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise UsageError(
+                f"torch.compile does not work on this machine ({why})",
+                where="runtime.compile",
+                remedy="Install a C++ compiler (on a GPU Triton, too), or leave it out.",
+            ) from error
 
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which networks run in the chosen precision."""

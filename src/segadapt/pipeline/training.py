@@ -74,6 +74,7 @@ def need_equal_shares(run: Run, name: str, settings: TrainingSettings) -> None:
 
 def fresh_method(run: Run, name: str, settings: TrainingSettings, steps: int) -> Method:
     """The stage's method over networks with their starting weights, on the run's device."""
+    run.runtime.need_compiler()
     torch.manual_seed(run.recipe.seed)
     length = settings.schedule_steps or steps
     method: Method
