@@ -40,6 +40,7 @@ def stylize(
     segadapt stylize runs/gta5/style GTA5/images -o stylized/ --sheet sheet.png --target Cityscapes/leftImg8bit/train
     """
     from segadapt.errors import UsageError
+    from segadapt.files import need_writable
     from segadapt.inference.model import find_generator
     from segadapt.inference.settings import StylizeSettings
     from segadapt.inference.streams import find_images, save_png
@@ -56,6 +57,8 @@ def stylize(
     )
     if target is not None and sheet is None:
         raise UsageError("is for the sheet", where="--target", remedy="Give --sheet FILE with it.")
+    if sheet is not None:
+        need_writable(sheet)  # before hours of work, not after
     images, file = find_images(inputs, out), find_generator(generator)
     targets = [] if target is None else [image for image, _ in find_images([target])]
     with placing(device, precision, "stylize") as (runtime, display):
