@@ -1,5 +1,6 @@
 """What inference does faster, held to the plain way: folded networks, rows in blocks, mirror images beside images."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,22 @@ def test_the_fast_predictor_says_what_the_plain_one_does(name: str, options: dic
     assert clear.mean() > 0.99 and len(np.unique(labels)) > 1
     for ours in (found[0], fast.labels(image()), fast.label_map(image()).numpy()):
         np.testing.assert_array_equal(ours[clear], labels[clear])
+
+
+def test_the_large_logits_of_windows_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Tensor]] = []
+    kept: list[int] = []
+    slide = Predictor._slide
+
+    def noted(self: Predictor, pixels: Tensor) -> Tensor:
+        kept.append(sum(logits() is not None for logits in made))
+        logits = slide(self, pixels)
+        made.append(weakref.ref(logits))
+        return logits
+
+    monkeypatch.setattr(Predictor, "_slide", noted)
+    Predictor(trained("deeplab_small"), SIZE, scales=(1.0, 0.75, 0.5, 1.25), window=(40, 30)).labels(image())
+    assert kept == [0, 1, 1, 1]
 
 
 def test_a_mirror_image_shares_the_call_of_its_image() -> None:

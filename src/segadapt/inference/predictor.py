@@ -207,7 +207,8 @@ class Predictor:
 
     def _upsampled(self, views: Iterable[Tensor], size: tuple[int, int], several: bool) -> Scores:
         """The scores of `_scores` from the logits (1, C, h, w) of each view."""
-        if not self.plain and self.device.type == "cpu":
+        # Logits from a sliding window are as large as the input: they are summed view by view, not kept.
+        if not self.plain and self.device.type == "cpu" and not (several and self.window):
             yield from row_blocks(list(views), size, self.network.align_corners)
             return
         total: Tensor | None = None
