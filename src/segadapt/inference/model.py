@@ -47,7 +47,10 @@ class Prediction:
 
 
 class Model:
-    """A network with its header, ready to predict. `network`, `header`, `label_space` and `predictor` are public."""
+    """A network with its header, ready to predict. `network`, `header`, `label_space` and `predictor` are public.
+
+    Predictions are those of the network as it was loaded: if its weights are changed, they need a new `Predictor`.
+    """
 
     def __init__(self, path: Path, predictor: Predictor, header: ModelHeader) -> None:
         self.path, self.predictor, self.header = path, predictor, header

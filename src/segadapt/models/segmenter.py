@@ -184,7 +184,10 @@ class Segmenter(nn.Module):
         return SegOutput(self.heads((1 + attention) * features), attention, features)
 
     def upsample(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Maps (B, C, h, w) -> (B, C, *size), bilinear, by the network's own corner rule; size = (H, W)."""
+        """Maps (B, C, h, w) -> (B, C, *size), bilinear, by the network's own corner rule; size = (H, W).
+
+        Another way to compute the same may take its place; inference on a CPU has one of its own.
+        """
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=self.align_corners)
 
 
