@@ -152,6 +152,8 @@ SPACES = [
          "classes.1.color.2: input should be less than or equal to 255, not 300", "docs/data-sets.md."),
     Case("label space", "unknown name", lambda w: w.train("label_space=cityscapes20"), 2, "label_space",
          "unknown label space 'cityscapes20'", "Or give a .yaml file of your own."),
+    Case("label space", "unknown option", lambda w: w.evaluate("--label-space", "cityscapes20"), 2, "--label-space",
+         "unknown label space 'cityscapes20'", "Or give a .yaml file of your own."),
     Case("label space", "nothing in common", lambda w: w.evaluate("--label-space", w.write_space(cats())), 2, "cats",
          "label space 'cityscapes19' of the model has no class in common", "class names or aliases."),
 ]  # fmt: skip

@@ -140,7 +140,7 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
     from segadapt.evaluation.records import label_free_agreement
     from segadapt.models.saved import load_any
 
-    saved = load_any(file, None if data.label_space is None else load_label_space(data.label_space))
+    saved = load_any(file, None if data.label_space is None else load_label_space(data.label_space, "--label-space"))
     predictor, model_space = views.predictor(saved), saved.header.space
     chosen, domains = data.of(file)
     space = model_space if chosen is None else load_label_space(chosen)

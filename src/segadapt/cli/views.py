@@ -96,7 +96,7 @@ def load_segmenter(model: Path, label_space: str | None) -> "SavedModel":
     from segadapt.inference.model import find_model
     from segadapt.models.saved import load_any
 
-    given = None if label_space is None else load_label_space(label_space)
+    given = None if label_space is None else load_label_space(label_space, "--label-space")
     saved = load_any(find_model(model), given)
     if given is not None and given != saved.header.space:
         raise UsageError(

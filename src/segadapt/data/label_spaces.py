@@ -299,17 +299,18 @@ def shipped_label_spaces() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_label_space(name: str | Path) -> LabelSpace:
+def load_label_space(name: str | Path, asked_by: str = "label_space") -> LabelSpace:
     """The shipped label space of that name, or the one of a YAML file.
 
-    Raises UsageError: unknown name, no such file, not YAML, or content that is wrong (with the key).
+    Raises UsageError: unknown name (with the key or option that gave it, `asked_by`), no such file, not YAML, or
+    content that is wrong (with the key).
     """
     path = Path(name).expanduser()
     if path.suffix.lower() not in (".yaml", ".yml"):
         if str(name) not in shipped_label_spaces():
             hint = nearest(str(name), shipped_label_spaces())
             raise UsageError(
-                f"unknown label space '{name}'", where="label_space", remedy=f"{hint} Or give a .yaml file of your own."
+                f"unknown label space '{name}'", where=asked_by, remedy=f"{hint} Or give a .yaml file of your own."
             )
         path = FOLDER / f"{name}.yaml"
     return LabelSpace.from_dict(read_yaml(path, "the label-space file"), path)

@@ -252,7 +252,7 @@ def _check_head(network: Segmenter, info: CheckpointInfo, heads: list[Tensor]) -
         raise UsageError(
             f"this is {info}: its head has {heads[0].shape[0]} classes, the network's {network.classes}",
             where=info.path,
-            remedy="Use a label space with as many classes, or fresh_head: true to leave the head fresh.",
+            remedy="Use a label space with as many classes, or (a `start`) fresh_head: true to leave the head fresh.",
         )
 
 
