@@ -43,6 +43,17 @@ def test_the_recorded_style_transfer(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert 0.3 < brighter.mean() < 0.7  # half a level: rounded, where the published program cuts
 
 
+def test_a_sheet_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_micro(tmp_path / "micro")
+    generator = write_generator(tmp_path / "generator.safetensors")
+    inputs = (generator, tmp_path / "micro/GTA5/images")
+    told = command(capsys, "stylize", *inputs, "-o", tmp_path / "out", "--size", "16x8", "--sheet", tmp_path / "micro")
+    assert told.code == 2 and f"{tmp_path / 'micro'}: cannot be written" in told.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_pixels_by_hand(tmp_path: Path) -> None:
     """RGB to Caffe pixels, through the generator, mean added, clipped, rounded."""
     network = load_generator(write_generator(tmp_path / "generator.safetensors")).network
