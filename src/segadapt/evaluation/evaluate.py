@@ -52,8 +52,7 @@ def evaluate_domain(
     """Scores over all images of `dataset`, with labels in `score_space`: one of evaluation.json's domains.
 
     The class of a pixel is decided at the size of its label map. `layout` and `split` are for the record, `threads`
-    decode. Raises
-    UsageError when the two label spaces have no class in common, SegadaptError for a broken file.
+    decode. Raises UsageError when the two label spaces have no class in common, SegadaptError for a broken file.
     """
     if dataset.labels is None or dataset.labels.space != score_space:
         raise ValueError(f"the data set must be opened with its labels in {score_space.name}")
