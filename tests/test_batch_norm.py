@@ -133,3 +133,9 @@ def test_a_run_with_a_teacher_that_learns(tmp_path: Path, capfd: pytest.CaptureF
     model = load_model(tmp_path / "run/learning/model.safetensors").network.state_dict()
     name = "body.0.1.running_mean"
     assert torch.equal(model[name], teacher[name]) and float(teacher[name].abs().sum()) > 0
+
+    trained = str(tmp_path / "run/learning/model.safetensors")
+    content["stages"] = {"given": content["stages"]["frozen"] | {"stand_in": trained}}
+    run(write_recipe(tmp_path / "given.yaml", content), tmp_path / "given")
+    said = capfd.readouterr().err
+    assert "stands in for it" in said and "a fresh network" not in said

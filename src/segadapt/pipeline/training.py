@@ -107,7 +107,7 @@ def fresh_segmenter(run: Run, name: str, settings: SegmenterSettings) -> Segment
             network, start, positional=settings.quirk("positional_load"), fresh_head=settings.fresh_head
         )
         run.watcher.say(f"{name}: {report}")
-    elif not settings.learns_statistics and any(batch_norms(network)):
+    elif settings.stand_in is None and not settings.learns_statistics and any(batch_norms(network)):
         run.watcher.say(f"{name}: a fresh network whose batch norms are frozen hardly learns; set batch_norm: learn")
     if settings.align_corners is not None:
         network.align_corners = settings.align_corners
