@@ -71,7 +71,7 @@ def check(
     from segadapt.errors import SegadaptError
     from segadapt.files import new_file
 
-    space, wanted = load_label_space(label_space), None if size is None else parse_size(size)
+    space, wanted = load_label_space(label_space, "--label-space"), None if size is None else parse_size(size)
     settings = _settings(
         layout=layout, root=root, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
         images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch,
@@ -136,7 +136,7 @@ def prepare(
         images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, prepared=False,
         prepared_root=prepared_root,
     )  # fmt: skip
-    space, failures = load_label_space(label_space), []
+    space, failures = load_label_space(label_space, "--label-space"), []
     for name in split or default_splits(settings):
         dataset = open_domain(settings, space, name, parse_size(size), labels=not unlabelled)
         failures += _run_preparation(name, plan(dataset, layout, prepared_root, raw, verify), workers)
