@@ -159,6 +159,14 @@ def test_the_large_logits_of_windows_are_not_kept(monkeypatch: pytest.MonkeyPatc
     assert kept == [0, 1, 1, 1]
 
 
+def test_no_scale_makes_an_input_too_small_for_a_network() -> None:
+    shapes: list[tuple[int, ...]] = []
+    network = trained("deeplab_small")
+    network.register_forward_pre_hook(lambda module, inputs: shapes.append(tuple(inputs[0].shape[-2:])))
+    Predictor(network, SIZE, scales=(0.1, 0.5), plain=True).labels(image())
+    assert shapes == [(8, 10), (32, 48)]
+
+
 def test_a_mirror_image_shares_the_call_of_its_image() -> None:
     calls: list[int] = []
     network = trained("deeplab_small")

@@ -26,6 +26,7 @@ from segadapt.models.segmenter import Segmenter
 from segadapt.quirks import QuirkySettings
 
 WINDOW_OVERLAP = 1 / 3  # of a window, at least, is shared with its neighbour
+SMALLEST = 8  # pixels of a scaled side: the stride of the networks, of which one needs as many
 QUADRANTS_FROM = 1.5  # the scale from which `ViewRules.quadrants` cuts the input
 
 
@@ -244,9 +245,10 @@ class Predictor:
                 yield (scale, True), both[1:].flip(-1)
 
     def _scaled(self, pixels: Tensor, scale: float) -> Tensor:
+        """Pixels (1, 3, H, W) -> (1, 3, scale · H, scale · W), rounded."""
         if scale == 1.0:
             return pixels
-        height, width = (max(1, round(side * scale)) for side in pixels.shape[-2:])
+        height, width = (max(SMALLEST, round(side * scale)) for side in pixels.shape[-2:])
         return self.network.upsample(pixels.float(), (height, width))
 
     def _quadrants(self, pixels: Tensor) -> Tensor:
