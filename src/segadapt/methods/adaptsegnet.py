@@ -13,11 +13,11 @@ Two-level: λ_2 1e-3, λ_1 2e-4. Single level (least squares): λ_2 0.01, λ_1 0
 from typing import ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
-from segadapt.losses import Loss, cross_entropy, domain_loss, joint, precise
+from segadapt.losses import Loss, cross_entropy, domain_loss, joint
 from segadapt.methods.method import DomainName, Method, Updater, Values, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, segmenter_optimizer
 from segadapt.methods.settings import WithExtraSource
@@ -66,8 +66,9 @@ class AdaptSegNet(Method):
         """`seg`, `adversarial1`, `adversarial2` of the network; `discriminator1`, `discriminator2` of the others."""
         source, target, least_squares = batch.source, batch.target, self.settings.least_squares
         assert source is not None and source.labels is not None and target is not None
-        on_source = self.upsampled(source.images)
-        on_target = self.upsampled(target.images)
+        outputs = self.network.of_both(source.images, target.images, plain=self.settings.official)
+        on_source = self.network.logits_at(outputs[0], source.images.shape[-2:])
+        on_target = self.network.logits_at(outputs[1], target.images.shape[-2:])
         labels, heads = source.labels, len(on_source)
         seg = joint(lambda i: cross_entropy(on_source[i], labels), heads, self.settings.auxiliary)
         terms = {"seg": seg}
@@ -80,10 +81,6 @@ class AdaptSegNet(Method):
             of_target = domain_loss(d(target_map.detach()), "target", least_squares)
             terms[f"discriminator{i}"] = of_source.plus(of_target).times(0.5).of(f"discriminator{i}")
         return terms
-
-    def upsampled(self, images: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W) -> logits of each head (B, C, H, W), the main one last."""
-        return [self.network.upsample(precise(head), images.shape[-2:]) for head in self.network(images).heads]
 
     @property
     def result(self) -> Segmenter:

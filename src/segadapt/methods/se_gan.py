@@ -28,7 +28,7 @@ from segadapt.methods.method import DomainName, Method, Updater, Values, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, segmenter_optimizer
 from segadapt.methods.settings import WithExtraSource
 from segadapt.models.discriminators import Discriminator
-from segadapt.models.segmenter import Segmenter, SegOutput
+from segadapt.models.segmenter import Segmenter
 from segadapt.noise import SampleNoise
 
 
@@ -87,8 +87,10 @@ class SeGan(Method):
         labels, heads, noise = source.labels, len(self.players), SampleNoise(batch.seeds, target.images.device)
         with torch.no_grad():
             wanted = self.teacher(noise.add(target.images, settings.noise))
-        on_target = self.maps(self.student(noise.add(target.images, settings.noise)), target.images.shape[-2:])
-        logits = self.upsampled(self.student(source.images), labels.shape[-2:])
+        noisy = noise.add(target.images, settings.noise)
+        outputs = self.student.of_both(noisy, source.images, plain=settings.official)
+        on_target = [logits.softmax(1) for logits in self.student.logits_at(outputs[0], target.images.shape[-2:])]
+        logits = self.student.logits_at(outputs[1], labels.shape[-2:])
 
         def disagreement(i: int) -> Loss:
             with torch.no_grad():
@@ -114,14 +116,6 @@ class SeGan(Method):
             of_source = domain_loss(d(logits[i].detach().softmax(1)), "source")
             terms[name] = of_source.plus(domain_loss(d(example.detach()), "target")).times(0.5).of(name)
         return terms
-
-    def upsampled(self, output: SegOutput, size: torch.Size) -> list[Tensor]:
-        """Logits of each head (B, C, *size), the main one last."""
-        return [self.student.upsample(precise(head), size) for head in output.heads]
-
-    def maps(self, output: SegOutput, size: torch.Size) -> list[Tensor]:
-        """Softmax maps of each head (B, C, *size), the main one last."""
-        return [logits.softmax(1) for logits in self.upsampled(output, size)]
 
     @property
     def result(self) -> Segmenter:

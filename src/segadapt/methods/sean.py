@@ -67,15 +67,16 @@ class Sean(Method):
 
         with torch.no_grad():
             teacher = self.teacher(noise.add(target.images, self.settings.noise))
-        student = self.student(noise.add(target.images, self.settings.noise))
+        noisy = noise.add(target.images, self.settings.noise)
+        student, on_source = self.student.of_both(noisy, source.images, plain=self.settings.official)
         consistency = masked_squared_error(
             precise(student.logits).softmax(1),  # (B, C, h, w)
             precise(teacher.logits).softmax(1),
             mask=teacher.attention > self.settings.attention_threshold,  # (B, 1, h, w)
         )
 
-        logits = self.student(source.images).logits
-        seg = cross_entropy(self.student.upsample(precise(logits), source.labels.shape[-2:]), source.labels)
+        logits = self.student.upsample(precise(on_source.logits), source.labels.shape[-2:])
+        seg = cross_entropy(logits, source.labels)
         return {"seg": seg, "consistency": consistency.weighted(self.settings.consistency)}
 
     @property
