@@ -1,8 +1,7 @@
 """The papers' formulas in float64, written without anything of the engine; toy networks and random batches."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,15 +15,6 @@ CPU = Runtime(torch.device("cpu"), "fp32", 0, 1, 1, 0)
 CLASSES = 5
 EQUAL = 1e-8
 """Relative: what float64 leaves of two ways to compute one thing."""
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    """All that is made in a test is float64, losses and pixels too."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 class Toy(Segmenter):

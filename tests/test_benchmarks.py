@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import bench
 import bf16_accuracy
 import gpu
+import profile_step
 from bf16_accuracy import verdict
 from reference import steps
 from reference.pictures import predict as plain_predict
@@ -245,6 +246,19 @@ def test_bf16_is_judged_by_the_spread_of_the_seeds() -> None:
 
 def test_busy_time_is_the_union_of_what_ran() -> None:
     assert union_seconds([(0, 2e6), (1e6, 3e6), (5e6, 6e6), (5.2e6, 5.4e6)]) == pytest.approx(4)
+
+
+def test_a_profile_sorts_all_of_a_steps_time(tmp_path: Path, small: str) -> None:
+    file = tmp_path / "profile.json"
+    few = ["--sizes", "tiny", "--network", small, "--precisions", "fp32", "--steps", "1", "--threads", "1"]
+    profile_step.main(["se_gan", *few, "--reference", "--json", str(file)])
+    (found,) = json.loads(file.read_text())["steps"]
+    for way in ("segadapt", "reference"):
+        kinds = found["kinds"][way]
+        assert set(kinds) == {*profile_step.KINDS, profile_step.OTHER}
+        assert kinds["convolutions"] == max(kinds.values()) and kinds["softmax and losses"] > 0
+        assert sum(kinds.values()) > 300 * found["seconds"][way]  # milliseconds: most of it
+    assert 0 < found["flops"] / found["seconds"]["segadapt"] < found["best_flops"]
 
 
 def test_without_a_reference_there_are_no_ratios(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from by_hand import (
     copied,
     cross_entropy,
     discriminator,
-    float64,  # noqa: F401 - a fixture
     stretched,
 )
 from segadapt.batch import Batch

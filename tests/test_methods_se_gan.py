@@ -21,7 +21,6 @@ from by_hand import (
     copied,
     cross_entropy,
     discriminator,
-    float64,  # noqa: F401 - a fixture
     noises,
     stretched,
 )

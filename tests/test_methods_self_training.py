@@ -17,7 +17,6 @@ from by_hand import (
     check_weights,
     copied,
     cross_entropy,
-    float64,  # noqa: F401 - a fixture
     stretched,
 )
 from segadapt.engine.updater import GradientUpdater

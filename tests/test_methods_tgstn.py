@@ -19,14 +19,13 @@ from by_hand import (
     copied,
     cross_entropy,
     discriminator,
-    float64,  # noqa: F401 - a fixture
 )
 from segadapt.batch import Batch
 from segadapt.engine.updater import GradientUpdater
 from segadapt.methods.tgstn import Tgstn, TgstnSettings
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.small import DeepLabSmall
-from segadapt.models.style_transfer import StyleTransfer
+from segadapt.models.style_transfer import InstanceNorm, StyleTransfer
 
 CAFFE_MEAN = torch.tensor([104.00698793, 116.66876762, 122.67891434], dtype=torch.float64).view(1, 3, 1, 1)
 MEAN = torch.tensor([123.675, 116.28, 103.53], dtype=torch.float64).view(1, 3, 1, 1)
@@ -121,3 +120,23 @@ def test_two_pieces_equal_one_pass() -> None:
         {name: float(v) for name, v in expected.items()}, rel=EQUAL
     )
     check_weights(pieces, {name: copied(module) for name, module in whole.modules.items()}, WITHOUT_EFFECT)
+
+
+def test_the_fast_generator_gives_the_published_steps_losses_and_gradients() -> None:
+    """In float32: PyTorch's norm, and a copy made for inference where the generator only makes a picture."""
+    torch.manual_seed(1)
+    segmenter = small()
+    fast, plain = tgstn(copy.deepcopy(segmenter)), tgstn(segmenter, official=True)
+    assert {norm.fused for norm in fast.generator.modules() if isinstance(norm, InstanceNorm)} == {True}
+    assert {norm.fused for norm in plain.generator.modules() if isinstance(norm, InstanceNorm)} == {False}
+    for losses in ("generator_losses", "discriminator_losses"):
+        terms = [getattr(method, losses)(batch(0, 1)) for method in (fast, plain)]
+        for mine, its in zip(terms[0].values(), terms[1].values(), strict=True):
+            torch.testing.assert_close(mine.sum, its.sum, rtol=1e-5, atol=0)
+            (mine.weight * mine.sum).backward(retain_graph=True)
+            (its.weight * its.sum).backward(retain_graph=True)
+    for name, module in fast.modules.items():
+        for (key, mine), its in zip(module.named_parameters(), plain.modules[name].parameters(), strict=True):
+            if key not in WITHOUT_EFFECT and not key.endswith("conv2d.bias"):  # a norm takes these away, too
+                assert mine.grad is not None and its.grad is not None
+                assert float((mine.grad - its.grad).norm()) < 1e-4 * float(its.grad.norm()), key

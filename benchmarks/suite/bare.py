@@ -4,8 +4,8 @@ For SEAN they are the teacher's forward, the student's forward and backward on s
 the method has one); for SE-GAN the same and the discriminators' (on the target's maps with gradients to the maps, on
 both domains' maps with gradients to the weights); for AdaptSegNet the same without a teacher; for TGSTN two forward
 passes of the generator and one backward, the segmenter's on original and stylized pixels, the discriminator's four; for
-source-only and self-training one forward and backward. The step adds the losses at full size, softmax maps, noise, the check for finite gradients, the
-optimizers and the moving average.
+source-only and self-training one forward and backward. The step adds the losses at full size, softmax maps, noise, the
+check for finite gradients, the optimizers and the moving average.
 """
 
 import torch
@@ -61,14 +61,14 @@ class BarePasses:
                 with torch.no_grad():
                     method.teacher(target.images)
                 both = method.student.of_both(target.images, source.images)
-                return [*both[0].heads, *both[1].heads] + self._game(list(method.players.values()))
+                return [*both[0].heads, *both[1].heads, *self._game(list(method.players.values()))]
             case Sean() as method:
                 with torch.no_grad():
                     method.teacher(target.images)
                 return [output.logits for output in method.student.of_both(target.images, source.images)]
             case AdaptSegNet() as method:
                 both = method.network.of_both(target.images, source.images)
-                return [*both[0].heads, *both[1].heads] + self._game(list(method.players.values()))
+                return [*both[0].heads, *both[1].heads, *self._game(list(method.players.values()))]
             case Tgstn() as method:
                 return self._tgstn(method, CAFFE(source.images), CAFFE(target.images))
             case SelfTraining() as method:

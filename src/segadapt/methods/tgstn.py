@@ -49,6 +49,7 @@ class Tgstn(Method):
 
     def __init__(self, generator: StyleTransfer, segmenter: Segmenter, settings: TgstnSettings) -> None:
         self.settings, self.generator = settings, generator
+        generator.fuse_norms(not settings.official)
         self.segmenter = segmenter.eval().requires_grad_(False)
         self.discriminator = Discriminator(3)
         self.modules: dict[str, nn.Module] = {"generator": generator, "discriminator": self.discriminator}
@@ -88,7 +89,8 @@ class Tgstn(Method):
         assert source is not None and target is not None
         pixels = CAFFE(source.images)
         with torch.no_grad():
-            stylized = precise(self.generator(pixels))
+            generator = self.generator if self.settings.official else self.generator.for_inference()
+            stylized = precise(generator(pixels))
         fake, real = (domain_loss(self.discriminator(x), "source") for x in (stylized, pixels))
         wanted = domain_loss(self.discriminator(CAFFE(target.images)), "target")
         return {"discriminator": fake.plus(real).times(0.5).plus(wanted)}
