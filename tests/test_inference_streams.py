@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.inference.formats import output_paths, overlay, parse_formats, picture
-from segadapt.inference.streams import AHEAD, Job, ahead, find_images, run_stream
+from segadapt.inference.streams import AHEAD, Job, ahead, find_images, readers, run_stream
 
 Picture = NDArray[np.uint8]
 
@@ -149,3 +150,10 @@ def test_several_formats_get_folders() -> None:
         Path("o/colour/city/name.png"),
         Path("o/label_id/city/name.png"),
     )
+
+
+def test_beside_a_gpu_all_cores_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segadapt.inference.streams.usable_cores", lambda: 6)
+    assert [readers(torch.device(name)) for name in ("cpu", "cuda")] == [2, 6]
+    monkeypatch.setattr("segadapt.inference.streams.usable_cores", lambda: 64)
+    assert readers(torch.device("cuda")) == 8

@@ -26,7 +26,7 @@ from segadapt.evaluation.criteria import InfoMax
 from segadapt.files import sha256
 from segadapt.inference.formats import Format, output_paths, picture
 from segadapt.inference.predictor import Predictor
-from segadapt.inference.streams import AHEAD, READERS, ahead, save_png
+from segadapt.inference.streams import AHEAD, ahead, readers, save_png
 from segadapt.models.saved import ModelHeader
 
 Image = NDArray[np.uint8]
@@ -45,14 +45,15 @@ def evaluate_domain(
     *,
     layout: str,
     split: str,
-    threads: int = READERS,
+    threads: int | None = None,
     keep: Keep | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Scores over all images of `dataset`, with labels in `score_space`: one of evaluation.json's domains.
 
     The class of a pixel is decided at the size of its label map. `layout` and `split` are for the record, `threads`
-    decode. Raises UsageError when the two label spaces have no class in common, SegadaptError for a broken file.
+    decode (None: as many as suit the device). Raises UsageError when the two label spaces have no class in common,
+    SegadaptError for a broken file.
     """
     if dataset.labels is None or dataset.labels.space != score_space:
         raise ValueError(f"the data set must be opened with its labels in {score_space.name}")
@@ -123,13 +124,13 @@ def quick_scores(
     target_val: SegmentationDataset | None = None,
     source_val: SegmentationDataset | None = None,
     limit: int | None = None,
-    threads: int = READERS,
+    threads: int | None = None,
 ) -> dict[str, float]:
     """The scores of an evaluation during training: `target_miou`, `source_miou` (percent) and `infomax` (nats).
 
     One whole pass per image; the predictor's scales, mirror and window are not used. InfoMax sees the images of
     `target_val`, never its labels; without labels there, `target_miou` is left out. With `limit`, so many images per
-    domain, evenly spread. `threads` decode.
+    domain, evenly spread. `threads` as there.
     """
     scores: dict[str, float] = {}
     for name, dataset in (("target", target_val), ("source", source_val)):
@@ -170,7 +171,7 @@ def spread(length: int, limit: int | None) -> list[int]:
 
 
 def _read(
-    dataset: SegmentationDataset, indices: list[int], predictor: Predictor, threads: int, whole: bool = False
+    dataset: SegmentationDataset, indices: list[int], predictor: Predictor, threads: int | None, whole: bool = False
 ) -> Iterator[tuple[int, Image, Labels]]:
     """(index, image, labels), decoded a few ahead.
 
@@ -182,6 +183,7 @@ def _read(
         image = dataset.image(index)
         return index, image if whole else predictor.resized(image), labels
 
+    threads = threads or readers(predictor.device)
     return ahead(read, indices, threads, max(AHEAD, threads))
 
 

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.catalog import LAYOUTS
+from segadapt.data.parallel import usable_cores
 from segadapt.data.reading import read_rgb
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_with
 
-READERS, AHEAD = 2, 3  # threads that decode (and as many that encode), and images decoded before they are asked for
+AHEAD = 3  # images decoded before they are asked for, at least
+READERS, MOST_READERS = 2, 8  # threads that decode: beside a network on the CPU, and the most beside a GPU
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,6 +47,11 @@ class StreamResult:
     written: int
     skipped: int
     left: int = 0
+
+
+def readers(device: torch.device) -> int:
+    """How many threads decode, and as many that encode: two where the network needs the cores, else all up to eight."""
+    return READERS if device.type == "cpu" else max(READERS, min(MOST_READERS, usable_cores()))
 
 
 def ahead(
@@ -102,6 +110,7 @@ def run_stream(
     jobs: Sequence[Job],
     pictures: Callable[[NDArray[np.uint8]], Sequence[Image.Image]],
     *,
+    threads: int = READERS,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> StreamResult:
@@ -119,6 +128,7 @@ def run_stream(
         lambda job: np.asarray(read_rgb(job.image)),
         lambda images: [pictures(image) for image in images],
         write,
+        threads=threads,
         overwrite=overwrite,
         progress=progress,
     )

@@ -9,7 +9,7 @@ from segadapt.data.settings import DomainSettings
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import stop_signals
 from segadapt.errors import Stopped, UsageError
-from segadapt.inference.streams import READERS, StreamResult
+from segadapt.inference.streams import StreamResult, readers
 
 ROWS = 4
 """Images on a contact sheet."""
@@ -42,7 +42,7 @@ def some(items: Sequence[Item], count: int = ROWS) -> list[Item]:
 
 def threads(runtime: Runtime) -> int:
     """Threads that decode and encode beside the network."""
-    return max(READERS, runtime.workers)
+    return max(readers(runtime.device), runtime.workers)
 
 
 @contextmanager
