@@ -10,7 +10,7 @@ import torch
 
 from segadapt.batch import Batch
 from segadapt.engine.updater import GradientUpdater
-from segadapt.losses import Loss
+from segadapt.methods.method import Terms
 from segadapt.methods.sean import Sean, SeanSettings
 from segadapt.models.small import DeepLabSmall
 from test_methods_sean import CPU, batch
@@ -44,9 +44,9 @@ def test_an_update_that_is_not_finite_changes_nothing_and_is_noted() -> None:
     method.step(batch(0), update)
     before = copy.deepcopy({name: module.state_dict() for name, module in method.modules.items()})
 
-    def broken(given: Batch) -> dict[str, Loss]:
-        terms = method.losses(given)
-        return {**terms, "seg": Loss(terms["seg"].sum * float("nan"), terms["seg"].count)}
+    def broken(given: Batch) -> Terms:
+        for part in method.losses(given):
+            yield {name: term.times(float("nan") if name == "seg" else 1.0) for name, term in part.items()}
 
     update.minimize(["student"], broken, batch(7))
     update.follow(method.teacher, method.student, 0.5)

@@ -1,11 +1,11 @@
 """The networks of a training step alone: the same forward and backward passes, and nothing else.
 
-For SEAN they are the teacher's forward, the student's forward and backward on source and target (in one pass, where
-the method has one); for SE-GAN the same and the discriminators' (on the target's maps with gradients to the maps, on
-both domains' maps with gradients to the weights); for AdaptSegNet the same without a teacher; for TGSTN two forward
-passes of the generator and one backward, the segmenter's on original and stylized pixels, the discriminator's four; for
-source-only and self-training one forward and backward. The step adds the losses at full size, softmax maps, noise, the
-check for finite gradients, the optimizers and the moving average.
+For SEAN they are the teacher's forward, the student's forward and backward on source and target; for SE-GAN the same
+and the discriminators' (on the target's maps with gradients to the maps, on both domains' maps with gradients to the
+weights); for AdaptSegNet the same without a teacher; for TGSTN two forward passes of the generator and one backward,
+the segmenter's on original and stylized pixels, the discriminator's four; for source-only and self-training one forward
+and backward. The step adds the losses at full size, softmax maps, noise, the check for finite gradients, the
+optimizers and the moving average.
 """
 
 import torch
@@ -60,15 +60,15 @@ class BarePasses:
             case SeGan() as method:
                 with torch.no_grad():
                     method.teacher(target.images)
-                both = method.student.of_both(target.images, source.images)
-                return [*both[0].heads, *both[1].heads, *self._game(list(method.players.values()))]
+                outputs = [*method.student(target.images).heads, *method.student(source.images).heads]
+                return outputs + self._game(list(method.players.values()))
             case Sean() as method:
                 with torch.no_grad():
                     method.teacher(target.images)
-                return [output.logits for output in method.student.of_both(target.images, source.images)]
+                return [method.student(target.images).logits, method.student(source.images).logits]
             case AdaptSegNet() as method:
-                both = method.network.of_both(target.images, source.images)
-                return [*both[0].heads, *both[1].heads, *self._game(list(method.players.values()))]
+                outputs = [*method.network(target.images).heads, *method.network(source.images).heads]
+                return outputs + self._game(list(method.players.values()))
             case Tgstn() as method:
                 return self._tgstn(method, CAFFE(source.images), CAFFE(target.images))
             case SelfTraining() as method:

@@ -37,6 +37,14 @@ class Loss:
         """`factor` times this term: a factor of its definition, not of its place in the total."""
         return replace(self, sum=factor * self.sum)
 
+    def counted_with(self, other: "Loss") -> "Loss":
+        """The same term over the pixels of both."""
+        return replace(self, sum=self.sum + other.sum, count=self.count + other.count)
+
+    def detached(self) -> "Loss":
+        """The same term without its gradient."""
+        return replace(self, sum=self.sum.detach())
+
     def of(self, player: str) -> "Loss":
         """The same term as that of `player`."""
         return replace(self, player=player)

@@ -17,7 +17,7 @@ from segadapt.batch import Batch
 from segadapt.batch_norm import batch_norms
 from segadapt.engine.runtime import Runtime
 from segadapt.losses import Loss
-from segadapt.methods.method import Values
+from segadapt.methods.method import Terms, Values
 
 BUCKET = 16 * 2**20
 """Elements in one all-reduce (64 MB of float32)."""
@@ -36,7 +36,7 @@ class GradientUpdater:
         self.recent: deque[tuple[int, tuple[str, ...]]] = deque(maxlen=1000)  # names of the last steps' files
         self._finite = torch.ones((), dtype=torch.bool, device=runtime.device)  # was the last update applied?
 
-    def minimize(self, players: Sequence[str], losses: Callable[[Batch], dict[str, Loss]], batch: Batch) -> Values:
+    def minimize(self, players: Sequence[str], losses: Callable[[Batch], Terms], batch: Batch) -> Values:
         """See `segadapt.methods.method.Updater`."""
         self.recent.append((batch.step, batch.names))
         optimizers = [self.optimizers[player] for player in players]
@@ -68,60 +68,51 @@ class GradientUpdater:
         elif self._finite:
             ema.follow(teacher, student, decay)
 
-    def _backward(self, losses: Callable[[Batch], dict[str, Loss]], batch: Batch, first: str) -> Values:
-        """The plain case: one pass, one backward."""
-        with self.runtime.autocast():
-            terms = losses(batch)
-        means, counts = self._means(
-            terms, [term.sum.detach() for term in terms.values()], [t.count for t in terms.values()], first
-        )
-        total = torch.stack([t.weight * t.sum / n for t, n in zip(terms.values(), counts, strict=True)]).sum()
-        total.backward()  # type: ignore[no-untyped-call]
-        return means
+    def _backward(self, losses: Callable[[Batch], Terms], batch: Batch, first: str) -> Values:
+        """The plain case: each part of the loss goes back as soon as it is there, and its maps are given up."""
+        terms, means = dict[str, Loss](), list[Tensor]()
+        with self.runtime.autocast():  # around all parts: each weight is cast once
+            for part in losses(batch):
+                found, divisors = self._means(list(part.values()))
+                shares = [term.weight * term.sum / n for term, n in zip(part.values(), divisors, strict=True)]
+                with torch.autocast(self.runtime.device.type, enabled=False):
+                    torch.stack(shares).sum().backward()  # type: ignore[no-untyped-call]
+                terms |= {name: term.detached() for name, term in part.items()}
+                means += found
+        return _values(terms, means, first)
 
     def _backward_in_pieces(
         self,
-        losses: Callable[[Batch], dict[str, Loss]],
+        losses: Callable[[Batch], Terms],
         pieces: list[Batch],
         parameters: list[nn.Parameter],
         first: str,
     ) -> Values:
         """Accumulation. The counts are known only at the end, so each term keeps a gradient of its own till then."""
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, Tensor] = {}
-        gradients: dict[str, list[Tensor | None]] = {}
+        terms, gradients = dict[str, Loss](), dict[str, list[Tensor | None]]()
         for piece in pieces:
             with self.runtime.autocast():
-                terms = losses(piece)
-            for i, (name, term) in enumerate(terms.items()):
-                new = torch.autograd.grad(term.sum, parameters, retain_graph=i < len(terms) - 1, allow_unused=True)
-                if name not in sums:
-                    sums[name], counts[name], gradients[name] = term.sum.detach(), term.count, list(new)
-                else:
-                    sums[name], counts[name] = sums[name] + term.sum.detach(), counts[name] + term.count
-                    gradients[name] = [
-                        a if b is None else b if a is None else a + b for a, b in zip(gradients[name], new, strict=True)
-                    ]
-        means, divisors = self._means(terms, list(sums.values()), list(counts.values()), first)
+                for part in losses(piece):
+                    with torch.autocast(self.runtime.device.type, enabled=False):
+                        found = _gradients(part, parameters)
+                    for name, term in part.items():
+                        before = terms.get(name)
+                        terms[name] = term.detached() if before is None else before.counted_with(term.detached())
+                        gradients[name] = found[name] if before is None else _added(gradients[name], found[name])
+        means, divisors = self._means(list(terms.values()))
         for (name, term), divisor in zip(terms.items(), divisors, strict=True):
             for parameter, gradient in zip(parameters, gradients.pop(name), strict=True):
                 if gradient is not None:
-                    part = gradient * (term.weight / divisor)
-                    parameter.grad = part if parameter.grad is None else parameter.grad.add_(part)
-        return means
+                    share = gradient * (term.weight / divisor)
+                    parameter.grad = share if parameter.grad is None else parameter.grad.add_(share)
+        return _values(terms, means, first)
 
-    def _means(
-        self, terms: dict[str, Loss], sums: list[Tensor], counts: list[Tensor], first: str
-    ) -> tuple[Values, list[Tensor]]:
-        """Named means over all ranks, `total` of the first player among them, and what each sum is to be divided by."""
-        both = self.runtime.sum(torch.stack([*sums, *counts]))
+    def _means(self, terms: Sequence[Loss]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The mean of each term over all ranks, and what its sum is to be divided by."""
+        both = self.runtime.sum(torch.stack([*(t.sum.detach() for t in terms), *(t.count for t in terms)]))
         # A term whose count is 0 has the sum 0: it counts as 0.
-        divisors = both[len(sums) :].clamp_min(1.0)
-        means = both[: len(sums)] / divisors
-        weights = means.new_tensor([term.weight if term.player in (None, first) else 0.0 for term in terms.values()])
-        return {"total": (weights * means).sum(), **dict(zip(terms, means.unbind(), strict=True))}, list(
-            divisors.unbind()
-        )
+        divisors = both[len(terms) :].clamp_min(1.0)
+        return (both[: len(terms)] / divisors).unbind(), divisors.unbind()
 
     def share_statistics(self, modules: Iterable[nn.Module]) -> None:
         """Let all ranks go on with the same running statistics of batch norms that learn: the mean of the ranks'."""
@@ -163,3 +154,22 @@ class GradientUpdater:
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
     """The optimizer's parameters, each once (quirk `repeated_updates` names some several times)."""
     return list(dict.fromkeys(p for group in optimizer.param_groups for p in group["params"]))
+
+
+def _values(terms: dict[str, Loss], means: Sequence[Tensor], first: str) -> Values:
+    """The means by name, and the `total` of the player `first`."""
+    own = [term.weight if term.player in (None, first) else 0.0 for term in terms.values()]
+    found = torch.stack(list(means))
+    return {"total": (found.new_tensor(own) * found).sum(), **dict(zip(terms, means, strict=True))}
+
+
+def _gradients(part: dict[str, Loss], parameters: Sequence[nn.Parameter]) -> dict[str, list[Tensor | None]]:
+    """The gradient of each term's sum, None where it has none; the graph that the terms share goes with the last."""
+    found, last = dict[str, list[Tensor | None]](), len(part) - 1
+    for i, (name, term) in enumerate(part.items()):
+        found[name] = list(torch.autograd.grad(term.sum, parameters, retain_graph=i < last, allow_unused=True))
+    return found
+
+
+def _added(old: list[Tensor | None], new: list[Tensor | None]) -> list[Tensor | None]:
+    return [a if b is None else b if a is None else a + b for a, b in zip(old, new, strict=True)]

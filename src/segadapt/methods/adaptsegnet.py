@@ -17,8 +17,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
-from segadapt.losses import Loss, cross_entropy, domain_loss, joint
-from segadapt.methods.method import DomainName, Method, Updater, Values, frozen
+from segadapt.losses import cross_entropy, domain_loss, joint
+from segadapt.methods.method import DomainName, Method, Terms, Updater, Values, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, segmenter_optimizer
 from segadapt.methods.settings import WithExtraSource
 from segadapt.models.discriminators import Discriminator
@@ -26,6 +26,8 @@ from segadapt.models.segmenter import Segmenter
 
 WIDTHS = (64, 128, 256, 512)
 """Channels of its discriminators: twice those of SE-GAN."""
+HEADS = {1: 0, 2: -1}
+"""Level -> its head; a network with one head has level 2 alone."""
 
 
 class AdaptSegNetSettings(WithExtraSource):
@@ -62,25 +64,28 @@ class AdaptSegNet(Method):
     def step(self, batch: Batch, update: Updater) -> Values:
         return update.minimize(list(self.optimizers), self.losses, batch)
 
-    def losses(self, batch: Batch) -> dict[str, Loss]:
+    def losses(self, batch: Batch) -> Terms:
         """`seg`, `adversarial1`, `adversarial2` of the network; `discriminator1`, `discriminator2` of the others."""
         source, target, least_squares = batch.source, batch.target, self.settings.least_squares
         assert source is not None and source.labels is not None and target is not None
-        outputs = self.network.of_both(source.images, target.images, plain=self.settings.official)
-        on_source = self.network.logits_at(outputs[0], source.images.shape[-2:])
-        on_target = self.network.logits_at(outputs[1], target.images.shape[-2:])
-        labels, heads = source.labels, len(on_source)
-        seg = joint(lambda i: cross_entropy(on_source[i], labels), heads, self.settings.auxiliary)
-        terms = {"seg": seg}
+        labels = source.labels
+        on_source = self.network.logits_at(self.network(source.images), source.images.shape[-2:])
+        heads = len(on_source)
+        yield {"seg": joint(lambda i: cross_entropy(on_source[i], labels), heads, self.settings.auxiliary)}
+
+        of_heads = self.network.logits_at(self.network(target.images), target.images.shape[-2:])
+        on_target = {i: of_heads[HEADS[i]].softmax(1) for i in self.levels}
+        adversarial = {}
         for i, weight in self.levels.items():
-            head, d = (0 if i == 1 else -1), self.players[i]
-            target_map, source_map = on_target[head].softmax(1), on_source[head].detach().softmax(1)
-            with frozen(d):
-                terms[f"adversarial{i}"] = domain_loss(d(target_map), "source", least_squares).weighted(weight)
-            of_source = domain_loss(d(source_map), "source", least_squares)
-            of_target = domain_loss(d(target_map.detach()), "target", least_squares)
-            terms[f"discriminator{i}"] = of_source.plus(of_target).times(0.5).of(f"discriminator{i}")
-        return terms
+            with frozen(self.players[i]):
+                loss = domain_loss(self.players[i](on_target[i]), "source", least_squares)
+            adversarial[f"adversarial{i}"] = loss.weighted(weight)
+        yield adversarial
+
+        for i, d in self.players.items():
+            of_source = domain_loss(d(on_source[HEADS[i]].detach().softmax(1)), "source", least_squares)
+            of_target = domain_loss(d(on_target[i].detach()), "target", least_squares)
+            yield {f"discriminator{i}": of_source.plus(of_target).times(0.5).of(f"discriminator{i}")}
 
     @property
     def result(self) -> Segmenter:

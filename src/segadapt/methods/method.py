@@ -19,6 +19,11 @@ from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 
 DomainName = Literal["source", "target"]
+Terms = Iterator[dict[str, Loss]]
+"""The named terms of a loss, in parts that share no maps with gradients.
+
+Each part is sent back before the next one is computed, so that one pass of a network at a time has its maps in memory.
+"""
 Values = dict[str, Tensor]
 """Named scalars on the device: `total` (weighted) and one unweighted mean per loss term."""
 
@@ -26,7 +31,7 @@ Values = dict[str, Tensor]
 class Updater(Protocol):
     """What a step may do to the weights."""
 
-    def minimize(self, players: Sequence[str], losses: Callable[[Batch], dict[str, Loss]], batch: Batch) -> Values:
+    def minimize(self, players: Sequence[str], losses: Callable[[Batch], Terms], batch: Batch) -> Values:
         """One step of the named optimizers on Σ weight · sum / count, over all ranks and accumulation steps.
 
         `losses` is called once per accumulation step with a piece of the batch. `total` is the first player's: the

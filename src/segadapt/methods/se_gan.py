@@ -24,7 +24,7 @@ from segadapt.batch import Batch
 from segadapt.ema import teacher_of, warmed_up
 from segadapt.losses import Loss, cross_entropy, domain_loss, joint, precise, squared_error
 from segadapt.methods.class_balance import BalancedSettings, ClassBalance, class_counts
-from segadapt.methods.method import DomainName, Method, Updater, Values, frozen
+from segadapt.methods.method import DomainName, Method, Terms, Updater, Values, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, segmenter_optimizer
 from segadapt.methods.settings import WithExtraSource
 from segadapt.models.discriminators import Discriminator
@@ -80,24 +80,21 @@ class SeGan(Method):
         update.follow(self.teacher, self.student, decay)
         return values
 
-    def losses(self, batch: Batch, weights: Tensor | None) -> dict[str, Loss]:
+    def losses(self, batch: Batch, weights: Tensor | None) -> Terms:
         """`seg`, `consistency`, `adversarial` of the student; `discriminator1`, `discriminator2` of the others."""
         settings, source, target = self.settings, batch.source, batch.target
         assert source is not None and source.labels is not None and target is not None
         labels, heads, noise = source.labels, len(self.players), SampleNoise(batch.seeds, target.images.device)
         with torch.no_grad():
             wanted = self.teacher(noise.add(target.images, settings.noise))
-        noisy = noise.add(target.images, settings.noise)
-        outputs = self.student.of_both(noisy, source.images, plain=settings.official)
-        on_target = [logits.softmax(1) for logits in self.student.logits_at(outputs[0], target.images.shape[-2:])]
-        logits = self.student.logits_at(outputs[1], labels.shape[-2:])
+        output = self.student(noise.add(target.images, settings.noise))
+        on_target = [logits.softmax(1) for logits in self.student.logits_at(output, target.images.shape[-2:])]
 
         def disagreement(i: int) -> Loss:
             with torch.no_grad():
                 theirs = self.student.upsample(precise(wanted.heads[i]), on_target[i].shape[-2:]).softmax(1)
             return squared_error(on_target[i], theirs)
 
-        seg = joint(lambda i: cross_entropy(logits[i], labels, weights), heads, settings.auxiliary)
         consistency = joint(disagreement, heads, settings.auxiliary_consistency)
         discriminators = list(self.players.values())
         with frozen(*discriminators):
@@ -105,17 +102,19 @@ class SeGan(Method):
                 lambda i: domain_loss(discriminators[i](on_target[i]), "source"), heads, settings.auxiliary
             )
         decay = max(0.0, 1 - batch.step / self.length)
-        terms = {
-            "seg": seg,
+        yield {
             "consistency": consistency.weighted(settings.consistency),
             "adversarial": adversarial.weighted(settings.adversarial * decay),
         }
+
+        on_source = self.student.logits_at(self.student(source.images), labels.shape[-2:])
+        yield {"seg": joint(lambda i: cross_entropy(on_source[i], labels, weights), heads, settings.auxiliary)}
+
         for i, (name, d) in enumerate(self.players.items()):
             # Quirk `d2_head1`: the target example of D_2 is head 1's.
-            example = on_target[0 if settings.quirk("d2_head1") else i]
-            of_source = domain_loss(d(logits[i].detach().softmax(1)), "source")
-            terms[name] = of_source.plus(domain_loss(d(example.detach()), "target")).times(0.5).of(name)
-        return terms
+            example = on_target[0 if settings.quirk("d2_head1") else i].detach()
+            of_source = domain_loss(d(on_source[i].detach().softmax(1)), "source")
+            yield {name: of_source.plus(domain_loss(d(example), "target")).times(0.5).of(name)}
 
     @property
     def result(self) -> Segmenter:

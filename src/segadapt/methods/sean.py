@@ -17,8 +17,8 @@ from torch.optim import Optimizer
 
 from segadapt.batch import Batch
 from segadapt.ema import teacher_of, warmed_up
-from segadapt.losses import Loss, cross_entropy, masked_squared_error, precise
-from segadapt.methods.method import DomainName, Method, Updater, Values
+from segadapt.losses import cross_entropy, masked_squared_error, precise
+from segadapt.methods.method import DomainName, Method, Terms, Updater, Values
 from segadapt.methods.optimizers import segmenter_optimizer
 from segadapt.methods.settings import SegmenterSettings
 from segadapt.models.segmenter import Segmenter
@@ -59,7 +59,7 @@ class Sean(Method):
         update.follow(self.teacher, self.student, decay)
         return values
 
-    def losses(self, batch: Batch) -> dict[str, Loss]:
+    def losses(self, batch: Batch) -> Terms:
         """`seg` on the source, `consistency` on the target."""
         source, target = batch.source, batch.target
         assert source is not None and source.labels is not None and target is not None
@@ -67,17 +67,17 @@ class Sean(Method):
 
         with torch.no_grad():
             teacher = self.teacher(noise.add(target.images, self.settings.noise))
-        noisy = noise.add(target.images, self.settings.noise)
-        student, on_source = self.student.of_both(noisy, source.images, plain=self.settings.official)
+        student = self.student(noise.add(target.images, self.settings.noise))
         consistency = masked_squared_error(
             precise(student.logits).softmax(1),  # (B, C, h, w)
             precise(teacher.logits).softmax(1),
             mask=teacher.attention > self.settings.attention_threshold,  # (B, 1, h, w)
         )
+        yield {"consistency": consistency.weighted(self.settings.consistency)}
 
-        logits = self.student.upsample(precise(on_source.logits), source.labels.shape[-2:])
-        seg = cross_entropy(logits, source.labels)
-        return {"seg": seg, "consistency": consistency.weighted(self.settings.consistency)}
+        logits = self.student(source.images).logits
+        seg = cross_entropy(self.student.upsample(precise(logits), source.labels.shape[-2:]), source.labels)
+        yield {"seg": seg}
 
     @property
     def result(self) -> Segmenter:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from segadapt.batch import Batch
 from segadapt.losses import Loss, cross_entropy, joint, precise
 from segadapt.methods.class_balance import BalancedSettings, ClassBalance, class_counts
-from segadapt.methods.method import DomainName, Method, Updater, Values
+from segadapt.methods.method import DomainName, Method, Terms, Updater, Values
 from segadapt.methods.optimizers import segmenter_optimizer
 from segadapt.models.segmenter import Segmenter
 
@@ -49,7 +49,7 @@ class SelfTraining(Method):
             weights = self.balance.weights(counts, self.settings.batch)
         return update.minimize(["network"], partial(self.losses, weights=weights), batch)
 
-    def losses(self, batch: Batch, weights: Tensor | None) -> dict[str, Loss]:
+    def losses(self, batch: Batch, weights: Tensor | None) -> Terms:
         """`seg`, on the pseudo-labels."""
         target = batch.target
         assert target is not None and target.labels is not None
@@ -58,7 +58,7 @@ class SelfTraining(Method):
         def seg(head: int) -> Loss:
             return cross_entropy(self.network.upsample(precise(heads[head]), labels.shape[-2:]), labels, weights)
 
-        return {"seg": joint(seg, len(heads), self.settings.auxiliary)}
+        yield {"seg": joint(seg, len(heads), self.settings.auxiliary)}
 
     def learning_statistics(self, step: int) -> bool:
         """Whether batch norm is in train mode; quirk `bn_until_first_eval`: only until the first evaluation."""

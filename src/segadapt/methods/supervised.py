@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from segadapt.batch import Batch
 from segadapt.losses import Loss, cross_entropy, joint, precise
-from segadapt.methods.method import DomainName, Method, Updater, Values
+from segadapt.methods.method import DomainName, Method, Terms, Updater, Values
 from segadapt.methods.optimizers import segmenter_optimizer
 from segadapt.methods.settings import SegmenterSettings, WithExtraSource
 from segadapt.models.segmenter import Segmenter
@@ -49,7 +49,7 @@ class SourceOnly(Method):
     def step(self, batch: Batch, update: Updater) -> Values:
         return update.minimize(["network"], self.losses, batch)
 
-    def losses(self, batch: Batch) -> dict[str, Loss]:
+    def losses(self, batch: Batch) -> Terms:
         """`seg`: the cross-entropy at the size of the labels."""
         images = batch.source if batch.source is not None else batch.target
         assert images is not None and images.labels is not None
@@ -58,7 +58,7 @@ class SourceOnly(Method):
         def seg(head: int) -> Loss:
             return cross_entropy(self.network.upsample(precise(heads[head]), labels.shape[-2:]), labels)
 
-        return {"seg": joint(seg, len(heads), self.auxiliary)}
+        yield {"seg": joint(seg, len(heads), self.auxiliary)}
 
     @property
     def result(self) -> Segmenter:

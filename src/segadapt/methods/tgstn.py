@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
-from segadapt.losses import Loss, cross_entropy, domain_loss, precise, squared_error
-from segadapt.methods.method import DomainName, Method, Updater, Values, frozen
+from segadapt.losses import cross_entropy, domain_loss, precise, squared_error
+from segadapt.methods.method import DomainName, Method, Terms, Updater, Values, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, make_optimizer
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.discriminators import Discriminator
@@ -65,7 +65,7 @@ class Tgstn(Method):
         others = update.minimize(["discriminator"], self.discriminator_losses, batch)
         return {**values, "discriminator": others["discriminator"]}
 
-    def generator_losses(self, batch: Batch) -> dict[str, Loss]:
+    def generator_losses(self, batch: Batch) -> Terms:
         """`semantic`, `perceptual`, `adversarial`."""
         source = batch.source
         assert source is not None and source.labels is not None
@@ -77,13 +77,13 @@ class Tgstn(Method):
         logits = self.segmenter.upsample(precise(seen.logits), source.labels.shape[-2:])
         with frozen(self.discriminator):
             adversarial = domain_loss(self.discriminator(stylized), "target")
-        return {
+        yield {
             "semantic": cross_entropy(logits, source.labels).weighted(self.settings.semantic),
             "perceptual": squared_error(seen.features, before).weighted(self.settings.perceptual),
             "adversarial": adversarial.weighted(self.settings.adversarial),
         }
 
-    def discriminator_losses(self, batch: Batch) -> dict[str, Loss]:
+    def discriminator_losses(self, batch: Batch) -> Terms:
         """`discriminator`, with the updated generator."""
         source, target = batch.source, batch.target
         assert source is not None and target is not None
@@ -93,7 +93,7 @@ class Tgstn(Method):
             stylized = precise(generator(pixels))
         fake, real = (domain_loss(self.discriminator(x), "source") for x in (stylized, pixels))
         wanted = domain_loss(self.discriminator(CAFFE(target.images)), "target")
-        return {"discriminator": fake.plus(real).times(0.5).plus(wanted)}
+        yield {"discriminator": fake.plus(real).times(0.5).plus(wanted)}
 
     def for_segmenter(self, pixels: Tensor) -> Tensor:
         """Caffe pixels (B, 3, H, W) in the segmenter's own format."""

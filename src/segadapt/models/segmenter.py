@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from segadapt.batch_norm import batch_norms, is_learning, set_learning
+from segadapt.batch_norm import batch_norms, set_learning
 from segadapt.losses import precise
 from segadapt.models.folding import fold_sequences
 
@@ -174,22 +174,6 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> SegOutput:
         """RGB images (B, 3, H, W), uint8 or float 0..255 -> SegOutput."""
         return self.segment(self.pixels(images))
-
-    def of_both(self, first: Tensor, second: Tensor, *, plain: bool = False) -> tuple[SegOutput, SegOutput]:
-        """`self(first), self(second)` for a training step: in one pass where it is the same up to rounding.
-
-        It is, where the images have one size and no batch norm learns (it would mix the statistics of both). On small
-        images it is faster: each convolution reads its weights once and has twice the pixels to spread over the cores.
-        `plain`: two passes all the same, as the published programs have them.
-        """
-        if plain or first.shape[1:] != second.shape[1:] or any(map(is_learning, batch_norms(self))):
-            return self(first), self(second)
-        output = self(torch.cat([first, second]))
-        parts = [len(first), len(second)]
-        heads = zip(*(head.split(parts) for head in output.heads), strict=True)
-        attention = (None, None) if output.attention is None else output.attention.split(parts)
-        one, two = (SegOutput(*maps) for maps in zip(heads, attention, output.features.split(parts), strict=True))
-        return one, two
 
     def segment(self, pixels: Tensor) -> SegOutput:
         """As `forward`, from pixels that are already in the network's own format."""
