@@ -130,6 +130,18 @@ def test_evaluate_elsewhere_in_another_space(run: Path, tmp_path: Path) -> None:
     assert official["rules"] == ["quadrants", "softmax_order", "sum_at_input"]
 
 
+def test_evaluate_a_labelled_folder(run: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for split in ("leftImg8bit", "gtFine"):
+        shutil.copytree(tmp_path / "data" / split / "val" / "brno", own / split)
+    for label in (own / "gtFine").glob("*.png"):
+        label.rename(label.with_name(label.name.replace("_gtFine_labelIds", "_leftImg8bit")))
+    data = ("--layout", "folder", "--root", own, "--images", "leftImg8bit", "--labels", "gtFine")
+    succeed("evaluate", run / "adapt", *data, "--encoding", "cityscapes", "--out", tmp_path / "own.json")
+    target = json.loads((tmp_path / "own.json").read_text())["domains"]["target"]
+    assert (target["split"], target["images"], target["miou"]) == ("train", len(list((own / "gtFine").iterdir())), 100)
+
+
 def test_predict_a_folder(run: Path, tmp_path: Path) -> None:
     images = tmp_path / "data" / "leftImg8bit" / "val"
     arguments = ("predict", run, images, "-o", tmp_path / "out", "--format", "colour,overlay", "--device", "cpu")
@@ -158,6 +170,7 @@ def test_report_prints_its_path(run: Path) -> None:
         (("evaluate", "RUN", "--precision", "fp8"), "--precision: 'fp8' is no precision"),
         (("evaluate", "RUN", "--format", "gif"), "--format: unknown format 'gif'"),
         (("evaluate", "RUN", "--domain", "moon"), "--domain: 'moon' is no domain"),
+        (("evaluate", "RUN", "--labels", "gt"), "--labels: is about other data than the run's"),
         (("evaluate", "RUN", "--root", "RUN"), "--layout and --root: belong together"),
         (("evaluate", "RUN", "--root", "RUN", "--layout", "kitti"), "--layout: unknown layout 'kitti'"),
         (("evaluate", "RUN", "--label-space", "mars"), "--label-space: unknown label space 'mars'"),

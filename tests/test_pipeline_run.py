@@ -144,3 +144,15 @@ def test_the_target_order_restarts_with_each_pass_over_the_source_as_published()
     assert [official.target(t)[0] for t in range(6)] == [0, 1, 0, 0, 1, 0]
     default = Pairing(0, 1, sources=3, targets=2, shuffle=False)
     assert [default.target(t)[0] for t in range(6)] == [0, 1, 0, 1, 0, 1]
+
+
+def test_an_unlabelled_target_leaves_the_scores_of_the_source(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    content = tree(data, sean={"method": "sean"})
+    content["data"]["target"] = {"layout": "folder", "root": str(data / "cityscapes/leftImg8bit"), "holdout": 2}
+    run(write_recipe(tmp_path / "recipe.yaml", content), tmp_path / "run")
+    record = json.loads((tmp_path / "run/sean/evaluation.json").read_text())
+    assert list(record["domains"]) == ["source"] and record["domains"]["source"]["images"] == 2
+    lines = [line for line in metrics(tmp_path / "run/sean") if "val/infomax" in line]
+    assert lines and all("val/target_miou" not in line and "val/source_miou" in line for line in lines)
+    assert "not there" not in (tmp_path / "run/report.html").read_text()

@@ -115,7 +115,7 @@ def prepare(
     unknown_ids: UnknownIds = "error",
     size_mismatch: SizeMismatch = "error",
     prepared_root: Annotated[
-        Path | None, typer.Option(help="Where copies go; default $SEGADAPT_CACHE or ~/.cache/segadapt.")
+        Path | None, typer.Option(help="Where copies go; default: prepared/ in $SEGADAPT_CACHE or ~/.cache/segadapt.")
     ] = None,
     workers: Workers = None,
 ) -> None:

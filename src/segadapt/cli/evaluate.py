@@ -30,8 +30,16 @@ def evaluate(
     domain: Annotated[str, typer.Option(help="Which data of the model's run: target, source or both.")] = "both",
     layout: Annotated[str | None, typer.Option(help="Score on other data: its layout.")] = None,
     root: Annotated[Path | None, typer.Option(help="Score on other data: its folder.")] = None,
+    images: Annotated[str | None, typer.Option(help="Its sub-folder of images (layout folder).")] = None,
+    labels: Annotated[str | None, typer.Option(help="Its sub-folder of labels (layout folder).")] = None,
     encoding: Annotated[str | None, typer.Option(help="How its labels are encoded; default: the layout's.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the target to score on; the source is scored on val.")] = "val",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Split of the target to score on, default val; of other data without splits, all images count. "
+            "The source is scored on val."
+        ),
+    ] = None,
     label_space: Annotated[
         str | None, typer.Option(help="Classes to score in (and of a published model that does not say its own).")
     ] = None,
@@ -49,13 +57,15 @@ def evaluate(
     """Score models: IoU per class, mIoU and subsets, in percent, from one confusion matrix over all images.
 
     segadapt evaluate runs/gta5 --scales 1,0.75,1.25 --mirror --out scores.json
+    segadapt evaluate runs/gta5/sean --layout folder --root /data/own --images images --labels labels
     """
     from segadapt.files import need_writable
     from segadapt.inference.formats import parse_formats
     from segadapt.inference.model import find_models
 
     views = Views.parse(scales, mirror, window, size, official, device, precision)
-    data = Data(domain, layout, root, encoding, split, label_space)
+    others = {"images": images, "labels": labels, "encoding": encoding}
+    data = Data(domain, layout, root, others, split, label_space)
     forms = parse_formats(formats)
     files = [file for model in models for file in find_models(model)]
     if out is not None:
@@ -78,58 +88,72 @@ class Data:
     domain: str
     layout: str | None
     root: Path | None
-    encoding: str | None
-    split: str
+    others: dict[str, str | None]  # what else is to be said about other data
+    split: str | None
     label_space: str | None
 
-    def split_of(self, domain: str) -> str:
+    def split_of(self, domain: str, settings: "DomainSettings") -> str:
         """The split to score a domain on."""
-        return self.split if domain == "target" else "val"
+        if self.split is not None and domain == "target":
+            return self.split
+        return "train" if self.root is not None and not settings.has_split("val") else "val"
 
     def of(self, model: Path) -> "tuple[str | None, dict[str, DomainSettings]]":
         """Label space (None: the model's own) and domains: of the options, or else of the model's run."""
-        from pydantic import ValidationError
-
-        from segadapt.data.settings import DomainSettings
         from segadapt.errors import UsageError
-        from segadapt.evaluation.records import read_run
 
         if self.root is not None or self.layout is not None:
-            if self.root is None or self.layout is None:
-                raise UsageError("belong together", where="--layout and --root", remedy="Give both.")
-            if self.domain != "both":
+            return self.label_space, {"target": self._given()}
+        for name, value in self.others.items():
+            if value is not None:
                 raise UsageError(
-                    "is about the data of the model's run", where="--domain", remedy="Leave it out beside --root."
+                    "is about other data than the run's", where=f"--{name}", remedy="Give --layout and --root with it."
                 )
-            try:
-                domain = DomainSettings(layout=self.layout, root=self.root, encoding=self.encoding)
-            except ValidationError as error:
-                message = error.errors()[0]["msg"].removeprefix("Value error, ")
-                raise UsageError(message, where="--layout", remedy="See docs/data-sets.md.") from error
-            return self.label_space, {"target": domain}
-        if self.encoding is not None:
-            raise UsageError(
-                "is about other data than the run's", where="--encoding", remedy="Give --layout and --root with it."
-            )
         if self.domain not in ("target", "source", "both"):
             raise UsageError(f"'{self.domain}' is no domain", where="--domain", remedy="Use target, source or both.")
         for folder in (model.parent, model.parent.parent):
             if (folder / "recipe.yaml").is_file():
-                run = read_run(folder)
-                wanted = ("target", "source") if self.domain == "both" else (self.domain,)
-                domains = {name: run.domain(name) for name in wanted}
-                found = {name: domain for name, domain in domains.items() if domain.has_split(self.split_of(name))}
-                for name in domains:
-                    # Of both, one without a split val is left out; a split that was asked for is not.
-                    if not found or (name not in found and self.split_of(name) != "val"):
-                        raise UsageError(
-                            f"its {name} has no split '{self.split_of(name)}'",
-                            where=folder,
-                            remedy="Choose another --split or --domain.",
-                        )
-                domains = found
-                return self.label_space or run.recipe.get("label_space"), domains
+                return self._of_run(folder)
         raise UsageError("belongs to no run, so its data is unknown", where=model, remedy="Give --layout and --root.")
+
+    def _given(self) -> "DomainSettings":
+        """The data that the options name."""
+        from pydantic import ValidationError
+
+        from segadapt.data.settings import DomainSettings
+        from segadapt.errors import UsageError
+
+        if self.root is None or self.layout is None:
+            raise UsageError("belong together", where="--layout and --root", remedy="Give both.")
+        if self.domain != "both":
+            raise UsageError(
+                "is about the data of the model's run", where="--domain", remedy="Leave it out beside --root."
+            )
+        try:
+            return DomainSettings.model_validate({"layout": self.layout, "root": self.root, **self.others})
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise UsageError(message, where="--layout", remedy="See docs/data-sets.md.") from error
+
+    def _of_run(self, folder: Path) -> "tuple[str | None, dict[str, DomainSettings]]":
+        """The same from a run's recipe."""
+        from segadapt.errors import UsageError
+        from segadapt.evaluation.records import read_run
+
+        run = read_run(folder)
+        wanted = ("target", "source") if self.domain == "both" else (self.domain,)
+        domains = {name: run.domain(name) for name in wanted}
+        found = {name: domain for name, domain in domains.items() if domain.has_split(self.split_of(name, domain))}
+        for name, domain in domains.items():
+            split = self.split_of(name, domain)
+            # Of both, one without a split val is left out; a split that was asked for is not.
+            if not found or (name not in found and split != "val"):
+                raise UsageError(
+                    f"its {name} has no split '{split}'",
+                    where=folder,
+                    remedy="Choose another --split or --domain, or name labelled images with --layout and --root.",
+                )
+        return self.label_space or run.recipe.get("label_space"), found
 
 
 def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms: Any) -> dict[str, Any]:
@@ -146,7 +170,7 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
     space = model_space if chosen is None else load_label_space(chosen)
     scores = {}
     for name, settings in domains.items():
-        split = data.split_of(name)
+        split = data.split_of(name, settings)
         dataset = open_domain(settings, space, split, predictor.size)
         keep = None
         if predictions is not None:

@@ -100,7 +100,10 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}. Check the path and its permissions; --debug shows the traceback."
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in first:
-        return f"out of memory ({first}). Use a smaller size or batch, or `accumulate`, or precision bf16."
+        return (
+            f"out of memory ({first}). In training set checkpointing: true, accumulate (where batch is more than 1), "
+            "precision bf16, or a smaller size; in evaluation --window."
+        )
     return f"unexpected {type(error).__name__}: {first}. Run it again with --debug for the traceback, and tell us."
 
 

@@ -39,7 +39,7 @@ def predict(
 ) -> None:
     """Write the predicted classes of images as PNG. Folders keep their structure; a second run does what is missing.
 
-    segadapt predict runs/gta5 street.jpg videos/ -o out/ --format overlay,label_id
+    segadapt predict runs/gta5 street.jpg frames/ -o out/ --format overlay,label_id
     """
     from segadapt.inference.formats import output_paths, parse_formats, picture
     from segadapt.inference.streams import Job, find_images, readers, run_stream

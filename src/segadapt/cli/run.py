@@ -9,7 +9,12 @@ import typer
 def run(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name (see `segadapt recipes`) or a YAML file.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Changes to the recipe: dotted keys and YAML values, as stages.sean.lr=1e-4; "
+            "stages.NAME=null leaves a stage out.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; default runs/RECIPE.")] = None,
     only: Annotated[
@@ -33,6 +38,7 @@ def run(
     """Run a recipe: train its stages, evaluate them, and write a report. The same command goes on where it stopped.
 
     segadapt run sean_gta5_cityscapes data.source.root=/data/GTA5 data.target.root=/data/Cityscapes
+    stages.sean.start=vgg16_hub
     """
     from segadapt.config.load import load_recipe
     from segadapt.pipeline.plan import Choice

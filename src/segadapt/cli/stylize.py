@@ -37,7 +37,7 @@ def stylize(
     """Write images in the target's style, as PNG of the same names. Folders keep their structure; a second run does
     what is missing.
 
-    segadapt stylize runs/gta5/style GTA5/images -o stylized/ --sheet sheet.png --target Cityscapes/leftImg8bit/train
+    segadapt stylize runs/se_gan/style GTA5/images -o stylized/ --sheet sheet.png --target Cityscapes/leftImg8bit/train
     """
     from segadapt.errors import UsageError
     from segadapt.files import need_writable

@@ -72,7 +72,8 @@ class Recipe(Settings):
                 if referred not in before:
                     known = ", ".join(before) or "none"
                     raise ValueError(
-                        f"stages.{name}.{key}: '@{referred}' is no stage before '{name}' (before it: {known})"
+                        f"stages.{name}.{key}: '@{referred}' is no stage before '{name}' (before it: {known}). "
+                        f"Name one of these or a file, or leave this stage out too: stages.{name}=null"
                     )
             before.append(name)
         return self

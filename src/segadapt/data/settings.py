@@ -52,7 +52,7 @@ class DomainSettings(Settings):
     )
     prepared: bool = Field(True, description="use the resized copies of `segadapt data prepare` where there are any")
     prepared_root: Path | None = Field(
-        None, description="where prepared copies lie; default: $SEGADAPT_CACHE, else ~/.cache/segadapt"
+        None, description="where prepared copies lie; default: prepared/ in $SEGADAPT_CACHE, else ~/.cache/segadapt"
     )
 
     @model_validator(mode="after")
@@ -139,7 +139,7 @@ def _need_labels(layout: Layout, root: Path, split: str, pairs: list[Pair]) -> N
         raise UsageError(
             f"layout '{layout.name}' has no labels here",
             where=root,
-            remedy="Set labels to their sub-folder, or use it as an unlabelled domain.",
+            remedy="Name their sub-folder (labels), or do without (data check and data prepare: --unlabelled).",
         )
     expected = root / layout.labels.format(split=split) / f"{layout.label_stem(lacking[0].name)}.png"
     raise UsageError(

@@ -68,7 +68,7 @@ class TrainingSettings(QuirkySettings):
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSettings":
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give exactly one of `steps` and `epochs`")
+            raise ValueError("give exactly one of `steps` and `epochs`. Set the other one to null")
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} cannot be split into {self.accumulate} equal pieces (`accumulate`)")
         return self

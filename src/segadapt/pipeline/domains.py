@@ -70,7 +70,9 @@ def evaluation_domains(
     run: Run, settings: EvaluateSettings, size: tuple[int, int] = (8, 8)
 ) -> dict[str, SegmentationDataset]:
     """The labelled data that an `evaluate` stage scores on, by domain; `size` matters to training alone."""
-    found = {"target": open_domain(run.recipe.data.target, run.space, settings.split, size)}
+    found = {}
+    if settings.target:
+        found["target"] = open_domain(run.recipe.data.target, run.space, settings.split, size)
     if settings.source:
         found["source"] = open_domain(run.recipe.data.source, run.space, "val", size)
     return found

@@ -19,11 +19,12 @@ from segadapt.pipeline.show import Display
 def after_training(name: str, settings: TrainingSettings, domains: Domains) -> EvaluateSettings | None:
     """How a training stage is scored at its end, an official one step by step as published.
 
-    None when the target has no labelled validation images.
+    On target val and source val, as far as they have labels; None when neither has.
     """
-    if domains.target_val is None or domains.target_val.labels is None:
+    target, source = (val is not None and val.labels is not None for val in (domains.target_val, domains.source_val))
+    if not (target or source):
         return None
-    return EvaluateSettings(model=f"@{name}", source=domains.source_val is not None, official=settings.official)
+    return EvaluateSettings(model=f"@{name}", target=target, source=source, official=settings.official)
 
 
 def evaluate_stage(run: Run, name: str, settings: EvaluateSettings, display: Display) -> None:

@@ -205,7 +205,7 @@ def _data(run: Run, settings: StageSettings) -> Domains:
     match settings:
         case EvaluateSettings():
             found = evaluation_domains(run, settings)
-            return Domains(None, None, found.get("source"), found["target"])
+            return Domains(None, None, found.get("source"), found.get("target"))
         case StylizeSettings():
             return Domains(open_domain(data.source, space, settings.split, ANY, labels=False), None, None, None)
         case PseudoLabelsSettings():
