@@ -12,7 +12,7 @@ from PIL import Image
 from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.inference.formats import output_paths, overlay, parse_formats, picture
-from segadapt.inference.streams import AHEAD, Job, ahead, find_images, readers, run_stream
+from segadapt.inference.streams import AHEAD, Flow, Job, ahead, find_images, readers, run_stream
 
 Picture = NDArray[np.uint8]
 
@@ -51,7 +51,7 @@ def test_inputs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_a_second_run_does_what_is_missing(tmp_path: Path) -> None:
     jobs = [Job(save(tmp_path / f"{n}.png", n), (tmp_path / "out" / f"{n}.png",)) for n in range(10)]
     steps: list[tuple[int, int]] = []
-    result = run_stream(jobs[:4], negative, progress=lambda done, total: steps.append((done, total)))
+    result = run_stream(jobs[:4], negative, Flow(progress=lambda done, total: steps.append((done, total))))
     assert (result.written, result.skipped) == (4, 0)
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
     before = jobs[0].outputs[0].stat().st_mtime_ns
@@ -62,7 +62,7 @@ def test_a_second_run_does_what_is_missing(tmp_path: Path) -> None:
     assert jobs[0].outputs[0].stat().st_mtime_ns == before
     for number, job in enumerate(jobs):
         assert np.asarray(Image.open(job.outputs[0]))[0, 0].tolist() == [255 - number, 255, 255]
-    assert run_stream(jobs, negative, overwrite=True).written == 10
+    assert run_stream(jobs, negative, Flow(overwrite=True)).written == 10
     assert not list((tmp_path / "out").glob(".*"))
 
 
@@ -80,7 +80,7 @@ def test_a_broken_image_does_not_stop_the_others(tmp_path: Path) -> None:
 def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     for mode in ("L", "RGBA", "P", "LA"):
         Image.new(mode, (4, 3)).save(tmp_path / f"{mode}.png")
-        run_stream([Job(tmp_path / f"{mode}.png", (tmp_path / "out.png",))], negative, overwrite=True)
+        run_stream([Job(tmp_path / f"{mode}.png", (tmp_path / "out.png",))], negative, Flow(overwrite=True))
         assert np.asarray(Image.open(tmp_path / "out.png")).shape == (3, 4, 3)
 
 

@@ -42,7 +42,7 @@ def predict(
     segadapt predict runs/gta5 street.jpg frames/ -o out/ --format overlay,label_id
     """
     from segadapt.inference.formats import output_paths, parse_formats, picture
-    from segadapt.inference.streams import Job, find_images, readers, run_stream
+    from segadapt.inference.streams import Flow, Job, find_images, readers, run_stream
 
     views = Views.parse(scales, mirror, window, size, official, device, precision)
     forms = parse_formats(formats)
@@ -55,6 +55,7 @@ def predict(
         return [picture(labels, space, form, image) for form in forms]
 
     with progress_bar("predict") as progress:
-        done = run_stream(jobs, pictures, threads=readers(predictor.device), overwrite=overwrite, progress=progress)
+        flow = Flow(threads=readers(predictor.device), overwrite=overwrite, progress=progress)
+        done = run_stream(jobs, pictures, flow)
     there = f", {done.skipped} were there already" if done.skipped else ""
     typer.echo(f"{done.written} images predicted{there}: {out}")

@@ -40,6 +40,22 @@ class Job:
     outputs: tuple[Path, ...]
 
 
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How images go through `run_batches`."""
+
+    batch: int = 1  # images that the network sees at once
+    shard: tuple[int, int] = (0, 1)  # (rank, ranks): every `ranks`-th batch is this process's
+    threads: int = READERS  # that decode, and as many that encode
+    overwrite: bool = False  # do again what is there already
+    progress: Callable[[int, int], None] | None = None  # told (done, all) of this process after each batch
+    stopped: Callable[[], bool] = _never  # when it says so, what was begun is ended and written, and no more
+
+
 @dataclass(frozen=True)
 class StreamResult:
     """How many images were done now, were there already, and are left since the stream was stopped."""
@@ -109,10 +125,7 @@ def need_other_places(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
 def run_stream(
     jobs: Sequence[Job],
     pictures: Callable[[NDArray[np.uint8]], Sequence[Image.Image]],
-    *,
-    threads: int = READERS,
-    overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    flow: Flow = Flow(),
 ) -> StreamResult:
     """Read each job's image, call `pictures` on it and save what it returns under the job's outputs, as PNG.
 
@@ -128,9 +141,7 @@ def run_stream(
         lambda job: np.asarray(read_rgb(job.image)),
         lambda images: [pictures(image) for image in images],
         write,
-        threads=threads,
-        overwrite=overwrite,
-        progress=progress,
+        flow,
     )
 
 
@@ -139,28 +150,20 @@ def run_batches(
     read: Callable[[Job], Item],
     work: Callable[[Sequence[Item]], Sequence[Result]],
     write: Callable[[Job, Result], None],
-    *,
-    batch: int = 1,
-    shard: tuple[int, int] = (0, 1),
-    threads: int = READERS,
-    overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-    stopped: Callable[[], bool] = lambda: False,
+    flow: Flow = Flow(),
 ) -> StreamResult:
-    """`read` each job in threads, `work` on `batch` of them at a time here, `write` each result in threads.
+    """`read` each job in threads, `work` on a batch of them at a time here, `write` each result in threads.
 
-    Jobs whose outputs are all there are left alone unless `overwrite`. `shard` (rank, ranks) is the share of this
-    process: every `ranks`-th batch. `progress(done, all)` is called after each batch, with this process's numbers.
-    When `stopped()`, what was begun is ended and written first.
-
-    An image that cannot be read does not stop the others; a SegadaptError names it at the end. Raises UsageError when
-    an output lies where an image does.
+    Jobs whose outputs are all there are left alone, unless the flow says otherwise. An image that cannot be
+    read does not stop the others; a SegadaptError names it at the end. Raises UsageError when an output lies where an
+    image does.
     """
     need_other_places((job.image for job in jobs), (path for job in jobs for path in job.outputs))
-    batches = [jobs[start : start + batch] for start in range(0, len(jobs), batch)][shard[0] :: shard[1]]
+    (rank, ranks), batch, threads = flow.shard, flow.batch, flow.threads
+    batches = [jobs[start : start + batch] for start in range(0, len(jobs), batch)][rank::ranks]
 
     def lacks(job: Job) -> bool:
-        return overwrite or not all(path.is_file() for path in job.outputs)
+        return flow.overwrite or not all(path.is_file() for path in job.outputs)
 
     todo = [group for group in batches if any(map(lacks, group))]
     count = sum(map(len, batches))
@@ -170,7 +173,7 @@ def run_batches(
     with closing(images), ThreadPoolExecutor(threads) as writers:
         writing: deque[Future[None]] = deque()
         for group in todo:
-            if stopped():
+            if flow.stopped():
                 break
             found = [(job, next(images)) for job in group]
             broken += [image for _, image in found if isinstance(image, SegadaptError)]
@@ -182,8 +185,8 @@ def run_batches(
             while len(writing) > threads + batch:
                 writing.popleft().result()
             written += len(group)
-            if progress is not None:
-                progress(skipped + written, count)
+            if flow.progress is not None:
+                flow.progress(skipped + written, count)
         for future in writing:
             future.result()
     if broken:

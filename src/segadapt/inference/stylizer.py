@@ -4,7 +4,7 @@ Each image is resized to the generator's input size with Pillow's bicubic filter
 minus mean), gets the mean back, is clipped to 0..255, rounded, and resized bicubic to the size that it had.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 
 from segadapt.data.reading import read_rgb
 from segadapt.inference.networks import Precision, ready
-from segadapt.inference.streams import READERS, Job, StreamResult, run_batches, save_png
+from segadapt.inference.streams import Flow, Job, StreamResult, run_batches, save_png
 from segadapt.models.style_transfer import StyleTransfer
 
 USUAL_SIZE = (1024, 512)  # (W, H) of the published style transfer, for generators that do not say theirs
@@ -66,19 +66,14 @@ class _Original:
 def stylize(
     jobs: Sequence[Job],
     stylizer: Stylizer,
+    flow: Flow = Flow(batch=2),
     *,
     output_size: tuple[int, int] | None = None,
     png_level: int = 1,
-    batch: int = 2,
-    shard: tuple[int, int] = (0, 1),
-    threads: int = READERS,
-    overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-    stopped: Callable[[], bool] = lambda: False,
 ) -> StreamResult:
     """Write the stylized copy of each job's image as PNG, of `output_size` (W, H) or as large as the image was.
 
-    For what else can be told see `run_batches`.
+    Otherwise as `run_batches`.
     """
 
     def read(job: Job) -> _Original:
@@ -93,15 +88,4 @@ def stylize(
         pixels, size = made
         save_png(job.outputs[0], Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), png_level)
 
-    return run_batches(
-        jobs,
-        read,
-        work,
-        write,
-        batch=batch,
-        shard=shard,
-        threads=threads,
-        overwrite=overwrite,
-        progress=progress,
-        stopped=stopped,
-    )
+    return run_batches(jobs, read, work, write, flow)

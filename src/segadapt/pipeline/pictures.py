@@ -1,6 +1,6 @@
 """What the stages that turn images into files share: where each file goes, stopping well, what a sheet shows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -9,7 +9,8 @@ from segadapt.data.settings import DomainSettings
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import stop_signals
 from segadapt.errors import Stopped, UsageError
-from segadapt.inference.streams import StreamResult, readers
+from segadapt.inference.streams import Flow, StreamResult, readers
+from segadapt.pipeline.show import Display
 
 ROWS = 4
 """Images on a contact sheet."""
@@ -38,6 +39,18 @@ def some(items: Sequence[Item], count: int = ROWS) -> list[Item]:
     """Up to `count` of the items, evenly spread."""
     count = min(count, len(items))
     return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
+
+
+def flow(
+    runtime: Runtime,
+    display: Display,
+    stopped: Callable[[], bool],
+    *,
+    batch: int = 1,
+    overwrite: bool = False,
+) -> Flow:
+    """This rank's share of the images, told on the display, until a signal comes."""
+    return Flow(batch, (runtime.rank, runtime.ranks), threads(runtime), overwrite, display.images, stopped)
 
 
 def threads(runtime: Runtime) -> int:

@@ -29,7 +29,7 @@ from segadapt.inference.settings import PseudoLabelsSettings
 from segadapt.inference.streams import Job, StreamResult, ahead, need_other_places, run_batches, save_png
 from segadapt.models.saved import SavedModel, load_any
 from segadapt.pipeline.context import Run
-from segadapt.pipeline.pictures import Place, places, some, stopping, threads
+from segadapt.pipeline.pictures import Place, flow, places, some, stopping
 from segadapt.pipeline.show import Display
 
 Labels = NDArray[np.uint8]
@@ -161,11 +161,7 @@ def _through_network(
             lambda job: np.asarray(read_rgb(job.image, predictor.size)),
             work,
             write,
-            shard=(runtime.rank, runtime.ranks),
-            threads=threads(runtime),
-            overwrite=overwrite,
-            progress=display.images,
-            stopped=stopped,
+            flow(runtime, display, stopped, overwrite=overwrite),
         )
         stopped.end(done)
     return done

@@ -15,7 +15,7 @@ from segadapt.inference.streams import Job, StreamResult, save_png
 from segadapt.inference.stylizer import USUAL_SIZE, Stylizer, stylize
 from segadapt.models.saved import load_generator
 from segadapt.pipeline.context import Run
-from segadapt.pipeline.pictures import Place, places, some, stopping, threads
+from segadapt.pipeline.pictures import Place, flow, places, some, stopping
 from segadapt.pipeline.show import Display
 
 
@@ -60,14 +60,9 @@ def stylize_images(
         done = stylize(
             jobs,
             stylizer,
+            flow(runtime, display, stopped, batch=settings.batch, overwrite=overwrite),
             output_size=settings.output_size,
             png_level=settings.png_level,
-            batch=settings.batch,
-            shard=(runtime.rank, runtime.ranks),
-            threads=threads(runtime),
-            overwrite=overwrite,
-            progress=display.images,
-            stopped=stopped,
         )
         stopped.end(done)
     return done
