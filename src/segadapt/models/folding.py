@@ -5,6 +5,8 @@ from itertools import pairwise
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from segadapt.batch_norm import BatchNorm2d
+
 
 def fold(parent: nn.Module, conv: str, norm: str) -> None:
     """Replace two children of `parent`, in eval mode, by one convolution that computes what both did, and nothing."""
@@ -23,5 +25,5 @@ def fold_sequences(network: nn.Module) -> None:
             continue
         children = list(module.named_children())
         for (conv, before), (norm, after) in pairwise(children):
-            if type(before) is nn.Conv2d and type(after) is nn.BatchNorm2d and after.track_running_stats:
+            if type(before) is nn.Conv2d and type(after) in (nn.BatchNorm2d, BatchNorm2d) and after.track_running_stats:
                 fold(module, conv, norm)
