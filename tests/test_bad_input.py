@@ -52,7 +52,7 @@ RECIPE = [
     Case("key", "stage", lambda w: w.train("stages.basline.steps=1"), 2, "command line",
          "no stage 'basline'", "Did you mean 'baseline'?"),
     Case("key", "reference", lambda w: w.train("stages.baseline.start='@pretrain'"), 2, "{w.recipe}",
-         "stages.baseline.start: '@pretrain' is no stage before 'baseline'", "Change it."),
+         "stages.baseline.start: '@pretrain' is no stage before 'baseline'", "stages.baseline=null."),
     Case("type", "list", lambda w: w.set(size=64).train(), 2, "{w.recipe}",
          "'stages.baseline.size' is 64: it must be a list", "[width, height]."),
     Case("type", "number", lambda w: w.train("seed=many"), 2, "command line",

@@ -73,7 +73,7 @@ class Recipe(Settings):
                     known = ", ".join(before) or "none"
                     raise ValueError(
                         f"stages.{name}.{key}: '@{referred}' is no stage before '{name}' (before it: {known}). "
-                        f"Name one of these or a file, or leave this stage out too: stages.{name}=null"
+                        f"Name one of these or a file, or leave this stage out too: stages.{name}=null."
                     )
             before.append(name)
         return self
