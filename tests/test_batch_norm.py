@@ -1,6 +1,7 @@
 """Batch norms that learn: by what they see, a teacher's by the target alone; frozen ones stay as they were."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segadapt.batch import Batch
-from segadapt.batch_norm import BatchNorm2d, batch_norms, set_learning
+from segadapt.batch_norm import BatchNorm2d, batch_norms, normed, set_learning
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.updater import GradientUpdater
 from segadapt.methods.method import Method
@@ -151,27 +152,69 @@ def frozen_norm() -> BatchNorm2d:
     return norm
 
 
-def test_a_frozen_norm_is_pytorchs_and_keeps_no_map() -> None:
-    torch.manual_seed(0)
-    norm, plain = frozen_norm(), nn.BatchNorm2d(6).eval().requires_grad_(False)
-    plain.load_state_dict(norm.state_dict())
+def kept_by(work: Callable[[], Tensor]) -> tuple[Tensor, list[int]]:
+    """What `work` gives, and how many values each tensor has that is kept for the way back."""
     kept: list[int] = []
 
     def note(values: Tensor) -> Tensor:
         kept.append(values.numel())
         return values
 
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda values: values):
+        return work(), kept
+
+
+def test_a_frozen_norm_is_pytorchs_and_keeps_no_map() -> None:
+    torch.manual_seed(0)
+    norm, plain = frozen_norm(), nn.BatchNorm2d(6).eval().requires_grad_(False)
+    plain.load_state_dict(norm.state_dict())
     maps = torch.randn(2, 6, 8, 9, requires_grad=True)
     again = maps.detach().clone().requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda values: values):
-        normed = norm(maps)
+    given, kept = kept_by(lambda: norm(maps))
     assert max(kept) == 6  # a factor per channel
     expected = plain(again)
-    torch.testing.assert_close(normed, expected, rtol=1e-5, atol=1e-6)
-    normed.square().sum().backward()
+    torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-6)
+    given.square().sum().backward()  # type: ignore[no-untyped-call]
     expected.square().sum().backward()
     assert maps.grad is not None and again.grad is not None
     torch.testing.assert_close(maps.grad, again.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "padding": 2, "dilation": 2, "bias": False},
+        {"kernel_size": 1},
+        {"kernel_size": 1, "stride": 2},
+    ],
+)
+def test_under_autocast_a_frozen_norm_is_part_of_the_convolution(options: dict[str, Any]) -> None:
+    """As near to float32 as convolution and norm one after another, in values and gradients; and no map is kept."""
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(64, 6, **options), frozen_norm()
+    inputs = torch.randn(1, 64, 32, 30)
+
+    def run(forward: Callable[[], Tensor], precision: str) -> tuple[list[Tensor], list[int]]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            maps, kept = kept_by(forward)
+        conv.weight.grad = None
+        maps.float().square().sum().backward()  # type: ignore[no-untyped-call]
+        assert conv.weight.grad is not None
+        return [maps.detach().float(), conv.weight.grad], kept
+
+    exact, _ = run(lambda: norm(conv(inputs)), "fp32")
+    same, _ = run(lambda: normed(conv, norm, inputs), "fp32")
+    plain, kept_plain = run(lambda: norm(conv(inputs)), "bf16")
+    quick, kept = run(lambda: normed(conv, norm, inputs), "bf16")
+    assert all(torch.equal(a, b) for a, b in zip(exact, same, strict=True))
+    values = exact[0].numel()
+    assert kept_plain.count(values) == 1 and values not in kept
+    for value, near, far in zip(exact, quick, plain, strict=True):
+        assert float((near - value).norm()) < 1.3 * float((far - value).norm()) < 0.01 * float(value.norm())
+    norm.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        learned = normed(conv, norm, inputs).detach().float().mean(dim=(0, 2, 3))
+    assert float(learned.sub(norm.bias).abs().max()) < 0.01
 
 
 def test_a_norm_that_learns_or_sees_another_dtype_is_pytorchs() -> None:

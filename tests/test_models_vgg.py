@@ -96,6 +96,37 @@ def test_head_sums_its_dilations(published_aspp: bool, used: int) -> None:
     assert torch.allclose(head(features), expected, atol=1e-6)
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("size", [(30, 40), (5, 60), (3, 2)])  # from wider than the widest dilation to smaller than all
+def test_one_product_gives_the_convolutions_their_sums_and_gradients(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    head = AtrousHead(8, 5)
+    for parameter in head.parameters():
+        nn.init.normal_(parameter)
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        features = torch.randn(2, 8, *size, generator=torch.Generator().manual_seed(1)).to(memory_format=layout)
+        features.requires_grad_()
+        plain = torch.stack([conv(features) for conv in head.convs]).sum(0)
+        for logits in (head(features), plain):
+            gradients = torch.autograd.grad(logits.square().sum(), [features, *head.parameters()])
+            found.append([logits.detach(), *gradients])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_under_autocast_the_head_is_as_near_as_convolutions_are() -> None:
+    torch.manual_seed(0)
+    head, features = AtrousHead(256, 19), torch.randn(1, 256, 20, 30).relu()
+    with torch.no_grad():
+        exact = head(features)
+        with torch.autocast("cpu", torch.bfloat16):
+            quick, plain = head(features), torch.stack([conv(features) for conv in head.convs]).sum(0)
+    assert quick.dtype == torch.float32
+    assert float((quick - exact).norm()) < 1.1 * float((plain - exact).norm()) < 0.01 * float(exact.norm())
+
+
 def test_fresh_head_is_small_and_unbiased() -> None:
     torch.manual_seed(0)
     for conv in AtrousHead(512, 19).convs:

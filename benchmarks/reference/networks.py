@@ -1,11 +1,13 @@
 """The networks whose published forward pass is written otherwise than segadapt's: same weights, same results."""
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from segadapt.batch_norm import BatchNorm2d
+from segadapt.models.heads import AtrousHead
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import InstanceNorm, StyleTransfer
 
@@ -26,12 +28,24 @@ class PublishedInstanceNorm(nn.Module):
         return (maps - mean) / torch.sqrt(variance + 1e-9) * scale + shift
 
 
+class PublishedHead(AtrousHead):
+    """Convolution by convolution."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits, *others = (conv(features) for conv in list(self.convs)[: 2 if self.published_aspp else None])
+        for more in others:
+            logits = logits + more
+        return cast(Tensor, logits)
+
+
 def published_segmenter(network: Segmenter) -> Segmenter:
-    """A copy with PyTorch's own batch norms."""
+    """A copy with PyTorch's own batch norms, and heads of convolutions."""
     published = copy.deepcopy(network)
     for module in published.modules():
         if type(module) is BatchNorm2d:
             module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
+        elif type(module) is AtrousHead:
+            module.__class__ = PublishedHead
     return published
 
 

@@ -12,7 +12,7 @@ from typing import Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segadapt.batch_norm import BatchNorm2d
+from segadapt.batch_norm import BatchNorm2d, normed
 from segadapt.models.folding import fold
 from segadapt.models.heads import AtrousHead
 from segadapt.models.segmenter import CAFFE, Segmenter, SegOutput
@@ -53,10 +53,14 @@ class Bottleneck(nn.Module):
             fold(self, f"conv{number}", f"bn{number}")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        shortcut = inputs if self.downsample is None else self.downsample(inputs)
-        features = F.relu(self.bn1(self.conv1(inputs)), inplace=True)
-        features = F.relu(self.bn2(self.conv2(features)), inplace=True)
-        return F.relu(self.bn3(self.conv3(features)) + shortcut, inplace=True)
+        shortcut = inputs
+        if self.downsample is not None:
+            conv, norm = self.downsample
+            assert isinstance(conv, nn.Conv2d)
+            shortcut = normed(conv, norm, inputs)
+        features = F.relu(normed(self.conv1, self.bn1, inputs))
+        features = F.relu(normed(self.conv2, self.bn2, features))
+        return F.relu(normed(self.conv3, self.bn3, features) + shortcut, inplace=True)
 
 
 class DeepLabResNet101(Segmenter):
@@ -127,7 +131,7 @@ class DeepLabResNet101(Segmenter):
 
     def _middle(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> layer3's features (B, 1024, h, w)."""
-        stem = F.relu(self.bn1(self.conv1(pixels)), inplace=True)
+        stem = F.relu(normed(self.conv1, self.bn1, pixels), inplace=True)
         pooled = F.max_pool2d(stem, 3, stride=2, padding=1, ceil_mode=True)
         return self.through((*self.layer1, *self.layer2, *self.layer3), pooled)
 

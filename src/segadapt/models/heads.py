@@ -1,6 +1,13 @@
 """Classifier heads that several networks share."""
 
+from collections.abc import Sequence
+from typing import cast
+
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segadapt.losses import precise
 
 DILATIONS = (6, 12, 18, 24)
 
@@ -11,7 +18,8 @@ class AtrousHead(nn.Module):
     Features (B, F, h, w) -> logits (B, C, h, w). Weights start from N(0, 0.01), biases from 0.
 
     There are always four convolutions, as in the published files. `published_aspp` (quirk `aspp`) uses the first two
-    only: the published programs return inside the loop over them. The other two then never get a gradient.
+    only, one after another: the published programs return inside the loop over them. The other two then never get a
+    gradient.
     """
 
     def __init__(self, channels: int, classes: int, published_aspp: bool = False) -> None:
@@ -24,8 +32,24 @@ class AtrousHead(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        used = list(self.convs)[: 2 if self.published_aspp else None]
-        logits: Tensor = used[0](features)
-        for conv in used[1:]:
-            logits = logits + conv(features)
-        return logits
+        convs = [conv for conv in self.convs if isinstance(conv, nn.Conv2d)]
+        if self.published_aspp:  # with the published rounding
+            return cast(Tensor, convs[0](features) + convs[1](features))
+        return summed(convs, features)
+
+
+def summed(convs: Sequence[nn.Conv2d], features: Tensor) -> Tensor:
+    """The sum of 3×3 convolutions that keep the size, by one product: features (B, F, h, w) -> (B, C, h, w).
+
+    The product gives each tap of each convolution a map of its own; shifted by the dilations, these are added up. By
+    itself a convolution with as few output channels as there are classes leaves a processor's matrix units idle: the
+    heads took a quarter of a self-training step for 4 % of its operations.
+    """
+    # Flipped: `fold` sends a tap's value to where it belongs, a convolution fetches it from there.
+    taps = torch.cat([conv.weight.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2) for conv in convs])  # (n·C·9, F)
+    maps = precise(F.linear(features.flatten(2).mT, taps).mT)  # (B, n·C·9, h·w)
+    total = torch.stack([precise(conv.bias) for conv in convs if conv.bias is not None]).sum(0)[:, None, None]
+    for conv, of_taps in zip(convs, maps.chunk(len(convs), 1), strict=True):
+        dilation = conv.dilation[0]
+        total = total + F.fold(of_taps, features.shape[-2:], 3, dilation=dilation, padding=dilation)
+    return total
