@@ -11,6 +11,7 @@ prints one table and writes one JSON. Parts (`--only`):
     stylize      a stylized copy; bare: the generator
     predict      latency of one image file; bare: the forward pass
     memory       peak memory of a step at the published sizes (`--sizes`), each in a fresh process
+    layers       layers that are written otherwise than usual, beside the usual way
     linear       prepare, check, stylize, evaluate on N and 10·N images
 
 What is timed takes turns with its bare work and the reference, so that a machine whose speed drifts slows all alike;
@@ -26,6 +27,7 @@ from typing import cast
 
 import torch
 from suite import linear, pictures
+from suite.layers import layer_rows
 from suite.loading import loader_rows
 from suite.machine import describe, peak_flops
 from suite.measure import cores
@@ -38,7 +40,7 @@ from suite.trainings import RESNET, TIMED, Setup
 from segadapt.engine.runtime import Precision, Runtime, choose_device
 from segadapt.models.networks import NETWORKS
 
-PARTS = ("steps", "loader", "evaluation", "stylize", "predict", "memory", "linear")
+PARTS = ("steps", "loader", "evaluation", "stylize", "predict", "layers", "memory", "linear")
 QUICK_PARTS = PARTS[:5]
 
 
@@ -46,7 +48,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, with what `--quick` and the device decide filled in."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="quarter sizes, few pairs, no memory and linear parts")
-    parser.add_argument("--reference", action="store_true", help="beside the published programs' way (memory: always)")
+    parser.add_argument(
+        "--reference", action="store_true", help="beside the published programs' way (layers, memory: always)"
+    )
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--methods", nargs="+", choices=TIMED, default=TIMED, metavar="METHOD", help=", ".join(TIMED))
     parser.add_argument("--sizes", type=parse_sizes, help=f"{', '.join(NAMED)} or WxH; default half, GPU published")
@@ -102,6 +106,8 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
         )
     for runtime in runtimes:
         yield from picture_rows(options, runtime, folder / runtime.precision)
+    if "layers" in options.only:
+        yield from layer_rows(sizes.target, runtimes, options.pairs)
     if "memory" in options.only:
         setup = Setup(published, options.network, options.checkpointing)
         precisions = cast(Sequence[Precision], options.precisions)

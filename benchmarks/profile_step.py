@@ -102,10 +102,11 @@ def profiled_step(case: Case, setup: Setup, steps: int, reference: bool) -> dict
 
         works["reference"] = theirs
     found: dict[str, Any] = {"method": case.name, "precision": case.runtime.precision, "kinds": {}, "seconds": {}}
-    for name, work in works.items():
-        work()  # the first one makes the optimizers' states
-        found["seconds"][name] = seconds_of(work, steps, device)
-        found["kinds"][name] = self_milliseconds(work, steps, device)
+    with case.runtime.kernels_by_trial():
+        for name, work in works.items():
+            work()  # the first one makes the optimizers' states
+            found["seconds"][name] = seconds_of(work, steps, device)
+            found["kinds"][name] = self_milliseconds(work, steps, device)
     found["size"] = shown(case.size, case.target_size)
     found["flops"] = needed_flops(case.name, setup, case.runtime)
     found["best_flops"] = best_flops(device, case.runtime.precision)

@@ -28,7 +28,7 @@ from reference.pictures import stylize as plain_stylize
 from reference.pictures import view_sum
 from reference.reading import known_ids, read_example
 from reference.steps import examples_of
-from suite import memory
+from suite import layers, memory
 from suite.frames import opened, write_domain
 from suite.measure import in_fresh_process, peak_memory
 from suite.sizes import NAMED
@@ -177,6 +177,23 @@ def test_reading_and_pictures(tmp_path: Path) -> None:
     assert [row["part"] for row in rows] == ["loader"] * 9 + ["evaluation"] * 3 + ["stylize", "predict"]
     for row in rows:
         check(row, bare=row["part"] != "loader" or row["what"].endswith("files"))
+
+
+def test_layers(tmp_path: Path) -> None:
+    rows = run(tmp_path / "rows.json", "--only", "layers", "--precisions", "bf16")
+    assert [row["what"].split(",")[0] for row in rows] == ["head", "head", "bottleneck", "bottleneck"]
+    for row in rows:
+        check(row, bare=False)
+
+
+def test_layers_are_the_usual_ones() -> None:
+    torch.manual_seed(0)
+    for layer in layers.layers():
+        maps = torch.rand(1, layer.channels, 5, 9, requires_grad=True)
+        ours = layers.both_ways(layer.module, nn.Module.__call__, CPU, maps)
+        usual = layers.both_ways(layer.module, layer.usual, CPU, maps)
+        for a, b in zip(ours, usual, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max()))
 
 
 def test_memory_and_linear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,3 +91,12 @@ def test_what_is_left_to_it_on_a_cpu() -> None:
         assert (runtime.workers, runtime.measure_workers, runtime.compile) == (0, False, False)
     with start(RuntimeSettings(device="cpu", workers=3, compile=True)) as runtime:
         assert (runtime.workers, runtime.measure_workers, runtime.compile) == (3, False, True)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_kernels_are_tried_on_a_gpu_while_a_training_lasts(device: str) -> None:
+    runtime = Runtime(torch.device(device), "bf16", 0, 1, 1, 0)
+    with pytest.raises(ZeroDivisionError), runtime.kernels_by_trial():
+        assert torch.backends.cudnn.benchmark is (device == "cuda")
+        raise ZeroDivisionError
+    assert torch.backends.cudnn.benchmark is False

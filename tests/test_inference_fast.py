@@ -212,6 +212,26 @@ def test_the_fused_instance_norm_is_the_written_out_one(generator: StyleTransfer
     close(generator.in1(maps), written_out)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_fused_instance_norm_of_bf16_maps_has_the_precision_of_bf16(
+    generator: StyleTransfer, layout: torch.memory_format
+) -> None:
+    """Values and gradients, as near to float32's as if float32's were rounded."""
+    norm = generator.in1
+    given = (30 + 20 * torch.randn(2, 32, 20, 24)).bfloat16().to(memory_format=layout)
+    wanted = torch.randn(2, 32, 20, 24).bfloat16()
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        maps = given.to(dtype).requires_grad_()
+        normed = norm(maps)
+        gradients = torch.autograd.grad(normed, [maps, norm.scale, norm.shift], wanted.to(dtype))
+        found.append([normed.detach(), *gradients])
+        generator.fuse_norms()
+    assert found[1][0].dtype == torch.bfloat16 and found[1][1].dtype == torch.bfloat16
+    for exact, rounded in zip(*found, strict=True):
+        assert float((rounded.float() - exact).norm()) < 2**-8 * float(exact.norm())
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(2, 2), (5, 8), (16, 9)])
 def test_a_transposed_convolution_is_the_upsampled_one(size: tuple[int, int]) -> None:

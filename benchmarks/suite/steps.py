@@ -74,10 +74,12 @@ def step_row(
     if plain is not None:
         works[REFERENCE] = plain_works
     first = case.batch(0)
-    case.method.step(first, case.update)  # the optimizers' states come with the first step
-    memory = peak_memory(lambda: case.method.step(first, case.update), device)
     on_gpu = device.type == "cuda"
-    times = in_turns(works, inputs, rounds, device, repeat=GPU_REPEAT if on_gpu else 1)
+    with runtime.kernels_by_trial():
+        case.method.step(first, case.update)  # the optimizers' states come with the first step
+        memory = peak_memory(lambda: case.method.step(first, case.update), device)
+        times = in_turns(works, inputs, rounds, device, repeat=GPU_REPEAT if on_gpu else 1)
+        busy = busy_seconds(lambda: case.method.step(first, case.update), IDLE_STEPS) if on_gpu else None
     row = row_of(
         "steps",
         name,
@@ -90,8 +92,7 @@ def step_row(
     median = float(np.median(times[OURS]))
     rate = needed_flops(name, setup, runtime) / median
     row = row.with_more(tflops=rate / 1e12, mfu=None if peak is None else rate / peak)
-    if on_gpu:
-        busy = busy_seconds(lambda: case.method.step(first, case.update), IDLE_STEPS)
+    if busy is not None:
         row = row.with_more(busy_s=busy, idle=1 - busy / median)
     return row
 

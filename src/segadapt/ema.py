@@ -1,6 +1,7 @@
 """The mean teacher: weights that follow another network's by a moving average (Tarvainen and Valpola, 2017)."""
 
 import copy
+from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
@@ -48,7 +49,18 @@ def follow(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor
         moves = list(torch._foreach_sub(new, old))
         torch._foreach_mul_(moves, applied * (1.0 - decay))
         torch._foreach_add_(old, moves)
+    for kept, copied in _buffers(teacher, student):
+        torch._foreach_copy_(kept, copied)
+
+
+def _buffers(teacher: nn.Module, student: nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """The teacher's buffers that follow, and the student's; by dtype, so that a GPU copies all of them at once."""
+    found: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for mine, its in zip(teacher.modules(), student.modules(), strict=True):
-        if not is_learning(mine):
-            for kept, new_value in zip(mine.buffers(recurse=False), its.buffers(recurse=False), strict=True):
-                kept.copy_(new_value)
+        if is_learning(mine):
+            continue
+        for kept, copied in zip(mine.buffers(recurse=False), its.buffers(recurse=False), strict=True):
+            ours, theirs = found.setdefault(kept.dtype, ([], []))
+            ours.append(kept)
+            theirs.append(copied)
+    yield from found.values()

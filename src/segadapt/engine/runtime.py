@@ -86,6 +86,16 @@ class Runtime:
                 remedy="Install a C++ compiler (on a GPU Triton, too), or leave it out.",
             ) from error
 
+    @contextmanager
+    def kernels_by_trial(self) -> Iterator[None]:
+        """Context in which cuDNN tries its kernels on each new shape and keeps the quickest: for work of few shapes."""
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = before or self.device.type == "cuda"
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = before
+
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which networks run in the chosen precision."""
         if self.precision == "fp32":

@@ -86,7 +86,7 @@ class Trainer:
             tensorboard=self.settings.tensorboard,
         )
         try:
-            with stop_signals(tell=self.runtime.is_main) as stopped:
+            with stop_signals(tell=self.runtime.is_main) as stopped, self.runtime.kernels_by_trial():
                 if self._scores_due:
                     self._evaluate(first, recorder)
                     self._saved_at = -1
