@@ -46,7 +46,7 @@ format: $(STAMP) ## let ruff put the code in form
 bench: $(STAMP) ## what everything costs, beside its networks alone and the published way (BENCH=… options; an hour)
 	$(BIN)/python benchmarks/bench.py --reference $(BENCH)
 
-bench-quick: $(STAMP) ## the same at a quarter of the sizes (under 5 minutes on 2 cores)
+bench-quick: $(STAMP) ## the same in bf16 at a quarter of the sizes (under 5 minutes on 2 cores)
 	$(BIN)/python benchmarks/bench.py --reference --quick $(BENCH)
 
 clean: ## remove what the targets above made

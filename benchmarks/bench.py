@@ -47,14 +47,14 @@ QUICK_PARTS = PARTS[:5]
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, with what `--quick` and the device decide filled in."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="quarter sizes, few pairs, no memory and linear parts")
+    parser.add_argument("--quick", action="store_true", help="bf16, quarter sizes, few pairs, the first five parts")
     parser.add_argument(
         "--reference", action="store_true", help="beside the published programs' way (layers, memory: always)"
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--methods", nargs="+", choices=TIMED, default=TIMED, metavar="METHOD", help=", ".join(TIMED))
     parser.add_argument("--sizes", type=parse_sizes, help=f"{', '.join(NAMED)} or WxH; default half, GPU published")
-    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=("fp32", "bf16"))
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), help="default both; quick bf16")
     parser.add_argument("--pairs", type=int, help="rounds in which works take turns; default 5, quick 2")
     parser.add_argument("--images", type=int, help="images of a round of evaluation; default 4, quick 2")
     parser.add_argument("--linear-images", type=int, default=20, help="N of the linear part")
@@ -72,6 +72,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     usual = NAMED["published" if found.device.type == "cuda" else "half"]
     found.sizes = found.sizes or (NAMED["quarter"] if found.quick else usual)
     found.only = found.only or (QUICK_PARTS if found.quick else PARTS)
+    found.precisions = found.precisions or (("bf16",) if found.quick else ("fp32", "bf16"))
     found.pairs = found.pairs or (2 if found.quick else 5)
     found.images = found.images or (2 if found.quick else 4)
     return found

@@ -54,9 +54,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         if self.fused and maps.dtype != self.scale.dtype:
-            normed = [
-                F.batch_norm(m, None, None, self.scale, self.shift, training=True, eps=EPS) for m in maps.split(1)
-            ]
+            images = maps.chunk(len(maps))
+            normed = [F.batch_norm(i, None, None, self.scale, self.shift, training=True, eps=EPS) for i in images]
             return normed[0] if len(normed) == 1 else torch.cat(normed)
         maps = maps.to(self.scale.dtype)
         if self.fused:
