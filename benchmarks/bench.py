@@ -56,7 +56,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sizes", type=parse_sizes, help=f"{', '.join(NAMED)} or WxH; default half, GPU published")
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), help="default both; quick bf16")
     parser.add_argument("--pairs", type=int, help="rounds in which works take turns; default 5, quick 2")
-    parser.add_argument("--images", type=int, help="images of a round of evaluation; default 4, quick 2")
+    parser.add_argument("--images", type=int, help="images of a round of evaluation; default 4, quick 1")
     parser.add_argument("--linear-images", type=int, default=20, help="N of the linear part")
     parser.add_argument("--network", choices=list(NETWORKS), help="instead of the published ones (loses the meaning)")
     parser.add_argument("--compile", action="store_true", help="steps of compiled networks")
@@ -74,7 +74,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     found.only = found.only or (QUICK_PARTS if found.quick else PARTS)
     found.precisions = found.precisions or (("bf16",) if found.quick else ("fp32", "bf16"))
     found.pairs = found.pairs or (2 if found.quick else 5)
-    found.images = found.images or (2 if found.quick else 4)
+    found.images = found.images or (1 if found.quick else 4)
     return found
 
 

@@ -90,7 +90,8 @@ def step_row(
         memory_mb=None if memory is None else memory.added_mb,
     )
     median = float(np.median(times[OURS]))
-    rate = needed_flops(name, setup, runtime) / median
+    counted = needed_flops(name, setup, runtime) if setup.checkpointing or runtime.compile else bare.flops(first)
+    rate = counted / median
     row = row.with_more(tflops=rate / 1e12, mfu=None if peak is None else rate / peak)
     if busy is not None:
         row = row.with_more(busy_s=busy, idle=1 - busy / median)
