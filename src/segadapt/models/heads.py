@@ -32,7 +32,7 @@ class AtrousHead(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        convs = [conv for conv in self.convs if isinstance(conv, nn.Conv2d)]
+        convs = cast(list[nn.Conv2d], list(self.convs))
         if self.published_aspp:  # with the published rounding
             return cast(Tensor, convs[0](features) + convs[1](features))
         return summed(convs, features)
@@ -43,7 +43,7 @@ def summed(convs: Sequence[nn.Conv2d], features: Tensor) -> Tensor:
 
     The product gives each tap of each convolution a map of its own; shifted by the dilations, these are added up. By
     itself a convolution with as few output channels as there are classes leaves a processor's matrix units idle: the
-    heads took a quarter of a self-training step for 4 % of its operations.
+    heads took a quarter of a self-training step for a twentieth of its operations.
     """
     # Flipped: `fold` sends a tap's value to where it belongs, a convolution fetches it from there.
     taps = torch.cat([conv.weight.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2) for conv in convs])  # (n·C·9, F)
