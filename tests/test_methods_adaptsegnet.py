@@ -141,3 +141,15 @@ def test_two_pieces_equal_one_pass() -> None:
         {name: float(v) for name, v in expected.items()}, rel=EQUAL
     )
     check_weights(pieces, {name: copied(module) for name, module in whole.modules.items()})
+
+
+@pytest.mark.parametrize(
+    ("changes", "warns"),
+    [
+        ({"optimizer": "adam", "adversarial": 1e-3}, True),
+        ({"optimizer": "adam", "adversarial": 1e-5}, False),
+        ({"optimizer": "sgd", "adversarial": 1e-3}, False),
+    ],
+)
+def test_a_strong_game_under_adam_is_warned_of(changes: dict[str, Any], warns: bool) -> None:
+    assert bool(AdaptSegNetSettings.model_validate(SETTINGS | changes).cautions()) == warns

@@ -24,6 +24,8 @@ from segadapt.methods.settings import WithExtraSource
 from segadapt.models.discriminators import Discriminator
 from segadapt.models.segmenter import Segmenter
 
+STRONG_UNDER_ADAM = 1e-4
+"""λ_2 from which Adam has been seen to lose more than it gains (docs/methods/adaptsegnet.md)."""
 WIDTHS = (64, 128, 256, 512)
 """Channels of its discriminators: twice those of SE-GAN."""
 HEADS = {1: 0, 2: -1}
@@ -39,6 +41,17 @@ class AdaptSegNetSettings(WithExtraSource):
     adversarial: float = Field(1e-3, ge=0, description="λ_2: weight of the adversarial loss of head 2")
     auxiliary_adversarial: float = Field(2e-4, ge=0, description="λ_1: that of head 1; 0: no D_1")
     lr_discriminator: float = Field(1e-4, gt=0, description="learning rate of the discriminators (Adam, β2 0.99)")
+
+    def cautions(self) -> list[str]:
+        # Adam divides by the noise of the whole gradient, so that its small but steady adversarial part moves the
+        # weights as much as the cross-entropy does; under the published SGD it counts for what its norm is.
+        if self.optimizer != "adam" or self.adversarial < STRONG_UNDER_ADAM:
+            return []
+        return [
+            f"adversarial {self.adversarial:g} was published with SGD; under Adam it makes the target's predictions "
+            "follow the source's class shares and can cost many points. Use optimizer: sgd (lr 2.5e-4, head_lr 10), or "
+            "adversarial: 1e-5, and compare with source_only"
+        ]
 
 
 class AdaptSegNet(Method):

@@ -73,6 +73,10 @@ class TrainingSettings(QuirkySettings):
             raise ValueError(f"batch {self.batch} cannot be split into {self.accumulate} equal pieces (`accumulate`)")
         return self
 
+    def cautions(self) -> list[str]:
+        """What is allowed here but known to go wrong, in sentences; said when the stage begins."""
+        return []
+
     def number_of_steps(self, images: int) -> int:
         """`steps`, or as many as `epochs` passes over so many labelled images take."""
         if self.steps is not None:

@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from segadapt.methods.settings import TrainingSettings
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.estimate import Cost, Estimator, checkpoint_step, free_disk, made
 from segadapt.pipeline.plan import Planned
@@ -23,6 +24,10 @@ def show_plan(run: Run, planned: list[Planned], yes: bool = False) -> None:
         time, disk = duration(cost.seconds) if cost.seconds else "", size(cost.bytes) if cost.bytes else ""
         table.add_row(one.stage.name, one.settings.method, one.said(), escape(why(one)), time, disk)
     console.print(table)
+    for one in planned:
+        if one.action not in ("leave", "skip") and isinstance(one.settings, TrainingSettings):
+            for caution in one.settings.cautions():
+                console.print(f"warning: {one.stage.name}: {caution}", markup=False)
     if not busy:
         console.print("Nothing is to do.")
         return

@@ -40,6 +40,8 @@ def train(run: Run, name: str, settings: TrainingSettings, domains: Domains) -> 
     """Train the stage from wherever its folder stands, and leave `model.safetensors` there."""
     folder, runtime = run.stage_folder(name), run.runtime
     steps = settings.number_of_steps(labelled_images(settings, domains))
+    for caution in settings.cautions():
+        run.watcher.say(f"{name}: warning: {caution}")
     method = fresh_method(run, name, settings, steps)
     save = saver(run, name, settings, method)
     selector = Selector(folder, save, MINIMUM_MIOU if settings.quirk("selection") else -1.0)
