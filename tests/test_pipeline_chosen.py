@@ -102,3 +102,19 @@ def test_a_choice_that_nothing_can_make_is_told_at_the_start(finished: Path, tmp
         actions(path, tmp_path / "new", "data.target.holdout=1", "stages.sean.select=best_target")
     with pytest.raises(UsageError, match="evaluate_every is 0"):
         actions(path, tmp_path / "new", "data.target.holdout=1", "stages.sean.evaluate_every=0")
+
+
+def test_weights_that_cannot_be_had_are_told_at_once(
+    finished: Path, tmp_path: Path, capsys: CapSys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    path = recipe(tmp_path, finished, sean={"start": "vgg16_hub"})
+    said = "stages.sean.start: model.safetensors of https://huggingface.co/timm/vgg16.tv_in1k is not in the hub's cache"
+    planned = command(capsys, "run", path, "--out", tmp_path / "new", "--dry-run")
+    assert planned.code == 0 and said in planned.out
+    begun = command(capsys, "run", path, "--out", tmp_path / "new")
+    assert_told(begun, 1, "stages.sean.start", "is not in the hub's cache", "Give the path of a copy as `start`.")
+    assert not (tmp_path / "new").exists()
+    left = command(capsys, "run", path, "--out", tmp_path / "new", "--dry-run", "--only", "source_only")
+    assert "hub's cache" not in left.out

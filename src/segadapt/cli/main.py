@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segadapt.cli import data, evaluate, predict, pseudo_label, recipes, report, run, stylize
+from segadapt.cli import data, evaluate, export, predict, pseudo_label, recipes, report, run, stylize
 from segadapt.errors import RankLost, SegadaptError, UsageError
 from segadapt.version import __version__
 
@@ -57,6 +57,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("stylize")(stylize.stylize)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 

@@ -39,6 +39,10 @@ def pseudo_label(
         Path | None, typer.Option(help="Picture whose black pixels get no label, stretched over each image.")
     ] = None,
     border: Annotated[int, typer.Option(help="Pixels along each side of a label map that get no label.")] = 0,
+    flat: Annotated[
+        bool,
+        typer.Option("--flat", help="Labels side by side as NAME_PseudoLabel.png, for the published self-training."),
+    ] = False,
     official: Annotated[
         bool, typer.Option("--official", help="As the published program: its views, and every pixel.")
     ] = False,
@@ -71,6 +75,7 @@ def pseudo_label(
         certain=certain,
         mask=mask,
         border=border,
+        flat=flat,
         official=official,
         **chosen,
     )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from segadapt.inference.memory import need_memory
 from segadapt.inference.networks import Precision, ready
 from segadapt.inference.row_blocks import row_blocks
 from segadapt.models.segmenter import Segmenter
@@ -75,7 +76,8 @@ class Predictor:
     Unless `plain`, what runs is a copy of the network as it is now, made for inference. The network itself, its train
     or eval mode too, is as before after each call.
 
-    Raises ValueError for a size, scale or window that is not positive.
+    Raises ValueError for a size, scale or window that is not positive, UsageError for an input that is too large for
+    the memory that is free.
     """
 
     def __init__(
@@ -98,9 +100,20 @@ class Predictor:
         self.device = next(network.parameters()).device
         self.precision, self.plain = precision, plain
         self._running_network = network if plain else ready(network.for_inference(), precision)
+        self._need_memory()
         self.views = [
             (scale, mirrored) for scale in self.scales for mirrored in ((False, True) if mirror else (False,))
         ]
+
+    def _need_memory(self) -> None:
+        """Raise UsageError when the largest input that the network is going to see does not fit into memory."""
+        width, height = (max(SMALLEST, round(side * max(self.scales))) for side in self.size)
+        whole = width * height * (12 + 4 * self.network.classes * (self.window is not None))  # the input, its scores
+        if self.window is not None:
+            width, height = min(width, self.window[0]), min(height, self.window[1])
+        images = 2 if self.mirror and not self.plain else 1
+        remedy = "Give a smaller size, or slide a window over it: --window 1024x1024, window=(1024, 1024)."
+        need_memory(self._running_network, (images, 3, height, width), torch.uint8, self.device, whole, remedy)
 
     def labels(self, image: NDArray[np.uint8], output_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """uint8 RGB (H, W, 3) -> train ids uint8 (H', W'); `output_size` (W', H') is the image's own by default."""

@@ -18,12 +18,13 @@ from segadapt.config.recipe import Recipe
 from segadapt.config.resolved import as_yaml, filled, located
 from segadapt.data.label_spaces import load_label_space
 from segadapt.engine import runtime
-from segadapt.errors import UsageError
+from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
 from segadapt.evaluation.report import write_report
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import write_json, write_text
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
+from segadapt.models.starts import missing_download
 from segadapt.pipeline import training
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import training_domains
@@ -75,9 +76,14 @@ def run_recipe(
         if dry_run:
             if place.is_main:
                 show_plan(run, planned, yes)
+                for error in missing_downloads(planned):
+                    print(error)
             return result_of(folder, recipe, planned)
         if not yes:
             need_consent(planned)
+        missing = missing_downloads(planned) if place.is_main else []
+        if missing:  # now, and not after the hours of the stages before
+            raise SegadaptErrors(missing) if len(missing) > 1 else missing[0]
         with locked(folder) if place.is_main else nullcontext():
             place.barrier()
             planned = [one.now() for one in planned]  # another command may have ended since
@@ -95,6 +101,18 @@ def run_folder(recipe: Recipe | str | Path, folder: Path | str | None) -> Path:
     if folder is None or not str(folder):
         raise UsageError("the run folder is not given", where="folder", remedy="Give a path, as runs/mine.")
     return Path(folder).expanduser()
+
+
+def missing_downloads(planned: list[Planned]) -> list[SegadaptError]:
+    """An error for each download that a stage to be trained starts from and that cannot be had now."""
+    starts = {
+        one.stage.name: getattr(one.settings, "start", None) for one in planned if one.action in ("begin", "redo")
+    }
+    return [
+        SegadaptError(why, where=f"stages.{name}.start", remedy="Give the path of a copy as `start`.")
+        for name, start in starts.items()
+        if (why := missing_download(start)) is not None
+    ]
 
 
 def _work(run: Run, planned: list[Planned], display: Display) -> None:
