@@ -54,6 +54,8 @@ def test_a_verb_says_so_before_its_work(world: World, capsys: CapSys, name: str,
     outcome = command(capsys, *world.evaluate("--out", str(world.folder / name)))
     assert_told(outcome, 2, str(world.folder / name), what, remedy)
     assert outcome.out == ""
+    outcome = command(capsys, *world.evaluate("--out", "/dev/stdout"))
+    assert_told(outcome, 2, "/dev/stdout", "is standard output", "Give - instead.")
 
 
 @pytest.mark.parametrize("name", ["scores.txt", "scores", "scores.html"])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 STANDARD_OUTPUT = Path("-")
+PATHS_OF_IT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,11 @@ class OutputFile:
         if path == STANDARD_OUTPUT:
             return cls(None, forms[0])
         suffix = path.suffix.lower()
+        if str(path) in PATHS_OF_IT:
+            raise UsageError("is standard output", where=path, remedy="Give - instead.")
         need_regular(path)  # a device or a folder is told as one, whatever its suffix
         if suffix not in forms:
-            known = " or ".join(forms)
+            known = " or ".join([", ".join(forms[:-1]), forms[-1]] if len(forms) > 1 else forms)
             raise UsageError(
                 f"{path} ends in '{suffix}', and {known} is written" if suffix else f"{path} has no suffix",
                 where=option,
