@@ -125,7 +125,7 @@ def prepare(
 ) -> None:
     """Write resized, lossless copies of a data set, which training with the same size and label space then reads.
 
-    The same command goes on where it stopped.
+    The same command resumes where it stopped.
 
     segadapt data prepare gta5 /data/GTA5 --size 1280x720
     """
