@@ -37,7 +37,8 @@ from suite.sizes import NAMED, Sizes, parse_sizes
 from suite.steps import step_rows
 from suite.trainings import RESNET, TIMED, Setup
 
-from segadapt.engine.runtime import Precision, Runtime, choose_device
+from segadapt.devices import choose_device
+from segadapt.engine.runtime import Precision, Runtime
 from segadapt.models.networks import NETWORKS
 
 PARTS = ("steps", "loader", "evaluation", "stylize", "predict", "layers", "memory", "linear")

@@ -30,7 +30,8 @@ from suite.sizes import NAMED
 from suite.steps import step_row
 from suite.trainings import RESNET, TIMED, Setup
 
-from segadapt.engine.runtime import Precision, RuntimeSettings, choose_device, start
+from segadapt.devices import choose_device
+from segadapt.engine.runtime import Precision, RuntimeSettings, start
 
 MAIN = "se_gan"
 PROJECTED = 50_000  # steps of the published training

@@ -24,7 +24,8 @@ from suite.steps import needed_flops, plain_step
 from suite.trainings import TIMED, Case, Setup, make_case
 from torch.profiler import ProfilerActivity, profile
 
-from segadapt.engine.runtime import Precision, Runtime, choose_device
+from segadapt.devices import choose_device
+from segadapt.engine.runtime import Precision, Runtime
 from segadapt.files import write_json
 
 KINDS: dict[str, tuple[str, ...]] = {

@@ -48,7 +48,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(world: World, capsys: CapSys) -> Non
         "The same command goes on from here."
     ]
     assert (world.out / f"baseline/checkpoints/step_{steps[-1]:08d}.pt").is_file()
-    assert "goes on where it stopped" in command(capsys, *arguments, "--dry-run").out
+    assert "resumes where it stopped" in command(capsys, *arguments, "--dry-run").out
 
 
 def test_ctrl_c_anywhere_else_is_one_line(world: World, capsys: CapSys, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +190,6 @@ def test_the_rank_that_knows_why_speaks_first(
     slept: list[float] = []
     monkeypatch.setitem(os.environ, "RANK", rank)
     monkeypatch.setattr("segadapt.cli.main.time.sleep", slept.append)
-    monkeypatch.setattr("segadapt.config.load.load_recipe", fails)
+    monkeypatch.setattr("segadapt.pipeline.run.load_recipe", fails)
     assert command(capsys, "run", "x").code == 1
     assert slept == [patience]

@@ -3,9 +3,11 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -17,6 +19,7 @@ from segadapt.cli.report import report
 from segadapt.data.label_spaces import IGNORE, load_label_space
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.inference.model import find_generator, find_model, find_models, load
+from segadapt.inference.pixels import AnyImage
 
 __all__ = ["registered"]
 SPACE = load_label_space("cityscapes19")
@@ -94,6 +97,95 @@ def test_predict_takes_paths_arrays_and_pillow_images(run: Path, tmp_path: Path)
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(SegadaptError, match=r"broken\.png"):
         model.predict(tmp_path / "broken.png")
+
+
+def test_predict_takes_lists_and_tensors_and_batches_them(run: Path, tmp_path: Path) -> None:
+    model = load(run / "adapt", device="cpu", scales=(1, 0.5), mirror=True)
+    images = [SPACE.palette[blocks(SPACE, seed)] for seed in range(3)]
+    Image.fromarray(images[1]).save(tmp_path / "one.png")
+    larger = np.asarray(Image.fromarray(images[2]).resize((48, 40)))
+    tensor = torch.from_numpy(images[0].copy()).permute(2, 0, 1)
+    given: list[AnyImage] = [tensor, tmp_path / "one.png", Image.fromarray(larger)]
+    alone = [model.predict(image) for image in (images[0], images[1], larger)]
+    calls: list[int] = []
+    model.predictor._running_network.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    for batch, expected in ((2, [4, 4, 2, 2]), (None, [2, 2] * 3), (8, [6, 6])):
+        calls.clear()
+        for one, same in zip(model.predict(given, batch=batch), alone, strict=True):
+            np.testing.assert_array_equal(one.image, same.image)
+            np.testing.assert_allclose(one.probabilities, same.probabilities, atol=1e-5)
+            assert one.labels.shape == same.labels.shape
+        assert calls == expected  # each with its mirror image, at two scales
+    assert model.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((4, 4), np.uint8), r"is a uint8 array \(4, 4\)\. Give a uint8 RGB array \(H, W, 3\)"),
+        (np.zeros((4, 4, 3), np.float32), "is a float32 array"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), r"Give a uint8 RGB tensor \(3, H, W\)"),
+        (torch.zeros(3, 4, 4), r"is a torch\.float32 tensor"),
+        ([3], "is a int"),
+    ],
+)
+def test_what_is_no_image_is_told(run: Path, image: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load(run / "adapt", device="cpu").predict(image)
+
+
+def test_load_takes_the_gpu_where_there_is_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(run / "adapt").predictor.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    asked: list[str] = []
+
+    def choose(name: str) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr("segadapt.inference.model.choose_device", choose)
+    load(run / "adapt")
+    assert asked == ["auto"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"precision": "fp16"}, "precision: 'fp16' is no precision"),
+        ({"device": "gpu"}, "'gpu' is no device"),
+        ({"size": (0, 5)}, "must be positive"),
+        ({"scales": ()}, "must be positive"),
+    ],
+)
+def test_options_of_load_are_checked(run: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load(run / "adapt", **options)
+
+
+def test_precision_is_honoured(run: Path) -> None:
+    image = SPACE.palette[blocks(SPACE, 1)]
+    assert load(run / "adapt", device="cpu", precision="bf16").predictor.precision == "bf16"
+    assert load(run / "adapt", device="cpu", precision="auto").predictor.precision in ("fp32", "bf16")
+    assert load(run / "adapt", device="cpu", precision="bf16").predict(image).probabilities.dtype == np.float32
+
+
+def test_a_prediction_is_saved_as_its_suffix_says(run: Path, tmp_path: Path) -> None:
+    found = load(run / "adapt", device="cpu").predict(SPACE.palette[blocks(SPACE, 3)])
+    for name, form in (("a.png", "PNG"), ("a.tif", "TIFF"), ("a.bmp", "BMP")):
+        found.save(tmp_path / name, format="train_id")
+        with Image.open(tmp_path / name) as saved:
+            assert saved.format == form
+            np.testing.assert_array_equal(np.asarray(saved), found.labels)
+    found.save(tmp_path / "a.jpg", format="overlay")
+    with Image.open(tmp_path / "a.jpg") as saved:
+        assert (saved.format, saved.size) == ("JPEG", SIZE)
+    for name, form in (("y.jpg", "colour"), ("y.webp", "label_id")):
+        with pytest.raises(UsageError, match=r'changes values.* Save labels as \.png; format="overlay" may be \.jpg'):
+            found.save(tmp_path / name, format=form)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"'\.gif' is no picture format"):
+        found.save(tmp_path / "y.gif")
+    with pytest.raises(UsageError, match="unknown format 'ids'"):
+        found.save(tmp_path / "y.png", format="ids")  # type: ignore[arg-type]
+    assert not list(tmp_path.glob("y.*"))
 
 
 def test_evaluate_a_run(run: Path, tmp_path: Path) -> None:

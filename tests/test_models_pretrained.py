@@ -15,7 +15,8 @@ from recorded import hollow, sean_start, vgg16_caffe
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import sha256
 from segadapt.models import networks, starts
-from segadapt.models.pretrained import export_published, identify, load_start
+from segadapt.models.pretrained import identify, load_start
+from segadapt.models.published import export_published
 from segadapt.models.segmenter import CAFFE, IMAGENET
 from segadapt.models.vgg import DeepLabVGG16
 

@@ -13,7 +13,8 @@ from segadapt.data.label_spaces import load_label_space
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.models.deeplab_v2 import Bottleneck, DeepLabResNet101
 from segadapt.models.layouts import PUBLISHED_RESNET101, own_name
-from segadapt.models.pretrained import StartReport, export_published, identify, load_start, published_state
+from segadapt.models.pretrained import StartReport, identify, load_start
+from segadapt.models.published import export_published, published_state
 from segadapt.models.saved import ModelHeader, load_any, load_model, save_model
 from segadapt.models.segmenter import CAFFE, IMAGENET
 

@@ -17,6 +17,8 @@ from PIL import Image
 from command import assert_told, command
 from made_pictures import SIZE, files, write_model, write_stages
 from segadapt.data.label_spaces import IGNORE, load_label_space
+from segadapt.data.made import with_labels
+from segadapt.data.settings import DomainSettings, open_domain
 from segadapt.errors import Stopped
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.models.saved import load_model
@@ -205,3 +207,46 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert_told(command(capsys, *arguments, option, value), 2, option, what, "in --help.")
     missing = command(capsys, *arguments, "--mask", tmp_path / "no.png")
     assert_told(missing, 2, str(tmp_path / "no.png"), "the mask is not there", "Check the path.")
+
+
+def test_flat_labels_are_what_the_published_self_training_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Grey train ids, side by side, as NAME_PseudoLabel.png; our own self-training reads them too."""
+    write_stages(tmp_path)
+    images = tmp_path / "data/cityscapes/leftImg8bit/train"
+    arguments = ["pseudo-label", tmp_path / "model.safetensors", images, "--scales", "1", "--no-mirror", "-o"]
+    assert command(capsys, *arguments, tmp_path / "nested").code == 0
+    assert command(capsys, *arguments, tmp_path / "flat", "--flat").code == 0
+    nested = {path.stem: path for path in (tmp_path / "nested/labels").rglob("*.png")}
+    flat = sorted((tmp_path / "flat/labels").iterdir())
+    assert [path.name for path in flat] == sorted(f"{stem}_PseudoLabel.png" for stem in nested)
+    for path in flat:
+        with Image.open(path) as labels, Image.open(nested[path.stem.removesuffix("_PseudoLabel")]) as same:
+            assert labels.mode == "L"
+            np.testing.assert_array_equal(np.asarray(labels), np.asarray(same))
+    settings = DomainSettings(layout="cityscapes", root=tmp_path / "data/cityscapes")
+    target = open_domain(settings, CITY19, "train", SIZE, labels=False)
+    assert [pair.label for pair in with_labels(target, tmp_path / "flat/labels", CITY19).pairs] == [
+        tmp_path / "flat/labels" / f"{pair.image.stem}_PseudoLabel.png" for pair in target.pairs
+    ]
+    twin = tmp_path / "twice/a" / flat[0].name.replace("_PseudoLabel", "")
+    for folder in (twin.parent, twin.parents[1] / "b"):
+        folder.mkdir(parents=True)
+        Image.new("RGB", SIZE).save(folder / twin.name)
+    arguments[2] = twin.parents[1]
+    assert_told(
+        command(capsys, *arguments, tmp_path / "two", "--flat"),
+        2,
+        str(twin.parents[1] / "b" / twin.name),
+        "has the same name as",
+        "or label one folder after the other.",
+    )
+
+
+def test_a_flat_stage_feeds_self_training(tmp_path: Path) -> None:
+    trained = {"method": "self_training", "labels": "@pseudo_labels", "steps": 1, "evaluate_every": 0}
+    recipe = write_stages(tmp_path, pseudo_labels={"flat": True, "scales": [1]}, trained=trained)
+    run(recipe, tmp_path / "run")
+    assert all(path.stem.endswith("_PseudoLabel") for path in (tmp_path / "run/pseudo_labels/labels").iterdir())
+    assert (tmp_path / "run/trained/model.safetensors").is_file()

@@ -2,6 +2,9 @@
 
 model = segadapt.load("runs/gta5")      # also: a stage folder, a model.safetensors, a published .pth
 result = model.predict("street.jpg")    # labels (H, W) uint8, probabilities (C, H, W), .overlay(), .save()
+
+done = segadapt.run_recipe("mine.yaml", "runs/mine", {"seed": 1})      # a shipped recipe's name, or a file
+done.scores, done.model                 # mIoU by stage and domain; the model to load
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,14 +13,28 @@ from segadapt.version import __version__
 
 if TYPE_CHECKING:
     from segadapt.inference.model import Model, Prediction, load
+    from segadapt.pipeline.plan import Choice
+    from segadapt.pipeline.result import RunResult, StageResult
+    from segadapt.pipeline.run import run_recipe
 
-__all__ = ["Model", "Prediction", "__version__", "load"]
+__all__ = ["Choice", "Model", "Prediction", "RunResult", "StageResult", "__version__", "load", "run_recipe"]
+
+_HOMES = {
+    **dict.fromkeys(("Model", "Prediction", "load"), "segadapt.inference.model"),
+    **dict.fromkeys(("RunResult", "StageResult"), "segadapt.pipeline.result"),
+    "Choice": "segadapt.pipeline.plan",
+    "run_recipe": "segadapt.pipeline.run",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Not imported above: `segadapt --help` must not wait for torch.
-    if name in ("Model", "Prediction", "load"):
-        from segadapt.inference import model
+    if name in _HOMES:
+        from importlib import import_module
 
-        return getattr(model, name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'segadapt' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -51,6 +51,17 @@ class UsageErrors(UsageError):
         return "\n".join(str(error) for error in self.errors)
 
 
+class SegadaptErrors(SegadaptError):
+    """Several failures of one command (three images that cannot be read): one line each."""
+
+    def __init__(self, errors: list[SegadaptError]) -> None:
+        self.errors = errors
+        super().__init__(f"{len(errors)} failures", remedy="")
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
 class RankLost(SegadaptError):
     """Another rank has ended; what that one says is worth more than this."""
 

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,8 +22,10 @@ from segadapt.errors import SegadaptError, UsageError
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; on success it becomes `path`, on failure it vanishes.
 
-    Raises SegadaptError when the disk is full or the folder cannot be written.
+    Raises UsageError when `path` is something else than a file, SegadaptError when the disk is full or the folder
+    cannot be written.
     """
+    need_regular(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,10 +70,27 @@ def write_failure(path: Path, error: OSError) -> SegadaptError:
     )
 
 
+def need_regular(path: Path) -> None:
+    """Raise UsageError when `path` is a link, a folder, a device or a pipe: putting a file there would replace it."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:  # not there, or not to be looked at: whoever writes is told why
+        return
+    if stat.S_ISDIR(mode):
+        raise write_failure(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    if stat.S_ISLNK(mode):
+        raise UsageError(
+            "is a link, and would be replaced by a file",
+            where=path,
+            remedy=f"Give the path of the file that it leads to ({path.readlink()}), or remove the link.",
+        )
+    if not stat.S_ISREG(mode):
+        raise UsageError("is no regular file, and is not replaced by one", where=path, remedy="Choose another path.")
+
+
 def need_writable(path: Path) -> None:
     """Raise as `new_file` would when a file cannot be written at `path`; what is there stays as it is."""
-    if path.is_dir():
-        raise write_failure(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    need_regular(path)
     trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
     try:
         write_bytes(trial, b"trial")

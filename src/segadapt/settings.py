@@ -13,6 +13,9 @@ class Settings(BaseModel):
     )
 
 
+MISSING = "???"
+"""The value of a key that a recipe leaves to its user."""
+
 NOT_A_RESULT: dict[str, JsonValue] = {"result": False}
 """Marks settings that do not change what comes out: they may differ when a run goes on."""
 

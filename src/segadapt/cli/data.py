@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segadapt.cli.output import need_folder_name
+
 if TYPE_CHECKING:
     from segadapt.data.cache import Preparation
     from segadapt.data.check import Findings
@@ -71,6 +73,8 @@ def check(
     from segadapt.errors import SegadaptError
     from segadapt.files import new_file
 
+    if out is not None:
+        need_folder_name(out)
     space, wanted = load_label_space(label_space, "--label-space"), None if size is None else parse_size(size)
     settings = _settings(
         layout=layout, root=root, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
@@ -121,7 +125,7 @@ def prepare(
 ) -> None:
     """Write resized, lossless copies of a data set, which training with the same size and label space then reads.
 
-    The same command goes on where it stopped.
+    The same command resumes where it stopped.
 
     segadapt data prepare gta5 /data/GTA5 --size 1280x720
     """

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segadapt.cli.output import OutputFile, console_beside, need_folder_name
 from segadapt.cli.views import (
     MODEL,
     Device,
@@ -21,6 +22,8 @@ from segadapt.cli.views import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from segadapt.data.catalog import Pair
     from segadapt.data.settings import DomainSettings
 
@@ -40,17 +43,25 @@ def evaluate(
             "The source is scored on val."
         ),
     ] = None,
+    image_list: Annotated[
+        Path | None, typer.Option("--list", metavar="FILE", help="Score on the images that this file names.")
+    ] = None,
     label_space: Annotated[
         str | None, typer.Option(help="Classes to score in (and of a published model that does not say its own).")
     ] = None,
-    scales: Scales = "1",
-    mirror: Mirror = False,
+    scales: Scales = None,
+    mirror: Mirror = None,
     window: Window = None,
     size: Size = None,
     official: Official = False,
     device: Device = "auto",
     precision: PrecisionName = "fp32",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write FILE.json, confusion plots beside it.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="FILE.json or FILE.csv, with confusion plots beside it; - prints JSON."
+        ),
+    ] = None,
     write_predictions: Annotated[Path | None, typer.Option(help="Write all predictions to this folder.")] = None,
     formats: Formats = "train_id",
 ) -> None:
@@ -59,26 +70,26 @@ def evaluate(
     segadapt evaluate runs/gta5 --scales 1,0.75,1.25 --mirror --out scores.json
     segadapt evaluate runs/gta5/sean --layout folder --root /data/own --images images --labels labels
     """
-    from segadapt.files import need_writable
     from segadapt.inference.formats import parse_formats
     from segadapt.inference.model import find_models
 
     views = Views.parse(scales, mirror, window, size, official, device, precision)
     others = {"images": images, "labels": labels, "encoding": encoding}
-    data = Data(domain, layout, root, others, split, label_space)
+    data = Data(domain, layout, root, others, split, image_list, label_space)
     forms = parse_formats(formats)
     files = [file for model in models for file in find_models(model)]
-    if out is not None:
-        need_writable(out)  # before hours of work, not after
-    records = []
+    output = None if out is None else OutputFile.parse(out, "--out", (".json", ".csv"))
+    if write_predictions is not None:
+        need_folder_name(write_predictions, "--write-predictions")
+    console, records = console_beside(output), []
     for file in files:
         predictions = write_predictions
         if write_predictions is not None and len(files) > 1:
             predictions = write_predictions / file.parent.name
         records.append(_score(file, views, data, predictions, forms))
-        _print_scores(file, records[-1])
-    if out is not None:
-        _write_scores(out, records)
+        _print_scores(console, file, records[-1])
+    if output is not None:
+        _write_scores(output, records)
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ class Data:
     root: Path | None
     others: dict[str, str | None]  # what else is to be said about other data
     split: str | None
+    image_list: Path | None
     label_space: str | None
 
     def split_of(self, domain: str, settings: "DomainSettings") -> str:
@@ -98,12 +110,27 @@ class Data:
             return self.split
         return "train" if self.root is not None and not settings.has_split("val") else "val"
 
+    def listed(self, domain: str, settings: "DomainSettings") -> "DomainSettings":
+        """The domain with `--list` as the images of its split."""
+        from segadapt.errors import UsageError
+        from segadapt.files import need_file
+
+        if self.image_list is None:
+            return settings
+        split = self.split_of(domain, settings)
+        if split not in ("train", "val"):
+            raise UsageError("is for the splits train and val", where="--list", remedy=f"Leave out --split {split}.")
+        holdout = 0 if split == "val" else settings.holdout
+        lists = {f"{split}_list": need_file(self.image_list.expanduser(), "the image list"), "holdout": holdout}
+        return settings.model_copy(update=lists)
+
     def of(self, model: Path) -> "tuple[str | None, dict[str, DomainSettings]]":
         """Label space (None: the model's own) and domains: of the options, or else of the model's run."""
         from segadapt.errors import UsageError
 
         if self.root is not None or self.layout is not None:
-            return self.label_space, {"target": self._given()}
+            given = self._given()
+            return self.label_space, {"target": self.listed("target", given)}
         for name, value in self.others.items():
             if value is not None:
                 raise UsageError(
@@ -111,6 +138,11 @@ class Data:
                 )
         if self.domain not in ("target", "source", "both"):
             raise UsageError(f"'{self.domain}' is no domain", where="--domain", remedy="Use target, source or both.")
+        if self.image_list is not None and self.domain == "both":
+            raise UsageError(
+                "names images of one domain", where="--list", remedy="Add --domain target or --domain source."
+            )
+        model = model.absolute()
         for folder in (model.parent, model.parent.parent):
             if (folder / "recipe.yaml").is_file():
                 return self._of_run(folder)
@@ -136,13 +168,13 @@ class Data:
             raise UsageError(message, where="--layout", remedy="See docs/data-sets.md.") from error
 
     def _of_run(self, folder: Path) -> "tuple[str | None, dict[str, DomainSettings]]":
-        """The same from a run's recipe."""
+        """The same from a run's recipe; the classes are in the model's header."""
         from segadapt.errors import UsageError
         from segadapt.evaluation.records import read_run
 
         run = read_run(folder)
         wanted = ("target", "source") if self.domain == "both" else (self.domain,)
-        domains = {name: run.domain(name) for name in wanted}
+        domains = {name: self.listed(name, run.domain(name)) for name in wanted}
         found = {name: domain for name, domain in domains.items() if domain.has_split(self.split_of(name, domain))}
         for name, domain in domains.items():
             split = self.split_of(name, domain)
@@ -153,7 +185,7 @@ class Data:
                     where=folder,
                     remedy="Choose another --split or --domain, or name labelled images with --layout and --root.",
                 )
-        return self.label_space or run.recipe.get("label_space"), found
+        return self.label_space, found
 
 
 def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms: Any) -> dict[str, Any]:
@@ -167,7 +199,7 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
     saved = load_any(file, None if data.label_space is None else load_label_space(data.label_space, "--label-space"))
     predictor, model_space = views.predictor(saved), saved.header.space
     chosen, domains = data.of(file)
-    space = model_space if chosen is None else load_label_space(chosen)
+    space = model_space if chosen is None else load_label_space(chosen, "--label-space")
     scores = {}
     for name, settings in domains.items():
         split = data.split_of(name, settings)
@@ -200,9 +232,8 @@ def _need_other_places(pairs: "list[Pair]", folder: Path, forms: Any) -> None:
     need_other_places(read, (p for pair in pairs for p in output_paths(folder, Path(pair.name).with_suffix(""), forms)))
 
 
-def _print_scores(file: Path, record: dict[str, Any]) -> None:
-    """A table of IoU per class and the means, one column per domain, on stdout."""
-    from rich.console import Console
+def _print_scores(console: "Console", file: Path, record: dict[str, Any]) -> None:
+    """A table of IoU per class and the means, one column per domain."""
     from rich.table import Table
 
     domains = record["domains"]
@@ -219,24 +250,35 @@ def _print_scores(file: Path, record: dict[str, Any]) -> None:
     table.add_row("mIoU", *(_percent(scores["miou"]) for scores in domains.values()), style="bold")
     for subset in next(iter(domains.values()))["subsets"]:
         table.add_row(f"mIoU {subset}", *(_percent(scores["subsets"][subset]) for scores in domains.values()))
-    console = Console(highlight=False)
     console.print(" · ".join([str(file), *chosen]), style="bold", soft_wrap=True, markup=False)
     console.print(table)
 
 
-def _write_scores(out: Path, records: list[dict[str, Any]]) -> None:
-    """One record as it is, several as a list; plots as FILE_STAGE_DOMAIN.png."""
-    from segadapt.evaluation.pictures import as_png, draw_confusion
-    from segadapt.files import write_json
+def _write_scores(output: OutputFile, records: list[dict[str, Any]]) -> None:
+    """One record as it is, several as a list (JSON), or a row per model and domain (CSV); plots beside the file."""
+    from segadapt.evaluation.evaluate import scores_as_csv
+    from segadapt.files import write_json, write_text
 
-    write_json(out, records[0] if len(records) == 1 else records)
-    for record in records:
-        for name, scores in record["domains"].items():
-            stage = record["stage"] or Path(record["model"]).stem
-            title = f"{stage}, {name} {scores['split']}: mIoU {_percent(scores['miou'])} %"
-            draw = draw_confusion(scores["confusion"], record["classes"], scores["columns"], title)
-            as_png(out.with_name(f"{out.stem}_{stage}_{name}.png"), draw)
-    typer.echo(f"written: {out}")
+    with output.file() as path:
+        if output.suffix == ".csv":
+            write_text(path, scores_as_csv(records))
+        else:
+            write_json(path, records[0] if len(records) == 1 else records)
+    if output.path is not None:
+        for record in records:
+            _plot_confusions(output.path, record)
+    output.written()
+
+
+def _plot_confusions(out: Path, record: dict[str, Any]) -> None:
+    """`OUT_STAGE_DOMAIN.png` for each domain of a record."""
+    from segadapt.evaluation.pictures import as_png, draw_confusion
+
+    for name, scores in record["domains"].items():
+        stage = record["stage"] or Path(record["model"]).stem
+        title = f"{stage}, {name} {scores['split']}: mIoU {_percent(scores['miou'])} %"
+        draw = draw_confusion(scores["confusion"], record["classes"], scores["columns"], title)
+        as_png(out.with_name(f"{out.stem}_{stage}_{name}.png"), draw)
 
 
 def _percent(score: float | None) -> str:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from segadapt.cli import data, evaluate, predict, pseudo_label, recipes, report, run, stylize
-from segadapt.errors import RankLost, SegadaptError
+from segadapt.cli import data, evaluate, export, predict, pseudo_label, recipes, report, run, stylize
+from segadapt.errors import RankLost, SegadaptError, UsageError
 from segadapt.version import __version__
 
 STOPPED = 130
@@ -57,6 +57,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("stylize")(stylize.stylize)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.add_typer(data.app, name="data")
 
@@ -68,6 +69,7 @@ def main() -> None:
     # Anywhere, not only before the verb: one adds it at the end of the command that failed.
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
+        _need_values(arguments)
         code = app(args=arguments, prog_name="segadapt", standalone_mode=False)
         if code == STOPPED:  # typer turns Ctrl-C into an exit of its own
             _tell("stopped.")
@@ -92,6 +94,18 @@ def main() -> None:
             raise
         _tell(_in_words(error))
         sys.exit(1)
+
+
+def _need_values(arguments: list[str]) -> None:
+    """Raise UsageError for an empty argument (`-o ""`, `--root=`), which would mean the current folder as a path."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option = argument[:-1] if argument.startswith("--") and argument.endswith("=") else before
+        if not argument or (option != before and "=" not in option):
+            raise UsageError(
+                "is empty",
+                where=option if option.startswith("-") else "an argument of the command",
+                remedy="Give it a value, or leave it out.",
+            )
 
 
 def _in_words(error: Exception) -> str:

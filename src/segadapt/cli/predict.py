@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segadapt.cli.output import need_folder_name
 from segadapt.cli.views import (
     MODEL,
     Device,
@@ -29,8 +30,8 @@ def predict(
     formats: Formats = "colour",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
     label_space: LabelSpaceOption = None,
-    scales: Scales = "1",
-    mirror: Mirror = False,
+    scales: Scales = None,
+    mirror: Mirror = None,
     window: Window = None,
     size: Size = None,
     official: Official = False,
@@ -44,6 +45,7 @@ def predict(
     from segadapt.inference.formats import output_paths, parse_formats, picture
     from segadapt.inference.streams import Flow, Job, find_images, readers, run_stream
 
+    need_folder_name(out)
     views = Views.parse(scales, mirror, window, size, official, device, precision)
     forms = parse_formats(formats)
     jobs = [Job(image, output_paths(out, place, forms)) for image, place in find_images(inputs, out)]

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from segadapt.cli.data import parse_size
+from segadapt.cli.output import need_folder_name
 from segadapt.cli.views import (
     MODEL,
+    PUBLISHED_SCALES,
     Device,
     LabelSpaceOption,
     PrecisionName,
-    Scales,
     Size,
     checked,
     load_segmenter,
@@ -28,7 +29,7 @@ def pseudo_label(
     model: Annotated[Path, typer.Argument(help=f"A {MODEL}.")],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders of images.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for labels, confidences and a contact sheet.")],
-    scales: Scales = "1,0.75,1.25,1.5",
+    scales: Annotated[str, typer.Option(help="Input scales to average over.")] = PUBLISHED_SCALES,
     mirror: Annotated[bool, typer.Option(help="Average over the image and its mirror image.")] = True,
     size: Size = None,
     select: Select = None,
@@ -38,6 +39,10 @@ def pseudo_label(
         Path | None, typer.Option(help="Picture whose black pixels get no label, stretched over each image.")
     ] = None,
     border: Annotated[int, typer.Option(help="Pixels along each side of a label map that get no label.")] = 0,
+    flat: Annotated[
+        bool,
+        typer.Option("--flat", help="Labels side by side as NAME_PseudoLabel.png, for the published self-training."),
+    ] = False,
     official: Annotated[
         bool, typer.Option("--official", help="As the published program: its views, and every pixel.")
     ] = False,
@@ -58,6 +63,7 @@ def pseudo_label(
     from segadapt.inference.streams import find_images
     from segadapt.pipeline.pseudo_labels import make_pseudo_labels, shares_table, write_summary
 
+    need_folder_name(out)
     chosen: dict[str, Any] = {} if select is None else {"select": select}
     settings = checked(
         PseudoLabelsSettings,
@@ -69,6 +75,7 @@ def pseudo_label(
         certain=certain,
         mask=mask,
         border=border,
+        flat=flat,
         official=official,
         **chosen,
     )

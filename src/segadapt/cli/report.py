@@ -5,17 +5,24 @@ from typing import Annotated
 
 import typer
 
+from segadapt.cli.output import OutputFile
 from segadapt.cli.views import Device
 
 
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default RUN/report.html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The page; default RUN/report.html; - prints it.")
+    ] = None,
     images: Annotated[int, typer.Option(min=0, help="Target images to show.")] = 4,
     device: Device = "auto",
 ) -> None:
     """Write a self-contained HTML page about a run: scores, curves, pictures; stages or data may be missing."""
-    from segadapt.engine.runtime import choose_device
+    from segadapt.devices import choose_device
     from segadapt.evaluation.report import write_report
 
-    typer.echo(write_report(run, out, images=images, device=str(choose_device(device))))
+    output = OutputFile.parse(out or run / "report.html", "--out", (".html", ".htm"))
+    with output.file() as path:
+        write_report(run, path, images=images, device=str(choose_device(device)))
+    if output.path is not None:
+        typer.echo(output.path)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from segadapt.cli.output import need_folder_name
+
 
 def run(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name (see `segadapt recipes`) or a YAML file.")],
@@ -35,17 +37,16 @@ def run(
     threads: Annotated[int | None, typer.Option(help="CPU threads of a process.")] = None,
     workers: Annotated[int | None, typer.Option(help="Loader processes.")] = None,
 ) -> None:
-    """Run a recipe: train its stages, evaluate them, and write a report. The same command goes on where it stopped.
+    """Run a recipe: train its stages, evaluate them, and write a report. The same command resumes where it stopped.
 
     segadapt run sean_gta5_cityscapes data.source.root=/data/GTA5 data.target.root=/data/Cityscapes
     stages.sean.start=vgg16_hub
     """
-    from segadapt.config.load import load_recipe
     from segadapt.pipeline.plan import Choice
     from segadapt.pipeline.run import run_recipe
 
     given = {"device": device, "precision": precision, "threads": threads, "workers": workers}
     changes = [f"runtime.{key}={value}" for key, value in given.items() if value is not None]
-    loaded = load_recipe(recipe, [*(overrides or []), *changes])
+    folder = None if out is None else need_folder_name(out)
     choice = Choice(tuple(only or ()), first, fresh)
-    run_recipe(loaded, out or Path("runs") / Path(recipe).stem, choice=choice, dry_run=dry_run, yes=yes)
+    run_recipe(recipe, folder, [*(overrides or []), *changes], choice=choice, dry_run=dry_run, yes=yes)

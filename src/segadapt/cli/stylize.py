@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from segadapt.cli.data import parse_size
+from segadapt.cli.output import OutputFile, need_folder_name
 from segadapt.cli.views import Device, PrecisionName, checked, placing
 
 
@@ -24,7 +25,8 @@ def stylize(
     batch: Annotated[int, typer.Option(help="Images that go through the generator at once.")] = 2,
     png_level: Annotated[int, typer.Option(help="Compression, 0 (fastest) to 9.")] = 1,
     sheet: Annotated[
-        Path | None, typer.Option(help="Write a picture that shows a few originals and copies beside each other.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a picture of a few originals and copies side by side; - prints PNG."),
     ] = None,
     target: Annotated[Path | None, typer.Option(help="Folder of target images to show on the sheet.")] = None,
     official: Annotated[
@@ -40,10 +42,10 @@ def stylize(
     segadapt stylize runs/se_gan/style GTA5/images -o stylized/ --sheet sheet.png --target Cityscapes/leftImg8bit/train
     """
     from segadapt.errors import UsageError
-    from segadapt.files import need_writable
+    from segadapt.inference.formats import PICTURES, save_picture
     from segadapt.inference.model import find_generator
     from segadapt.inference.settings import StylizeSettings
-    from segadapt.inference.streams import find_images, save_png
+    from segadapt.inference.streams import find_images
     from segadapt.pipeline.stylize import stylize_images, stylized_sheet
 
     settings = checked(
@@ -57,15 +59,19 @@ def stylize(
     )
     if target is not None and sheet is None:
         raise UsageError("is for the sheet", where="--target", remedy="Give --sheet FILE with it.")
-    if sheet is not None:
-        need_writable(sheet)  # before hours of work, not after
+    need_folder_name(out)
+    page = None if sheet is None else OutputFile.parse(sheet, "--sheet", PICTURES)
     images, file = find_images(inputs, out), find_generator(generator)
     targets = [] if target is None else [image for image, _ in find_images([target])]
     with placing(device, precision, "stylize") as (runtime, display):
         done = stylize_images(runtime, file, images, out, settings, display, overwrite)
         runtime.barrier()
         if runtime.is_main:
-            if sheet is not None:
-                save_png(sheet, stylized_sheet(images, out, targets))
             there = f", {done.skipped} were there already" if done.skipped else ""
-            typer.echo(f"{done.written} images stylized{there}: {out}")
+            text = f"{done.written} images stylized{there}: {out}"
+            if page is None:
+                typer.echo(text)
+                return
+            with page.file() as path:
+                save_picture(path, stylized_sheet(images, out, targets))
+            page.say(text)

@@ -19,15 +19,29 @@ if TYPE_CHECKING:
     from segadapt.settings import Settings
 
 AnySettings = TypeVar("AnySettings", bound="Settings")
+PUBLISHED_SCALES = "1,0.75,1.25,1.5"
+"""Of the published pseudo-labels and multi-scale evaluation, where each goes with its mirror image."""
 MODEL = "run folder, stage folder, model.safetensors or published checkpoint"
-Scales = Annotated[str, typer.Option(help="Input scales to average over, as 1,0.75,1.25.")]
-Mirror = Annotated[bool, typer.Option("--mirror", help="Average over the image and its mirror image.")]
+Scales = Annotated[
+    str | None,
+    typer.Option(help="Input scales to average over, as 1,0.75,1.25. Default 1; with --official 1,0.75,1.25,1.5."),
+]
+Mirror = Annotated[
+    bool | None,
+    typer.Option(
+        "--mirror/--no-mirror", help="Average over the image and its mirror image. Default: with --official only."
+    ),
+]
 Window = Annotated[str | None, typer.Option(metavar="WxH", help="Slide a window of this size over the input.")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="The network's input size; default: the model's own.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PrecisionName = Annotated[str, typer.Option(help="fp32 or bf16.")]
 Official = Annotated[
-    bool, typer.Option("--official", help="Put scales and mirror images together as the published program does.")
+    bool,
+    typer.Option(
+        "--official",
+        help="As the published program: its scales and mirror images, put together by its rules, in its corner rule.",
+    ),
 ]
 LabelSpaceOption = Annotated[
     str | None, typer.Option("--label-space", help="Classes of a published model that does not say its own.")
@@ -52,18 +66,20 @@ class Views:
     @classmethod
     def parse(
         cls,
-        scales: str,
-        mirror: bool,
+        scales: str | None,
+        mirror: bool | None,
         window: str | None,
         size: str | None,
         official: bool,
         device: str,
         precision: str,
     ) -> "Views":
-        """From the options' texts. Raises UsageError that names the option."""
+        """From the options' texts; `official` gives the views that are left open. Raises UsageError for a wrong one."""
+        if scales is None:
+            scales = PUBLISHED_SCALES if official else "1"
         return cls(
             parse_scales(scales),
-            mirror,
+            official if mirror is None else mirror,
             None if window is None else parse_size(window, "--window"),
             None if size is None else parse_size(size, "--size"),
             official,
@@ -73,9 +89,11 @@ class Views:
 
     def predictor(self, saved: "SavedModel") -> "Predictor":
         """The predictor of a model."""
-        from segadapt.engine.runtime import choose_device
+        from segadapt.devices import choose_device
         from segadapt.inference.predictor import PUBLISHED_RULES, Predictor, ViewRules
 
+        if self.official:
+            saved.network.align_corners = type(saved.network).align_corners
         return Predictor(
             saved.network,
             self.size or saved.header.size,

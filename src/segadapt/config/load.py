@@ -1,6 +1,7 @@
 """From a recipe's name or file and `key=value` overrides to a Recipe, with errors that a person can act on."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -12,8 +13,8 @@ from pydantic_core import ErrorDetails
 from segadapt.config.recipe import STAGE_METHODS, Recipe, StageSettings
 from segadapt.errors import UsageError, UsageErrors, nearest
 from segadapt.files import need_file, read_yaml
+from segadapt.settings import MISSING
 
-MISSING = "???"
 COMMAND_LINE = "command line"
 Tree = dict[str, Any]
 
@@ -24,10 +25,12 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_recipe(name_or_path: str, overrides: list[str]) -> Recipe:
+def load_recipe(name_or_path: str, overrides: list[str], *, keep_open: bool = False) -> Recipe:
     """A shipped recipe's name or a YAML file, with overrides `dotted.key=value` (YAML values) over it.
 
-    Raises UsageErrors with one line for each unknown key, wrong type, value out of range and `???` still open.
+    With `keep_open`, paths and names that are still open (`???`) stay so, for a command that does some stages alone:
+    the plan asks for what these need. Raises UsageErrors with one line for each unknown key, wrong type, value out of
+    range and (otherwise) `???`.
     """
     path = find_recipe(name_or_path)
     tree = read_tree(path)
@@ -38,15 +41,24 @@ def load_recipe(name_or_path: str, overrides: list[str]) -> Recipe:
     if isinstance(tree.get("stages"), dict):
         # `stages.NAME=null` leaves a stage out, for one's own diff over a recipe with more stages than one wants.
         tree["stages"] = {name: stage for name, stage in tree["stages"].items() if stage is not None}
-    errors = [_open_value(key, path) for key in _open_keys(tree)]
+    still_open = [open_value(key, path) for key in open_keys(tree)]
+    errors: list[UsageError] = [] if keep_open else still_open
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         errors += [e for e in _explain(error, tree, path, from_command_line) if e is not None]
+        errors = errors or still_open  # a number cannot stay open
         raise UsageErrors(errors) if len(errors) > 1 else errors[0] from None
     if errors:
         raise UsageErrors(errors) if len(errors) > 1 else errors[0]
     return recipe
+
+
+def as_overrides(changes: Sequence[str] | Mapping[str, object]) -> list[str]:
+    """Changes to a recipe as the command line has them: `{"stages.sean.lr": 1e-4}` -> `["stages.sean.lr=0.0001"]`."""
+    if isinstance(changes, Mapping):
+        return [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
+    return [changes] if isinstance(changes, str) else list(changes)
 
 
 def find_recipe(name_or_path: str) -> Path:
@@ -122,17 +134,19 @@ def apply_override(tree: Tree, override: str) -> str:
     return key
 
 
-def _open_keys(tree: Tree, prefix: str = "") -> Iterator[str]:
+def open_keys(tree: Tree, prefix: str = "") -> Iterator[str]:
+    """The dotted keys whose values are still open (`???`)."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _open_keys(value, f"{prefix}{key}.")
+            yield from open_keys(value, f"{prefix}{key}.")
         elif value == MISSING:
             yield prefix + str(key)
 
 
-def _open_value(key: str, path: Path) -> UsageError:
+def open_value(key: str, where: Path | str) -> UsageError:
+    """The error that asks for the value of a key."""
     return UsageError(
-        f"{key} must be given", where=path, remedy=f"Add {key}=VALUE to the command, or set it in the file."
+        f"{key} must be given", where=where, remedy=f"Add {key}=VALUE to the command, or set it in the file."
     )
 
 

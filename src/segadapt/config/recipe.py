@@ -34,6 +34,21 @@ STAGE_METHODS: tuple[str, ...] = tuple(
 )
 
 
+NAMED = {
+    "start": "the start file",
+    "stand_in": "the checkpoint that stands in",
+    "segmenter": "the segmenter",
+    "model": "the model",
+    "generator": "the generator",
+    "extra_source": "the folder of stylized images",
+    "labels": "the folder of pseudo-labels",
+    "discriminator": "the discriminator's file",
+    "discriminators": "the discriminators' file",
+    "mask": "the mask",
+}
+"""Settings of stages that name a file or folder, in words."""
+
+
 class DataSettings(Settings):
     """The two domains."""
 

@@ -1,10 +1,64 @@
-"""The resolved recipe: every default written out, readable back as a recipe."""
+"""The resolved recipe: every default written out, readable back as a recipe, from any folder."""
+
+from pathlib import Path
+from typing import Any
 
 import yaml
 
-from segadapt.config.recipe import Recipe
+from segadapt.config.load import open_keys
+from segadapt.config.recipe import NAMED, Recipe
+from segadapt.errors import UsageError
+from segadapt.files import read_yaml
+from segadapt.settings import MISSING
+
+IN_A_DOMAIN = ("root", "train_list", "val_list", "prepared_root")
+"""Keys of a domain that hold paths."""
 
 
 def as_yaml(recipe: Recipe) -> str:
     """YAML of the whole recipe, keys in the order of the models."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def located(recipe: Recipe) -> Recipe:
+    """The same recipe with absolute paths, so that it means the same whatever folder it is read in."""
+    tree = recipe.model_dump(mode="json")
+    for domain in tree["data"].values():
+        domain |= {key: _absolute(domain[key]) for key in IN_A_DOMAIN}
+    for stage in tree["stages"].values():
+        stage |= {key: _there(stage[key]) for key in NAMED if key in stage}
+    tree["label_space"] = _there(tree["label_space"])
+    return Recipe.model_validate(tree)
+
+
+def filled(recipe: Recipe, earlier: Path) -> Recipe:
+    """The recipe with what it leaves open (`???`) as the resolved recipe `earlier` has it, where there is one."""
+    tree = recipe.model_dump(mode="json")
+    still_open = list(open_keys(tree))
+    if not still_open:
+        return recipe
+    try:
+        before = read_yaml(earlier, "the resolved recipe") if earlier.is_file() else None
+    except UsageError:
+        return recipe
+    for key in still_open:
+        *parents, last = key.split(".")
+        here, there = tree, before
+        for part in parents:
+            here, there = here[part], there.get(part) if isinstance(there, dict) else None
+        if isinstance(there, dict) and isinstance(there.get(last), str):
+            here[last] = there[last]
+    return Recipe.model_validate(tree)
+
+
+def _absolute(path: str | None) -> str | None:
+    return path if path is None or path == MISSING else str(Path(path).expanduser().absolute())
+
+
+def _there(value: Any) -> Any:
+    """A path of something that is there, or several, made absolute; names, references and null stay as they are."""
+    if isinstance(value, list):
+        return [_there(one) for one in value]
+    if not isinstance(value, str) or value.startswith("@") or not (Path(value).suffix or "/" in value):
+        return value
+    return _absolute(value) if Path(value).expanduser().exists() else value

@@ -13,7 +13,7 @@ from segadapt.data.label_spaces import TRAIN, LabelSpace
 from segadapt.data.reading import LabelReader, UnknownIds
 from segadapt.data.transforms import Augmentation
 from segadapt.errors import UsageError, nearest
-from segadapt.settings import Settings
+from segadapt.settings import MISSING, Settings
 
 
 def _known_layout(name: str) -> str:
@@ -67,6 +67,11 @@ class DomainSettings(Settings):
         if self.holdout and LAYOUTS[self.layout].splits:
             raise ValueError(f"holdout is for layouts without splits; {self.layout} has its own")
         return self
+
+    @property
+    def given(self) -> bool:
+        """Whether nothing is left open (`???`): a domain that a command does not read need not be there."""
+        return all(str(value) != MISSING for value in vars(self).values())
 
     def resolved_layout(self) -> Layout:
         """The layout, for `folder` with the sub-folders that these settings name."""

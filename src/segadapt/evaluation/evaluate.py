@@ -8,6 +8,8 @@ Full-size images against full-size labels. What a 19-class model says about 16 o
 the same name; one without a counterpart counts as "other", which is never right.
 """
 
+import csv
+import io
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +117,24 @@ def evaluation_record(
         "label_free": label_free,
         "domains": domains,
     }
+
+
+def scores_as_csv(records: list[dict[str, Any]]) -> str:
+    """Records of `evaluation_record` as CSV: a row per model and domain; percent, empty for what has no score."""
+    about = ("model", "stage", "method", "step", "selection", "used_target_labels", "label_space")
+    scored = ("layout", "split", "images", "miou")
+    rows = []
+    for record in records:
+        for name, scores in record["domains"].items():
+            row = {key: record[key] for key in about} | {"domain": name} | {key: scores[key] for key in scored}
+            row |= {f"miou {subset}": score for subset, score in scores["subsets"].items()}
+            rows.append(row | {f"iou {label}": score for label, score in scores["per_class"].items()})
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def quick_scores(

@@ -16,22 +16,48 @@ from PIL import Image
 
 from segadapt.data.label_spaces import IGNORE, LabelSpace
 from segadapt.errors import UsageError, nearest
+from segadapt.files import write_with
 
 Format = Literal["train_id", "label_id", "colour", "overlay"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 BENCHMARK = "cityscapes"  # the encoding of `label_id`
+LOSSLESS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
+PICTURES = {**LOSSLESS, ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""Suffix -> Pillow's name of the forms in which pictures are written; labels only in those that keep each value."""
 OPACITY = 0.55  # of the colours over the image
 
 
-def parse_formats(names: str) -> tuple[Format, ...]:
+def parse_formats(names: str, where: str = "--format") -> tuple[Format, ...]:
     """`"train_id,colour"` -> the formats, in that order. Raises UsageError for an unknown one."""
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     for name in chosen:
         if name not in FORMATS:
-            raise UsageError(f"unknown format '{name}'", where="--format", remedy=nearest(name, list(FORMATS)))
+            raise UsageError(f"unknown format '{name}'", where=where, remedy=nearest(name, list(FORMATS)))
     if not chosen:
-        raise UsageError("names no format", where="--format", remedy=f"Choose from {', '.join(FORMATS)}.")
+        raise UsageError("names no format", where=where, remedy=f"Choose from {', '.join(FORMATS)}.")
     return tuple(cast(Format, name) for name in dict.fromkeys(chosen))
+
+
+def save_picture(path: Path, picture: Image.Image, *, lossless: bool = False) -> None:
+    """Write a picture in the form that the suffix of `path` says, whole or not at all.
+
+    Raises UsageError for another suffix than `PICTURES`, and with `lossless` (labels) for one that changes values.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in PICTURES:
+        raise UsageError(
+            f"'{suffix}' is no picture format" if suffix else "has no suffix",
+            where=path,
+            remedy=f"Let its name end in {', '.join(LOSSLESS if lossless else PICTURES)}.",
+        )
+    if lossless and suffix not in LOSSLESS:
+        raise UsageError(
+            f"{suffix} changes values, and labels would not be what they were",
+            where=path,
+            remedy='Save labels as .png; format="overlay" may be .jpg.',
+        )
+    options = {"compress_level": 6} if suffix == ".png" else {"quality": 95} if suffix not in LOSSLESS else {}
+    write_with(path, lambda temporary: picture.save(temporary, format=PICTURES[suffix], **options))
 
 
 def picture(

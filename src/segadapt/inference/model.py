@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast, overload
 
 import numpy as np
 import torch
@@ -11,12 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.label_spaces import LabelSpace
-from segadapt.data.reading import read_rgb
+from segadapt.devices import Precision, choose_device, choose_precision
 from segadapt.errors import UsageError
-from segadapt.inference.formats import OPACITY, Format, overlay, picture
-from segadapt.inference.networks import Precision
+from segadapt.inference.formats import OPACITY, Format, overlay, parse_formats, picture, save_picture
+from segadapt.inference.pixels import AnyImage, is_one, rgb_pixels
 from segadapt.inference.predictor import Predictor
-from segadapt.inference.streams import save_png
 from segadapt.models.saved import ModelHeader, load_any
 
 MODEL = "model.safetensors"
@@ -42,8 +42,13 @@ class Prediction:
         return overlay(self.image, self.labels, self.label_space, opacity)
 
     def save(self, path: Path | str, format: Format = "colour") -> None:
-        """Write the labels as PNG: `train_id`, `label_id` (Cityscapes), `colour` or `overlay`."""
-        save_png(Path(path), picture(self.labels, self.label_space, format, self.image))
+        """Write the labels as a picture: `train_id`, `label_id` (Cityscapes), `colour` or `overlay`.
+
+        The suffix says the form of the file; labels need one that keeps every value (.png, .tif, .bmp), an overlay may
+        be .jpg or .webp. Raises UsageError for another format or suffix, and for what is no regular file.
+        """
+        (form,) = parse_formats(format, "format")[:1]
+        save_picture(Path(path), picture(self.labels, self.label_space, form, self.image), lossless=form != "overlay")
 
 
 class Model:
@@ -57,45 +62,77 @@ class Model:
         self.network = predictor.network
         self.label_space = header.space
 
-    def predict(self, image: Path | str | NDArray[np.uint8] | Image.Image) -> Prediction:
-        """Labels and probabilities of an image file, a uint8 RGB array (H, W, 3) or a Pillow image, at its own size.
+    @overload
+    def predict(self, image: AnyImage, *, batch: int | None = None) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, image: Sequence[AnyImage], *, batch: int | None = None) -> list[Prediction]: ...
+    def predict(
+        self, image: AnyImage | Sequence[AnyImage], *, batch: int | None = None
+    ) -> Prediction | list[Prediction]:
+        """Labels and probabilities of an image at its own size, or of each image of a list, in its order.
 
-        Raises SegadaptError for a file that is no image, ValueError for another kind of array.
+        An image is a file's path, a Pillow image, a uint8 RGB array (H, W, 3) or a uint8 RGB tensor (3, H, W) on any
+        device. Of a list, `batch` images go through the network at once (None: four on a GPU; on a CPU one, where more
+        are no faster). All results of a list are in memory: C · H · W · 4 bytes each.
+
+        Raises UsageError for an image of another kind, SegadaptError for a file that is no image.
         """
-        if isinstance(image, (str, Path)):
-            image = read_rgb(Path(image))
-        pixels = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
-        probabilities = self.predictor.probabilities(pixels)
-        labels = torch.from_numpy(probabilities).max(dim=0).indices.to(torch.uint8).numpy()
-        return Prediction(pixels, labels, probabilities, self.label_space)
+        if is_one(image):
+            return self._predictions([image])[0]
+        predictor, images = self.predictor, list(cast(Sequence[AnyImage], image))
+        if batch is None:
+            batch = 1 if predictor.device.type == "cpu" else 4
+        if batch < 1:
+            raise UsageError(f"{batch} images are no batch", where="batch", remedy="Give 1 or more.")
+        if predictor.window is not None and len(predictor.views) > 1:
+            batch = 1  # the logits of windows are as large as the input: those of many views are not kept
+        groups = (images[start : start + batch] for start in range(0, len(images), batch))
+        return [found for group in groups for found in self._predictions(group)]
+
+    def _predictions(self, images: Sequence[AnyImage]) -> list[Prediction]:
+        pixels = [rgb_pixels(image) for image in images]
+        found = []
+        for image, probabilities in zip(pixels, self.predictor.batch_probabilities(pixels), strict=True):
+            labels = torch.from_numpy(probabilities).max(dim=0).indices.to(torch.uint8).numpy()
+            found.append(Prediction(image, labels, probabilities, self.label_space))
+        return found
 
 
 def load(
     path: Path | str,
     *,
-    device: torch.device | str = "cpu",
+    device: torch.device | str = "auto",
     size: tuple[int, int] | None = None,
     scales: Sequence[float] = (1.0,),
     mirror: bool = False,
     window: tuple[int, int] | None = None,
-    precision: Precision = "fp32",
+    precision: Precision | Literal["auto"] = "fp32",
 ) -> Model:
     """A model of a run folder, a stage folder, a `model.safetensors` or a published checkpoint (`.pth`).
 
-    A run means its last stage with a model that is not the upper bound (`target_trained`). `size` (W, H) is the one
-    that the model says by default; for the other options see `Predictor`. Raises UsageError for a path without a model.
+    A run means its last stage with a model that is not the upper bound (`target_trained`). `device` "auto" is a GPU if
+    there is one; `precision` "auto" is bf16 where that is fast. `size` (W, H) is the one that the model says by
+    default; for the other options see `Predictor`. Raises UsageError for a path without a model, for a device that is
+    not there, and for options that make no sense.
     """
+    place = choose_device(str(device))
+    chosen = choose_precision(precision, place)
     file = find_model(Path(path))
     saved = load_any(file)
-    predictor = Predictor(
-        saved.network,
-        size or saved.header.size,
-        scales=scales,
-        mirror=mirror,
-        window=window,
-        device=device,
-        precision=precision,
-    )
+    try:
+        predictor = Predictor(
+            saved.network,
+            size or saved.header.size,
+            scales=scales,
+            mirror=mirror,
+            window=window,
+            device=place,
+            precision=chosen,
+        )
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error), where="load", remedy="Change the option.") from error
     return Model(file, predictor, saved.header)
 
 

@@ -1,13 +1,14 @@
 """Networks as inference runs them."""
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+from segadapt.devices import Precision
 from segadapt.models.style_transfer import StyleTransfer
 
-Precision = Literal["fp32", "bf16"]
+__all__ = ["Precision", "ready"]
 Network = TypeVar("Network", bound=nn.Module)
 
 

@@ -5,9 +5,10 @@ bicubic filter, the logits are upsampled to the output size by the network's own
 class of its largest logit. With several views (scales, mirror images) the upsampled softmax maps are averaged; the
 published programs did so by rules of their own (`ViewRules`).
 
-One image goes through at a time. By default in a quicker way whose numbers are the same up to rounding: batch norm is
-folded into the convolutions, an image and its mirror image share a call of the network, and on a CPU maps at full size
-are made a few rows at a time. `plain=True` does everything step by step as the published programs do.
+One image goes through at a time, or a few in one batch. By default in a quicker way whose numbers are the same up to
+rounding: batch norm is folded into the convolutions, an image and its mirror image share a call of the network, and on
+a CPU logits at full size are made a few rows at a time. `plain=True` does everything step by step as the published
+programs do.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from segadapt.inference.memory import need_memory
 from segadapt.inference.networks import Precision, ready
 from segadapt.inference.row_blocks import row_blocks
 from segadapt.models.segmenter import Segmenter
@@ -56,6 +58,8 @@ PUBLISHED_RULES = ViewRules(quadrants=True, softmax_order=True, sum_at_input=Tru
 
 View = tuple[float, bool]
 """Scale, and whether mirrored."""
+ViewLogits = tuple[View, Tensor]
+"""A view and its logits, at native stride or (sliding windows) at the size of the input."""
 PLAIN_VIEW: View = (1.0, False)
 Scores = Iterator[tuple[slice, Tensor]]
 """Rows of the output, and their values (1, C, n, W')."""
@@ -72,7 +76,8 @@ class Predictor:
     Unless `plain`, what runs is a copy of the network as it is now, made for inference. The network itself, its train
     or eval mode too, is as before after each call.
 
-    Raises ValueError for a size, scale or window that is not positive.
+    Raises ValueError for a size, scale or window that is not positive, UsageError for an input that is too large for
+    the memory that is free.
     """
 
     def __init__(
@@ -95,9 +100,20 @@ class Predictor:
         self.device = next(network.parameters()).device
         self.precision, self.plain = precision, plain
         self._running_network = network if plain else ready(network.for_inference(), precision)
+        self._need_memory()
         self.views = [
             (scale, mirrored) for scale in self.scales for mirrored in ((False, True) if mirror else (False,))
         ]
+
+    def _need_memory(self) -> None:
+        """Raise UsageError when the largest input that the network is going to see does not fit into memory."""
+        width, height = (max(SMALLEST, round(side * max(self.scales))) for side in self.size)
+        whole = width * height * (12 + 4 * self.network.classes * (self.window is not None))  # the input, its scores
+        if self.window is not None:
+            width, height = min(width, self.window[0]), min(height, self.window[1])
+        images = 2 if self.mirror and not self.plain else 1
+        remedy = "Give a smaller size, or slide a window over it: --window 1024x1024, window=(1024, 1024)."
+        need_memory(self._running_network, (images, 3, height, width), torch.uint8, self.device, whole, remedy)
 
     def labels(self, image: NDArray[np.uint8], output_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """uint8 RGB (H, W, 3) -> train ids uint8 (H', W'); `output_size` (W', H') is the image's own by default."""
@@ -107,18 +123,25 @@ class Predictor:
         """As `labels`, on the device, for which the host does not wait."""
         with self._running():
             size = _height_width(image, output_size)
-            return self._most_likely(self._scores(image, size), size)
+            return self._most_likely(self._scores(self._views(self._pixels(image)), size), size)
 
     def probabilities(
         self, image: NDArray[np.uint8], output_size: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
         """uint8 RGB (H, W, 3) -> float32 (C, H', W') that sums to 1 over the classes."""
         with self._running():
-            size = _height_width(image, output_size)
-            found = torch.empty((self.network.classes, *size), dtype=torch.float32, device=self.device)
-            for rows, probabilities in self._probabilities(image, size):
-                found[:, rows] = probabilities[0]
-            return found.cpu().numpy()
+            return self._whole_probabilities(self._views(self._pixels(image)), _height_width(image, output_size))
+
+    def batch_probabilities(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """As `probabilities`, each at its image's own size, of images that the network sees in one batch."""
+        with self._running():
+            views = list(self._views(torch.cat([self._pixels(image) for image in images])))
+            return [
+                self._whole_probabilities(
+                    ((view, logits[number : number + 1]) for view, logits in views), _height_width(image, None)
+                )
+                for number, image in enumerate(images)
+            ]
 
     def confident_labels(
         self, image: NDArray[np.uint8], output_size: tuple[int, int] | None = None
@@ -128,7 +151,7 @@ class Predictor:
             size = _height_width(image, output_size)
             confidence = torch.empty(size, dtype=torch.float32, device=self.device)
             labels = torch.empty(size, dtype=torch.uint8, device=self.device)
-            for rows, probabilities in self._probabilities(image, size):
+            for rows, probabilities in self._probabilities(self._views(self._pixels(image)), size):
                 highest = probabilities[0].max(dim=0)
                 confidence[rows], labels[rows] = highest.values, highest.indices
             return labels.cpu().numpy(), confidence.cpu().numpy()
@@ -186,14 +209,21 @@ class Predictor:
         """uint8 RGB (H, W, 3) -> uint8 (1, 3, *size) on the device."""
         return torch.tensor(self.resized(image)).to(self.device).permute(2, 0, 1)[None]
 
-    def _probabilities(self, image: NDArray[np.uint8], size: tuple[int, int]) -> Scores:
+    def _whole_probabilities(self, views: Iterable[ViewLogits], size: tuple[int, int]) -> NDArray[np.float32]:
+        """The logits of each view of one image -> float32 (C, H', W')."""
+        found = torch.empty((self.network.classes, *size), dtype=torch.float32, device=self.device)
+        for rows, probabilities in self._probabilities(views, size):
+            found[:, rows] = probabilities[0]
+        return found.cpu().numpy()
+
+    def _probabilities(self, views: Iterable[ViewLogits], size: tuple[int, int]) -> Scores:
         """Rows with probabilities (1, C, n, W') that sum to 1 over the classes: the mean over all views."""
-        for rows, scores in self._scores(image, size):
+        for rows, scores in self._scores(views, size):
             yield rows, scores.softmax(dim=1) if len(self.views) == 1 else scores.div_(len(self.views))
 
-    def _scores(self, image: NDArray[np.uint8], size: tuple[int, int]) -> Scores:
+    def _scores(self, views: Iterable[ViewLogits], size: tuple[int, int]) -> Scores:
         """Rows with scores (1, C, n, W'): upsampled logits of the only view, or the sum of all views' softmax maps."""
-        views, rules = self._views(self._pixels(image)), self.rules
+        rules = self.rules
         if len(self.views) == 1 or not (rules.softmax_order or rules.sum_at_input):
             yield from self._upsampled((logits for _, logits in views), size, several=len(self.views) > 1)
             return
@@ -228,8 +258,8 @@ class Predictor:
             labels[rows] = block[0].max(dim=0).indices
         return labels
 
-    def _views(self, pixels: Tensor) -> Iterator[tuple[View, Tensor]]:
-        """Pixels (1, 3, H, W) -> each view with its logits (1, C, h, w), mirrored back."""
+    def _views(self, pixels: Tensor) -> Iterator[ViewLogits]:
+        """Pixels (B, 3, H, W) -> each view with its logits (B, C, h, w), mirrored back."""
         for scale in self.scales:
             scaled = self._scaled(pixels, scale)
             quadrants = self.rules.quadrants and len(self.views) > 1 and scale >= QUADRANTS_FROM
@@ -241,11 +271,11 @@ class Predictor:
                 yield (scale, True), logits_of(scaled.flip(-1)).flip(-1)
             else:
                 both = logits_of(torch.cat((scaled, scaled.flip(-1))))
-                yield (scale, False), both[:1]
-                yield (scale, True), both[1:].flip(-1)
+                yield (scale, False), both[: len(pixels)]
+                yield (scale, True), both[len(pixels) :].flip(-1)
 
     def _scaled(self, pixels: Tensor, scale: float) -> Tensor:
-        """Pixels (1, 3, H, W) -> (1, 3, scale · H, scale · W), rounded."""
+        """Pixels (B, 3, H, W) -> (B, 3, scale · H, scale · W), rounded."""
         if scale == 1.0:
             return pixels
         height, width = (max(SMALLEST, round(side * scale)) for side in pixels.shape[-2:])

@@ -53,6 +53,11 @@ class PseudoLabelsSettings(QuirkySettings):
         None, description="a picture whose black pixels get no label (the ego vehicle, say), stretched over each image"
     )
     border: int = Field(0, ge=0, description="pixels along each side of the label map that get no label")
+    flat: bool = Field(
+        False,
+        description="the labels as the published self-training reads them: all side by side, as grey "
+        "NAME_PseudoLabel.png, without the images' sub-folders",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -22,7 +22,7 @@ from PIL import Image
 from segadapt.data.catalog import LAYOUTS
 from segadapt.data.parallel import usable_cores
 from segadapt.data.reading import read_rgb
-from segadapt.errors import SegadaptError, UsageError
+from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
 from segadapt.files import write_with
 
 AHEAD = 3  # images decoded before they are asked for, at least
@@ -155,8 +155,8 @@ def run_batches(
     """`read` each job in threads, `work` on a batch of them at a time here, `write` each result in threads.
 
     Jobs whose outputs are all there are left alone, unless the flow says otherwise. An image that cannot be
-    read does not stop the others; a SegadaptError names it at the end. Raises UsageError when an output lies where an
-    image does.
+    read does not stop the others; a SegadaptError names each such image at the end. Raises UsageError when an output
+    lies where an image does.
     """
     need_other_places((job.image for job in jobs), (path for job in jobs for path in job.outputs))
     (rank, ranks), batch, threads = flow.shard, flow.batch, flow.threads
@@ -190,7 +190,7 @@ def run_batches(
         for future in writing:
             future.result()
     if broken:
-        raise _first_of(broken, written)
+        raise _all_of(broken, written)
     return StreamResult(written, skipped, count - skipped - written)
 
 
@@ -211,9 +211,10 @@ def _told(read: Callable[[Job], Item]) -> Callable[[Job], Item | SegadaptError]:
     return reading
 
 
-def _first_of(broken: list[SegadaptError], done: int) -> SegadaptError:
-    """The first error, with what became of the other images."""
-    others = "" if len(broken) == 1 else f" (and {len(broken) - 1} more like it)"
+def _all_of(broken: list[SegadaptError], done: int) -> SegadaptError:
+    """Every failed image in a line of its own; the last line says what became of the other images."""
     fine = done - len(broken)
     rest = {0: "", 1: "; the other image is done"}.get(fine, f"; the other {fine} images are done")
-    return SegadaptError(f"{broken[0].what}{others}{rest}", where=broken[0].where, remedy=broken[0].remedy)
+    last = broken[-1]
+    told = SegadaptError(f"{last.what}{rest}", where=last.where, remedy=last.remedy)
+    return told if len(broken) == 1 else SegadaptErrors([*broken[:-1], told])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.reading import read_rgb
+from segadapt.inference.memory import need_memory
 from segadapt.inference.networks import Precision, ready
 from segadapt.inference.streams import Flow, Job, StreamResult, run_batches, save_png
 from segadapt.models.style_transfer import StyleTransfer
@@ -43,6 +44,10 @@ class Stylizer:
         self.network = network if plain else ready(network.for_inference(), precision)
         self.size, self.precision, self.truncated = size, precision, truncated
         self.device = next(network.parameters()).device
+        remedy = "Give a smaller size; output_size, or each image's own, is that of the copies."
+        need_memory(
+            self.network, (1, 3, size[1], size[0]), next(self.network.parameters()).dtype, self.device, 0, remedy
+        )
         self._autocast = plain and precision == "bf16"
 
     def __call__(self, images: Sequence[Pixels]) -> Pixels:

@@ -1,10 +1,9 @@
-"""Starting weights into a network, and a network's weights into the files of the published programs.
+"""Starting weights into a network.
 
 The adapter of a file's origin (`adapters.py`) gives its tensors our names; then every name and every shape is checked,
 and only what an origin cannot have (the classifier of an ImageNet network, say) stays fresh.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,26 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from segadapt.errors import UsageError
-from segadapt.files import write_bytes
 from segadapt.models.adapters import COUNTER, adapt, adapt_by_position, misfit, named, wrong_kind
 from segadapt.models.checkpoint_files import Checkpoint, CheckpointInfo, identify, read_checkpoint
 from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.discriminators import Discriminator
-from segadapt.models.layouts import ATTENTION, PUBLISHED_RESNET101, PUBLISHED_VGG, ModuleMap, published_name
-from segadapt.models.segmenter import CAFFE, Segmenter
+from segadapt.models.layouts import ATTENTION
+from segadapt.models.segmenter import Segmenter
 from segadapt.models.starts import find_start
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.models.vgg import DeepLabVGG16
 
 __all__ = [
     "StartReport",
-    "export_published",
     "fill_module",
     "identify",
     "load_module",
     "load_start",
     "load_tensors",
-    "published_state",
 ]
 
 
@@ -140,72 +136,6 @@ def _only_module(checkpoint: Checkpoint, network: nn.Module) -> dict[str, Tensor
     if not found:
         raise wrong_kind(checkpoint.info, network)
     return modules[found[0]]
-
-
-PUBLISHED: dict[type[nn.Module], ModuleMap | None] = {
-    DeepLabVGG16: PUBLISHED_VGG,
-    DeepLabResNet101: PUBLISHED_RESNET101,
-    StyleTransfer: None,
-    Discriminator: None,
-}
-"""The names of the published programs for each of their networks; None: they are ours."""
-
-
-def published_state(network: Segmenter | StyleTransfer | Discriminator) -> dict[str, Tensor]:
-    """The network's weights by the names of the published programs, in their order (not copied).
-
-    Raises UsageError for a network that they do not have.
-    """
-    if type(network) not in PUBLISHED:
-        raise UsageError(
-            f"{type(network).__name__} has no published layout",
-            where="network",
-            remedy="DeepLab VGG-16, DeepLab ResNet-101, style transfer networks and discriminators have one.",
-        )
-    own: dict[str, Tensor] = network.state_dict()
-    modules = PUBLISHED[type(network)]
-    if modules is None:
-        return own
-    if isinstance(network, DeepLabResNet101) and network.attention is not None:
-        raise UsageError(
-            "DeepLab ResNet-101 with attention has no published layout",
-            where="network",
-            remedy="Share model.safetensors.",
-        )
-    order = {theirs: i for i, theirs in enumerate(modules)}
-    names = {published_name(name, modules): name for name in own}
-    return {theirs: own[names[theirs]] for theirs in sorted(names, key=lambda name: order[name.rpartition(".")[0]])}
-
-
-def export_published(network: Segmenter | StyleTransfer | Discriminator, path: Path) -> None:
-    """Write the network as the published programs save theirs: a plain state dict, `torch.save`.
-
-    Raises UsageError for a network that they do not have, and for one that they would read but run otherwise.
-    """
-    state = published_state(network)
-    if isinstance(network, Segmenter):
-        _check_runs_the_same(network, path)
-    # cloned: a view would be saved with all of its storage
-    content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    file = io.BytesIO()  # torch.save to a path hides what the disk says
-    torch.save(content, file)
-    write_bytes(path, file.getvalue())
-
-
-def _check_runs_the_same(network: Segmenter, path: Path) -> None:
-    """Raise UsageError for a network that the published programs would feed or run otherwise."""
-    if not getattr(network, "published_aspp", False):
-        raise UsageError(
-            "the published programs would use only half of this network's head (quirk aspp)",
-            where=path,
-            remedy="Train with quirks: {aspp: true} to exchange networks with them, or share model.safetensors.",
-        )
-    if network.pixels != CAFFE or getattr(network, "stride_in_3x3", False):
-        raise UsageError(
-            "this network started from ImageNet weights of torchvision, and the published programs run Caffe's",
-            where=path,
-            remedy="Start from Caffe's weights to exchange networks with them, or share model.safetensors.",
-        )
 
 
 def load_tensors(

@@ -201,7 +201,7 @@ def _published_model(checkpoint: Checkpoint, otherwise: LabelSpace | None) -> Sa
 def _not_a_model(checkpoint: Checkpoint) -> UsageError:
     remedy = "Choose a model.safetensors of a run, or a published SEANet, DeepLab VGG-16 or ResNet-101 checkpoint."
     if checkpoint.info.kind == "training":
-        remedy = "It is for going on with a training; choose the model.safetensors of its stage."
+        remedy = "It is for resuming a training; choose the model.safetensors of its stage."
     return UsageError(f"this is {checkpoint.info}, not a model to use", where=checkpoint.info.path, remedy=remedy)
 
 
@@ -242,7 +242,7 @@ def load_generator(path: Path) -> SavedGenerator:
         raise UsageError(
             f"this is {checkpoint.info}, not a style transfer network to use",
             where=path,
-            remedy="It is for going on with a training; choose the model.safetensors of its stage.",
+            remedy="It is for resuming a training; choose the model.safetensors of its stage.",
         )
     header = _header(checkpoint, GeneratorHeader) if checkpoint.info.kind == "generator" else GeneratorHeader()
     network = StyleTransfer(header.residual)

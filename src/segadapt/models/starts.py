@@ -18,6 +18,8 @@ from segadapt.files import need_file, sha256, write_json
 HUB_REPOSITORIES = {"vgg16_hub": "timm/vgg16.tv_in1k", "resnet101_hub": "timm/resnet101.tv_in1k"}
 """ImageNet weights of torchvision (its first version of each), as timm offers them on the Hugging Face hub."""
 HUB_FILE = "model.safetensors"
+ASK_FOR = 5.0
+"""Seconds in which the hub must answer."""
 
 
 def weights_folder() -> Path:
@@ -100,6 +102,30 @@ def _from_hub(name: str) -> Path:
         ) from error
     finally:
         hub_logging.set_verbosity(level)
+
+
+def missing_download(start: str | None) -> str | None:
+    """Why a start could not be had now, or None: it is no download, or in the hub's cache, or the hub can be reached.
+
+    Nothing is downloaded; the hub is asked for the file's size, for some seconds at most.
+    """
+    if start not in DOWNLOADS:
+        return None
+    import huggingface_hub
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    repository = HUB_REPOSITORIES[start]
+    if isinstance(huggingface_hub.try_to_load_from_cache(repository, HUB_FILE), str):
+        return None
+    try:
+        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, HUB_FILE), timeout=ASK_FOR)
+    except OfflineModeIsEnabled:
+        reason = "HF_HUB_OFFLINE is set"
+    except Exception as error:  # of the hub's client and of what it stands on: whatever it is, there is no file
+        reason = f"no connection: {type(error).__name__}"
+    else:
+        return None
+    return f"{HUB_FILE} of https://huggingface.co/{repository} is not in the hub's cache, nor to be had now ({reason})"
 
 
 STARTS: dict[str, Callable[[], Path]] = {

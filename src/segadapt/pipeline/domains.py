@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+from segadapt.config.recipe import StageSettings
 from segadapt.data.dataset import JoinedDataset, SegmentationDataset, TrainingData
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.made import with_images, with_labels
 from segadapt.data.settings import DomainSettings, open_domain
 from segadapt.evaluation.settings import EvaluateSettings
+from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.methods.methods import METHODS
 from segadapt.methods.self_training import SelfTrainingSettings
 from segadapt.methods.settings import TrainingSettings, WithExtraSource
@@ -31,6 +33,19 @@ class Domains:
             "target_val": self.target_val,
         }
         return {name: dataset for name, dataset in named.items() if dataset is not None}
+
+
+def domains_read(settings: StageSettings) -> set[str]:
+    """Whose images a stage cannot do without. (A training is also scored on split val of both domains, where given.)"""
+    match settings:
+        case EvaluateSettings():
+            return {name for name in ("source", "target") if getattr(settings, name)}
+        case StylizeSettings():
+            return {"source"}
+        case PseudoLabelsSettings():
+            return {"target"}
+        case _:
+            return set() if settings.stand_in is not None else set(METHODS[settings.method].domains)
 
 
 def training_domains(run: Run, settings: TrainingSettings, planned: bool = False) -> Domains:
@@ -60,8 +75,8 @@ def training_domains(run: Run, settings: TrainingSettings, planned: bool = False
 
 
 def validation(domain: DomainSettings, space: LabelSpace, size: tuple[int, int]) -> SegmentationDataset | None:
-    """Split val of a domain, without labels where its layout has none; None for a domain without a split val."""
-    if not domain.has_split("val"):
+    """Split val of a domain, without labels where its layout has none; None for a domain without one, or not given."""
+    if not (domain.given and domain.has_split("val")):
         return None
     return open_domain(domain, space, "val", size, labels=domain.resolved_layout().labels is not None)
 

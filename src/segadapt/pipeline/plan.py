@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from segadapt.config.recipe import StageSettings, references
+from segadapt.config.load import open_keys, open_value
+from segadapt.config.recipe import NAMED, StageSettings, references
 from segadapt.data.settings import open_domain
-from segadapt.errors import UsageError, nearest
+from segadapt.errors import UsageError, UsageErrors, nearest
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import digest, need_file, sha256
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
@@ -15,7 +16,7 @@ from segadapt.methods.settings import TrainingSettings
 from segadapt.models.starts import need_start
 from segadapt.pipeline import training
 from segadapt.pipeline.context import Run
-from segadapt.pipeline.domains import Domains, evaluation_domains, training_domains
+from segadapt.pipeline.domains import Domains, domains_read, evaluation_domains, training_domains
 from segadapt.pipeline.stages import (
     CODE_VERSIONS,
     GENERATOR,
@@ -30,27 +31,14 @@ from segadapt.pipeline.stages import (
     kind_of,
 )
 from segadapt.pipeline.stand_in import stand_in_domains
+from segadapt.settings import MISSING
 
 WORDS: dict[State, str] = {
     "new": "to do",
-    "unfinished": "goes on where it stopped",
+    "unfinished": "resumes where it stopped",
     "done": "done already, skipped",
     "changed": "made with other settings",
 }
-
-NAMED = {
-    "start": "the start file",
-    "stand_in": "the checkpoint that stands in",
-    "segmenter": "the segmenter",
-    "model": "the model",
-    "generator": "the generator",
-    "extra_source": "the folder of stylized images",
-    "labels": "the folder of pseudo-labels",
-    "discriminator": "the discriminator's file",
-    "discriminators": "the discriminators' file",
-    "mask": "the mask",
-}
-"""Settings that name a file or folder, in words."""
 
 USES: dict[str, Kind] = {
     "segmenter": SEGMENTER,
@@ -59,7 +47,7 @@ USES: dict[str, Kind] = {
     "extra_source": STYLIZED,
     "labels": PSEUDO_LABELS,
 }
-"""Those that may also name a stage, and of which kind; `start` may name one of its own kind."""
+"""Settings of `NAMED` that may also name a stage, and of which kind; `start` may name one of its own kind."""
 
 ANY = (8, 8)
 """A size, where it does not matter."""
@@ -109,6 +97,11 @@ class Choice:
     first: str | None = None
     fresh: bool = False
 
+    @property
+    def some(self) -> bool:
+        """Whether some stages alone are meant: what the others need may then be left open."""
+        return bool(self.only) or self.first is not None
+
     def of(self, names: Sequence[str]) -> set[str]:
         """The chosen ones among the stages of a recipe. Raises UsageError for a name that is none."""
         if self.only and self.first is not None:
@@ -131,21 +124,39 @@ def plan(run: Run, choice: Choice = ALL) -> list[Planned]:
     """The run's stages in order. Raises UsageError for missing data or files, and for stages that cannot be chosen.
 
     Nothing is written. Files of stages before need not be there: a reference counts by the fingerprint of its stage.
+    Nor need what stages that are not chosen read: it counts as they were made with.
     """
     chosen = choice.of(list(run.recipe.stages))
+    need_given(run, chosen)
     digests: dict[Path, str] = {}  # of files and folders, each read once
     planned: dict[str, Planned] = {}
     for name, settings in run.recipe.stages.items():
         _need_kinds(run, name, settings)
         fingerprints = {before: other.stage.fingerprint for before, other in planned.items()}
-        data = _data(run, settings)
-        content = _content(run, settings, data, fingerprints, digests)
-        stage = Stage(name, run.stage_folder(name), content, kind_of(settings.method), _decided(settings, data))
-        if isinstance(settings, TrainingSettings):
+        stage, data = _stage(run, name, fingerprints, digests, chosen=name in chosen)
+        if isinstance(settings, TrainingSettings) and name in chosen:
             training.need_equal_shares(run, name, settings)
+            training.need_selectable(name, settings, data)
         planned[name] = Planned(stage, settings, data, stage.state(), name in chosen, choice.fresh)
     _need_done(planned, "--only" if choice.only else "--from")
     return list(planned.values())
+
+
+def need_given(run: Run, chosen: set[str]) -> None:
+    """Raise UsageErrors for what is still open (`???`) and a chosen stage needs, in its settings or its data."""
+    tree = run.recipe.model_dump(mode="json")
+    read = {domain for name in chosen for domain in domains_read(run.recipe.stages[name])}
+    keys = [key.split(".") for key in open_keys(tree)]
+    needed = [
+        ".".join(parts)
+        for parts in keys
+        if (parts[0] == "stages" and parts[1] in chosen)
+        or (parts[0] == "data" and parts[1] in read)
+        or parts[0] not in ("stages", "data")
+    ]
+    errors = [open_value(key, "recipe") for key in needed]
+    if errors:
+        raise UsageErrors(errors) if len(errors) > 1 else errors[0]
 
 
 def need_consent(planned: list[Planned]) -> None:
@@ -225,25 +236,56 @@ def _decided(settings: StageSettings, data: Domains) -> Content:
     return decided
 
 
+def _stage(
+    run: Run, name: str, fingerprints: dict[str, str], digests: dict[Path, str], chosen: bool
+) -> tuple[Stage, Domains]:
+    """A stage as the recipe has it now, and its data.
+
+    Files and data that are missing are errors for a chosen stage; of another one, what its folder was made with counts.
+    """
+    settings, lacking = run.recipe.stages[name], list[str]()
+    data = Domains(None, None, None, None)
+    try:
+        data = _data(run, settings)
+    except UsageError:
+        if chosen:
+            raise
+        lacking.append("data")
+    if not chosen and not (run.recipe.data.source.given and run.recipe.data.target.given):
+        lacking.append("data")  # a split val may be missing from it
+    files = {}
+    for key in NAMED:
+        try:
+            files[key] = [_digest(path, digests) for path in _files(settings, key)]
+        except UsageError:
+            if chosen:
+                raise
+            lacking.append(f"files.{key}")
+    kind, decided = kind_of(settings.method), {} if "data" in lacking else _decided(settings, data)
+    content = _content(run, settings, data, fingerprints, {key: found for key, found in files.items() if found})
+    stage = Stage(name, run.stage_folder(name), content, kind, decided)
+    return (stage.made_with(lacking) if lacking else stage), data
+
+
 def _content(
     run: Run,
     settings: StageSettings,
     data: Domains,
     fingerprints: dict[str, str],
-    digests: dict[Path, str],
+    files: dict[str, list[str]],
 ) -> Content:
-    """All that the stage's result depends on."""
+    """All that the stage's result depends on; `files` are the digests of the files that its settings name."""
     fields = type(settings).model_fields
     without_result = {
         name
         for name, field in fields.items()
         if (extra := field.json_schema_extra) and isinstance(extra, dict) and not extra.get("result", True)
     }
-    files = _files(settings)
+    without_path = {key for key in NAMED if key in files or getattr(settings, key, None) == MISSING}
     content: dict[str, Any] = {
         # What a file holds counts, not where it is.
-        "settings": settings.model_dump(mode="json", exclude=without_result | set(files)),
-        "files": {key: [_digest(path, digests) for path in paths] for key, paths in files.items()},
+        "settings": settings.model_dump(mode="json", exclude=without_result | without_path),
+        "files": files,
         "stages": {key: fingerprints[name] for key, name in references(settings).items()},
         "data": {name: dataset.digest for name, dataset in data.all().items()},
         "label_space": run.space.digest,
@@ -255,22 +297,18 @@ def _content(
     return flat(content)
 
 
-def _files(settings: StageSettings) -> dict[str, list[Path]]:
-    """Key -> the files or folders that it names. Raises UsageError for one that is not there."""
-    found: dict[str, list[Path]] = {}
-    for key, what in NAMED.items():
-        value = getattr(settings, key, None)
-        names = [str(name) for name in (value if isinstance(value, list) else [value]) if name is not None]
-        if not names or names[0].startswith("@"):
-            continue
-        paths = [need_start(name) if key == "start" else Path(name).expanduser() for name in names]
-        there = [path for path in paths if path is not None]
-        for path in there:
-            if not path.is_dir() or USES.get(key) not in (STYLIZED, PSEUDO_LABELS):
-                need_file(path, what)
-        if there:  # else a download, whose hash is checked when it is there
-            found[key] = there
-    return found
+def _files(settings: StageSettings, key: str) -> list[Path]:
+    """The files or folders that a key of the settings names. Raises UsageError for one that is not there."""
+    value = getattr(settings, key, None)
+    names = [str(name) for name in (value if isinstance(value, list) else [value]) if name is not None]
+    if not names or names[0].startswith("@"):
+        return []
+    paths = [need_start(name) if key == "start" else Path(name).expanduser() for name in names]
+    there = [path for path in paths if path is not None]  # else a download, whose hash is checked when it is there
+    for path in there:
+        if not path.is_dir() or USES.get(key) not in (STYLIZED, PSEUDO_LABELS):
+            need_file(path, NAMED[key])
+    return there
 
 
 def _digest(path: Path, digests: dict[Path, str]) -> str:

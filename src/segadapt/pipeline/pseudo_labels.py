@@ -2,7 +2,7 @@
 
 First the network: for each image its arg-max and confidence, each as a file. Then the selection, which needs the
 confidences of the whole set and is made from these files alone, in well under a second per hundred images. So a killed
-stage goes on exactly, and memory holds one image.
+stage resumes exactly, and memory holds one image.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,12 @@ from segadapt import pseudo_labels
 from segadapt.data import sheet
 from segadapt.data.contact_sheet import labels_over
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
+from segadapt.data.made import PUBLISHED_ENDING
 from segadapt.data.reading import decoding, read_rgb
 from segadapt.engine.runtime import Runtime
+from segadapt.errors import UsageError
 from segadapt.files import need_file, sha256, write_json
-from segadapt.inference.formats import picture
+from segadapt.inference.formats import Format, picture
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.inference.settings import PseudoLabelsSettings
 from segadapt.inference.streams import Job, StreamResult, ahead, need_other_places, run_batches, save_png
@@ -58,7 +60,7 @@ def write_summary(
     found: dict[str, Any],
 ) -> None:
     """`contact_sheet.png`, and last of all `result.json`."""
-    save_png(folder / "contact_sheet.png", pseudo_labels_sheet(images, folder, space, found))
+    save_png(folder / "contact_sheet.png", pseudo_labels_sheet(images, folder, space, found, settings.flat))
     about = {
         "label_space": space.name,
         "model_sha256": sha256(model),
@@ -80,6 +82,7 @@ def make_pseudo_labels(
 ) -> dict[str, Any]:
     """Write `labels`, `argmax` and `confidence` of all images, as `folder`/KIND/PLACE.png, with train ids of `space`.
 
+    With `settings.flat` the labels are `folder`/labels/NAME_PseudoLabel.png. Raises UsageError for two of one name.
     All ranks share the work; images that have an arg-max and a confidence do not go through the network again. Gives
     how many pixels have a label: `images`, `labelled` (share of all pixels), and per class `kept` (share of the pixels
     that the model says are of it; None: no such pixel), `share` (share of all pixels that are labelled so) and
@@ -88,7 +91,8 @@ def make_pseudo_labels(
     """
     size = settings.size or saved.header.size
     left_in = partial(_left_in, settings.mask, settings.border)
-    need_other_places((image for image, _ in images), (folder / LABELS / f"{place}.png" for _, place in images))
+    files = label_files(folder, images, settings.flat)
+    need_other_places((image for image, _ in images), files.values())
     if settings.mask is not None:
         need_file(settings.mask.expanduser(), "the mask")
     left_in(size)  # a mask that cannot be read is told now, not after hours
@@ -110,12 +114,28 @@ def make_pseudo_labels(
     def write(place: Path) -> None:
         labels, levels = _read(folder, place)
         chosen = np.where(left_in(labels.shape[::-1]), pseudo_labels.select(labels, levels, thresholds), IGNORE)
-        save_png(folder / LABELS / f"{place}.png", picture(chosen.astype(np.uint8), space, "colour"))
+        form: Format = "train_id" if settings.flat else "colour"
+        save_png(files[place], picture(chosen.astype(np.uint8), space, form))
 
     for number, _ in enumerate(ahead(write, own), start=1):
         display.images(number, len(own), "labels selected")
     runtime.barrier()
     return {"images": len(images), **_shares(space, counts, pixels, thresholds)}
+
+
+def label_files(folder: Path, images: Sequence[Place], flat: bool) -> dict[Path, Path]:
+    """Where the label of each place goes. Raises UsageError when two would be one file."""
+    files, whose = {}, dict[Path, Path]()
+    for image, place in images:
+        file = folder / LABELS / (f"{place.name}{PUBLISHED_ENDING}.png" if flat else f"{place}.png")
+        if whose.setdefault(file, image) != image:
+            raise UsageError(
+                f"has the same name as {whose[file]}, and `flat` puts all labels side by side",
+                where=image,
+                remedy="Leave flat out, or label one folder after the other.",
+            )
+        files[place] = file
+    return files
 
 
 def _through_network(
@@ -216,11 +236,13 @@ def shares_table(found: dict[str, Any]) -> Table:
     return table
 
 
-def pseudo_labels_sheet(images: Sequence[Place], folder: Path, space: LabelSpace, found: dict[str, Any]) -> Image.Image:
+def pseudo_labels_sheet(
+    images: Sequence[Place], folder: Path, space: LabelSpace, found: dict[str, Any], flat: bool = False
+) -> Image.Image:
     """A few rows of image, pseudo-label (nearly black: none) and confidence, with the share kept of each class."""
-    rows = []
+    rows, files = [], label_files(folder, images, flat)
     for image, place in some(images):
-        labels, confidence = (_pixels(folder / kind / f"{place}.png") for kind in (LABELS, CONFIDENCE))
+        labels, confidence = _pixels(files[place]), _pixels(folder / CONFIDENCE / f"{place}.png")
         small = read_rgb(image, (labels.shape[1], labels.shape[0]))
         share = 100 * float((labels != IGNORE).mean())
         rows.append(

@@ -1,10 +1,11 @@
-"""A run: its stages in order, done ones skipped, unfinished ones gone on with, changed ones refused or redone."""
+"""A run: its stages in order, done ones skipped, unfinished ones resumed, changed ones refused or redone."""
 
 import os
 import platform
 import shlex
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,16 +13,18 @@ from typing import Any
 
 import torch
 
+from segadapt.config.load import as_overrides, load_recipe
 from segadapt.config.recipe import Recipe
-from segadapt.config.resolved import as_yaml
+from segadapt.config.resolved import as_yaml, filled, located
 from segadapt.data.label_spaces import load_label_space
 from segadapt.engine import runtime
-from segadapt.errors import UsageError
+from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
 from segadapt.evaluation.report import write_report
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import write_json, write_text
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
+from segadapt.models.starts import missing_download
 from segadapt.pipeline import training
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import training_domains
@@ -30,20 +33,40 @@ from segadapt.pipeline.lock import locked
 from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan
 from segadapt.pipeline.plan_table import show_plan
 from segadapt.pipeline.pseudo_labels import pseudo_labels_stage
+from segadapt.pipeline.result import RunResult, result_of
 from segadapt.pipeline.show import Display
 from segadapt.pipeline.stand_in import stand_in, stand_in_domains
 from segadapt.pipeline.stylize import stylize_stage
 from segadapt.version import __version__
 
 
-def run_recipe(recipe: Recipe, folder: Path, *, choice: Choice = ALL, dry_run: bool = False, yes: bool = False) -> None:
-    """Run the chosen stages of `recipe` in `folder`, then write the report. Doing it again goes on where it stopped.
+def run_recipe(
+    recipe: Recipe | str | Path,
+    folder: Path | str | None = None,
+    overrides: Sequence[str] | Mapping[str, object] = (),
+    *,
+    choice: Choice = ALL,
+    dry_run: bool = False,
+    yes: bool = False,
+) -> RunResult:
+    """Run the chosen stages of a recipe in `folder`, then write the report. Doing it again resumes where it stopped.
 
-    Raises UsageError when something would be deleted (stages made with other settings, `choice.fresh`) and `yes` is
-    not given, and when another process is at work in the folder. `dry_run` prints the plan and writes nothing.
+    `recipe` is a shipped recipe's name, a YAML file, or a recipe that was loaded; `folder` is `runs/NAME` by default;
+    `overrides` change the recipe, as `["seed=1"]` or `{"seed": 1}`. Gives what is in the folder then: stages, models,
+    scores. `dry_run` prints the plan and writes nothing.
+
+    Raises UsageError for what is wrong with the recipe, when something would be deleted (stages made with other
+    settings, `choice.fresh`) and `yes` is not given, and when another process is at work in the folder; SegadaptError
+    when a stage fails, Stopped after a signal.
     """
+    folder = run_folder(recipe, folder)
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(str(recipe), as_overrides(overrides), keep_open=choice.some)
+    elif overrides:
+        raise UsageError("change a recipe by its name or file", where="overrides", remedy="Give them to load_recipe.")
     # `catch_warnings`: a program that calls a run hears its own warnings again afterwards.
     with runtime.start(recipe.runtime) as place, warnings.catch_warnings():
+        recipe = filled(recipe, folder / "recipe.yaml")
         display = Display(place.is_main)
         warnings.showwarning = lambda message, *_, **__: display.say(f"warning: {message}")
         run = Run(recipe, folder, load_label_space(recipe.label_space), place, display)
@@ -53,9 +76,14 @@ def run_recipe(recipe: Recipe, folder: Path, *, choice: Choice = ALL, dry_run: b
         if dry_run:
             if place.is_main:
                 show_plan(run, planned, yes)
-            return
+                for error in missing_downloads(planned):
+                    print(error)
+            return result_of(folder, recipe, planned)
         if not yes:
             need_consent(planned)
+        missing = missing_downloads(planned) if place.is_main else []
+        if missing:  # now, and not after the hours of the stages before
+            raise SegadaptErrors(missing) if len(missing) > 1 else missing[0]
         with locked(folder) if place.is_main else nullcontext():
             place.barrier()
             planned = [one.now() for one in planned]  # another command may have ended since
@@ -63,6 +91,28 @@ def run_recipe(recipe: Recipe, folder: Path, *, choice: Choice = ALL, dry_run: b
                 need_consent(planned)
             place.barrier()
             _work(run, planned, display)
+        return result_of(folder, recipe, planned)
+
+
+def run_folder(recipe: Recipe | str | Path, folder: Path | str | None) -> Path:
+    """Where a run goes: `folder`, or `runs/NAME` of a recipe that has one."""
+    if folder is None and not isinstance(recipe, Recipe):
+        return Path("runs") / Path(recipe).stem
+    if folder is None or not str(folder):
+        raise UsageError("the run folder is not given", where="folder", remedy="Give a path, as runs/mine.")
+    return Path(folder).expanduser()
+
+
+def missing_downloads(planned: list[Planned]) -> list[SegadaptError]:
+    """An error for each download that a stage to be trained starts from and that cannot be had now."""
+    starts = {
+        one.stage.name: getattr(one.settings, "start", None) for one in planned if one.action in ("begin", "redo")
+    }
+    return [
+        SegadaptError(why, where=f"stages.{name}.start", remedy="Give the path of a copy as `start`.")
+        for name, start in starts.items()
+        if (why := missing_download(start)) is not None
+    ]
 
 
 def _work(run: Run, planned: list[Planned], display: Display) -> None:
@@ -153,7 +203,7 @@ def write_run_files(run: Run) -> None:
         compile=place.compile,
     )
     write_json(run.folder / "environment.json", environment(run))
-    write_text(run.folder / "recipe.yaml", as_yaml(run.recipe.model_copy(update={"runtime": decided})))
+    write_text(run.folder / "recipe.yaml", as_yaml(located(run.recipe.model_copy(update={"runtime": decided}))))
 
 
 def environment(run: Run) -> dict[str, Any]:

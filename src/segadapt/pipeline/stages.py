@@ -6,7 +6,8 @@ the digests of its data and of the files it names, and a version of its code; ne
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,6 +100,19 @@ class Stage:
         if not before or _set(before["content"]) != _set(self.content):
             return "changed" if self._holds_results() else "new"
         return "done" if before["state"] == "done" and (self.folder / self.kind.result).is_file() else "unfinished"
+
+    def made_with(self, groups: Sequence[str]) -> "Stage":
+        """The same with these groups of its content (`data`, `files.start`) as its folder was made with."""
+        before = (self.before() or {}).get("content", {})
+        # A file that is not there shows in the settings, by its path or a name.
+        named = [f"settings.{group.removeprefix('files.')}" for group in groups if group.startswith("files.")]
+        inside = tuple(f"{group}." for group in groups)
+
+        def counts(key: str) -> bool:
+            return key in groups or key in named or key.startswith(inside)
+
+        content = {key: value for key, value in self.content.items() if not counts(key)}
+        return replace(self, content=content | {key: value for key, value in before.items() if counts(key)})
 
     def changes(self) -> list[str]:
         """`key: old -> new` for all that differs from what the folder was made with."""

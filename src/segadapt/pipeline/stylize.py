@@ -27,7 +27,7 @@ def stylize_stage(run: Run, name: str, settings: StylizeSettings, display: Displ
     display.say(f"{name}: {done.written} images stylized, {done.skipped} were there already")
     run.runtime.barrier()
     if run.runtime.is_main:
-        targets = [pair.image for pair in data.target.pairs("train")]
+        targets = [pair.image for pair in data.target.pairs("train")] if data.target.given else []
         save_png(folder / "contact_sheet.png", stylized_sheet(originals, folder / "images", targets))
         write_json(folder / "result.json", _result(generator, len(originals), settings))
 

@@ -74,6 +74,26 @@ def need_equal_shares(run: Run, name: str, settings: TrainingSettings) -> None:
         )
 
 
+def need_selectable(name: str, settings: TrainingSettings, domains: Domains) -> None:
+    """Raise UsageError when no evaluation could choose the model as `select` says: now, not at the training's end."""
+    if not isinstance(settings, SegmenterSettings) or settings.select == "last" or settings.stand_in is not None:
+        return
+    target = domains.target_val
+    lacks = None
+    if settings.evaluate_every == 0:
+        lacks = "evaluate_every is 0: nothing is evaluated during training"
+    elif target is None:
+        lacks = "the target has no images to evaluate on (split val)"
+    elif settings.select == "best_target" and target.labels is None:
+        lacks = "the target's split val has no labels"
+    if lacks is not None:
+        raise UsageError(
+            f"is {settings.select}, but {lacks}",
+            where=f"stages.{name}.select",
+            remedy="Set evaluate_every, give the target a split val (holdout, val_list), or use select: last.",
+        )
+
+
 def fresh_method(run: Run, name: str, settings: TrainingSettings, steps: int) -> Method:
     """The stage's method over networks with their starting weights, on the run's device."""
     run.runtime.need_compiler()

@@ -1,0 +1,64 @@
+"""The verb `export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segadapt.cli.output import OutputFile
+from segadapt.cli.views import LabelSpaceOption
+
+if TYPE_CHECKING:
+    from segadapt.models.segmenter import Segmenter
+    from segadapt.models.style_transfer import StyleTransfer
+
+
+def export(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="A run folder, stage folder, model.safetensors or (--discriminator) step_N.pt."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="FILE.pth.")],
+    start_file: Annotated[
+        bool, typer.Option("--start-file", help="ResNet-101: as the file that the published programs start from.")
+    ] = False,
+    discriminator: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a training checkpoint, the discriminator of this name.")
+    ] = None,
+    label_space: LabelSpaceOption = None,
+) -> None:
+    """Write a network for other programs, in the form that the suffix says: .pth as the published programs save theirs.
+
+    What they would read but run otherwise is refused: a segmenter trained without quirk aspp, or from ImageNet weights.
+
+    segadapt export runs/sean_gta5_cityscapes_official/sean -o seanet.pth
+    """
+    from segadapt.errors import UsageError
+    from segadapt.models.published import export_discriminator, export_published
+
+    output = OutputFile.parse(out, "--out", (".pth",))
+    if discriminator is not None:
+        if start_file:
+            raise UsageError("is for ResNet-101", where="--start-file", remedy="Leave it out beside --discriminator.")
+        with output.file() as path:
+            export_discriminator(model, discriminator, path)
+    else:
+        network = exported_network(model, label_space)
+        with output.file() as path:
+            export_published(network, path, start_file=start_file)
+    output.written()
+
+
+def exported_network(model: Path, label_space: str | None) -> "Segmenter | StyleTransfer":
+    """The network that a path means: a segmenter, or a generator where a stage or file of one is named."""
+    from segadapt.cli.views import load_segmenter
+    from segadapt.inference.model import find_model
+    from segadapt.models.checkpoint_files import identify
+    from segadapt.models.saved import load_generator
+
+    file = find_model(model)
+    if identify(file).kind in ("generator", "style_transfer"):
+        return load_generator(file).network
+    return load_segmenter(file, label_space).network

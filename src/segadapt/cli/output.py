@@ -1,0 +1,95 @@
+"""Where a verb writes its one file (`--out`, `--sheet`): a path whose suffix says the form, or `-`, standard output."""
+
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STANDARD_OUTPUT = Path("-")
+PATHS_OF_IT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """The one file that a verb writes."""
+
+    path: Path | None  # None: standard output
+    suffix: str  # of the path, in lower case: the form of what is written
+
+    @classmethod
+    def parse(cls, path: Path, option: str, suffixes: Iterable[str]) -> "OutputFile":
+        """From an option's value; on standard output the form is the first of `suffixes`.
+
+        Raises UsageError for a suffix that is none of them, for what is no regular file (a device, a link, a folder),
+        and where nothing can be written: before hours of work, not after.
+        """
+        from segadapt.errors import UsageError
+        from segadapt.files import need_regular, need_writable
+
+        forms = tuple(suffixes)
+        if path == STANDARD_OUTPUT:
+            return cls(None, forms[0])
+        suffix = path.suffix.lower()
+        if str(path) in PATHS_OF_IT:
+            raise UsageError("is standard output", where=path, remedy="Give - instead.")
+        need_regular(path)  # a device or a folder is told as one, whatever its suffix
+        if suffix not in forms:
+            known = " or ".join([", ".join(forms[:-1]), forms[-1]] if len(forms) > 1 else forms)
+            raise UsageError(
+                f"{path} ends in '{suffix}', and {known} is written" if suffix else f"{path} has no suffix",
+                where=option,
+                remedy=f"Let its name end in {known}, or give - for standard output.",
+            )
+        need_writable(path)
+        return cls(path, suffix)
+
+    @contextmanager
+    def file(self) -> Iterator[Path]:
+        """The path to write to; for standard output a temporary one, whose content is then printed as it is."""
+        if self.path is not None:
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / f"output{self.suffix}"
+            yield temporary
+            sys.stdout.flush()
+            stream = typer.get_binary_stream("stdout")
+            stream.write(temporary.read_bytes())
+            stream.flush()
+
+    def say(self, text: str) -> None:
+        """A line for a person: on stderr where the file itself is on stdout."""
+        typer.echo(text, err=self.path is None)
+
+    def written(self) -> None:
+        """Say where the file is."""
+        if self.path is not None:
+            typer.echo(f"written: {self.path}")
+
+
+def console_beside(output: OutputFile | None) -> "Console":
+    """The console for tables: stdout, unless the verb's file goes there."""
+    from rich.console import Console
+
+    return Console(highlight=False, stderr=output is not None and output.path is None)
+
+
+def need_folder_name(out: Path, option: str = "--out") -> Path:
+    """`out`, where a verb writes many files. Raises UsageError for `-`."""
+    from segadapt.errors import UsageError
+
+    if out == STANDARD_OUTPUT:
+        raise UsageError(
+            "'-' is standard output, and a folder of files is written",
+            where=option,
+            remedy="Give a folder.",
+        )
+    return out

@@ -1,0 +1,72 @@
+"""What a run has left in its folder, for programs: stages, models, scores."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from segadapt.config.recipe import Recipe
+from segadapt.inference.model import MODEL, find_model
+from segadapt.pipeline.plan import Planned
+from segadapt.pipeline.stages import PSEUDO_LABELS, STYLIZED, State
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A stage of a run, as its folder stands."""
+
+    name: str
+    method: str
+    folder: Path
+    state: State  # `done`, or `new`, `unfinished`, `changed` (made with other settings)
+    model: Path | None  # model.safetensors: a segmenter or, of `tgstn`, a generator
+    images: Path | None  # the folder of stylized copies or pseudo-labels
+    scores: dict[str, float]  # mIoU in percent by domain (`target`, `source`), from evaluation.json
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run: its folder and its stages, in order."""
+
+    folder: Path
+    stages: dict[str, StageResult]
+    report: Path | None
+
+    @property
+    def model(self) -> Path:
+        """The model that `segadapt.load` takes from the run. Raises UsageError when there is none yet."""
+        return find_model(self.folder)
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """mIoU in percent by stage and domain, of the stages that have been scored."""
+        return {name: stage.scores for name, stage in self.stages.items() if stage.scores}
+
+
+def result_of(folder: Path, recipe: Recipe, planned: list[Planned]) -> RunResult:
+    """The result of a run as its folder stands now."""
+    stages = {one.stage.name: _stage(one.now(), recipe) for one in planned}
+    report = folder / "report.html"
+    return RunResult(folder, stages, report if report.is_file() else None)
+
+
+def _stage(one: Planned, recipe: Recipe) -> StageResult:
+    stage, method = one.stage, recipe.stages[one.stage.name].method
+    model, images = stage.folder / MODEL, stage.folder / stage.kind.use
+    makes_images = stage.kind in (STYLIZED, PSEUDO_LABELS) and images.is_dir()
+    return StageResult(
+        stage.name,
+        method,
+        stage.folder,
+        one.state,
+        model if model.is_file() else None,
+        images if makes_images else None,
+        _scores(stage.folder / "evaluation.json"),
+    )
+
+
+def _scores(evaluation: Path) -> dict[str, float]:
+    try:
+        domains = json.loads(evaluation.read_text(encoding="utf-8"))["domains"]
+        return {name: float(scores["miou"]) for name, scores in domains.items() if scores["miou"] is not None}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
