@@ -41,7 +41,7 @@ def start(*arguments: object, said: Path | None = None, **environment: object) -
     """`segadapt ARGUMENTS` in a process of its own, with more `environment`; what it says goes to the file `said`."""
     given = {**os.environ, **{name: str(value) for name, value in environment.items()}}
     process = _context().Process(
-        target=_command, args=([*map(str, arguments)], given, os.getcwd(), None if said is None else str(said))
+        target=_command, args=([*map(str, arguments)], given, str(Path.cwd()), None if said is None else str(said))
     )
     process.start()
     return process
@@ -68,9 +68,7 @@ def ranks(number: int, *arguments: object, folder: Path) -> None:
         port = free.getsockname()[1]
     together = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     files = [folder / f"rank{rank}.txt" for rank in range(number)]
-    started = [
-        start(*arguments, said=file, RANK=rank, LOCAL_RANK=rank, **together) for rank, file in enumerate(files)
-    ]
+    started = [start(*arguments, said=file, RANK=rank, LOCAL_RANK=rank, **together) for rank, file in enumerate(files)]
     for process in started:
         process.join()
     told = {file.name: file.read_text() for file, process in zip(files, started, strict=True) if process.exitcode != 0}

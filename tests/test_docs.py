@@ -249,7 +249,7 @@ def test_the_readme_knows_the_makefile() -> None:
     for variable, default, _ in rows(section("README.md", "Install")):
         assert re.search(rf"^{variable.strip('`')} \?= {re.escape(default.strip('`'))}$", makefile, re.M), variable
     for page in ("README.md", "CONTRIBUTING.md"):
-        for target in re.findall(r"\bmake ([a-z]+)\b(?=`|  )", read(page)):
+        for target in re.findall(r"\bmake ([a-z-]+)\b(?=`|  )", read(page)):
             assert re.search(rf"^{target}:", makefile, re.M), target
 
 

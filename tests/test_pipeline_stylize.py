@@ -44,11 +44,12 @@ def test_the_recorded_style_transfer(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_sheet_that_cannot_be_written_is_told_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_micro(tmp_path / "micro")
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (40, 24), (90, 120, 150)).save(tmp_path / "in/a.png")
     generator = write_generator(tmp_path / "generator.safetensors")
-    inputs = (generator, tmp_path / "micro/GTA5/images")
-    told = command(capsys, "stylize", *inputs, "-o", tmp_path / "out", "--size", "16x8", "--sheet", tmp_path / "micro")
-    assert told.code == 2 and f"{tmp_path / 'micro'}: cannot be written" in told.err
+    inputs = (generator, tmp_path / "in")
+    told = command(capsys, "stylize", *inputs, "-o", tmp_path / "out", "--size", "16x8", "--sheet", tmp_path / "in")
+    assert told.code == 2 and f"{tmp_path / 'in'}: cannot be written" in told.err
     assert not (tmp_path / "out").exists()
 
 
