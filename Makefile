@@ -7,7 +7,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test long-test kill-test lint format bench bench-quick clean
+.PHONY: help setup demo test test-fast long-test kill-test lint format bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,7 +26,10 @@ demo: $(STAMP) ## sample domains, SE-GAN's six stages beside source-only, SEAN a
 	@echo "open $(DEMO)/run/report.html"
 
 test: $(STAMP) ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
+
+test-fast: $(STAMP) ## the tests that take less than a second each, for work in between (under two minutes; TESTS=… options)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow" $(TESTS)
 
 long-test: $(STAMP) ## the recorded pseudo-labels at full size (about five minutes on 2 cores)
 	$(BIN)/pytest tests/long_pseudo_labels.py

@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread (the tests run side by side), and no cache of the user's."""
+"""Shared by all tests: one thread (the tests run side by side), no cache of the user's, and which of them are slow."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from slow import SLOW
+
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow ones."""
+    for item in items:
+        if getattr(item, "originalname", item.name) in SLOW.get(item.path.name, ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

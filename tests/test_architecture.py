@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from segadapt.cli.main import app
+from slow import SLOW
 
 PACKAGE = Path(__file__).parents[1] / "src" / "segadapt"
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
@@ -113,3 +114,10 @@ def test_these_are_all_verbs() -> None:
     command: Any = typer.main.get_command(app)
     data = command.commands["data"]
     assert set(VERBS) == {"", *command.commands, *(f"data {verb}" for verb in data.commands)}
+
+
+@pytest.mark.parametrize("file", SLOW)
+def test_the_slow_tests_are_there(file: str) -> None:
+    text = (Path(__file__).parent / file).read_text(encoding="utf-8")
+    for name in SLOW[file]:
+        assert f"\ndef {name}(" in text, f"tests/slow.py names {name}, which {file} has not"

@@ -164,8 +164,10 @@ def check(row: dict[str, Any], *, bare: bool = True) -> None:
 
 
 def test_steps(tmp_path: Path) -> None:
-    rows = run(tmp_path / "rows.json", "--reference", "--only", "steps", "--peak-tflops", "1", "--precisions", "bf16")
-    assert [(row["what"], row["precision"]) for row in rows] == [(name, "bf16") for name in TIMED]
+    options = ("--reference", "--only", "steps", "--peak-tflops", "1")
+    rows = run(tmp_path / "all.json", *options, "--precisions", "fp32")
+    rows += run(tmp_path / "one.json", *options, "--precisions", "bf16", "--methods", "sean")  # slow where emulated
+    assert [(row["what"], row["precision"]) for row in rows] == [*((name, "fp32") for name in TIMED), ("sean", "bf16")]
     for row in rows:
         check(row)
         assert row["more"]["mfu"] == pytest.approx(row["more"]["tflops"]) and row["more"]["mfu"] > 0

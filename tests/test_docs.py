@@ -20,6 +20,8 @@ from segadapt.cli.main import app, main
 from segadapt.config.load import load_recipe, read_tree, shipped_recipes
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings
+from segadapt.methods.settings import TrainingSettings
+from segadapt.pipeline.estimate import Estimator
 from segadapt.version import __version__
 from test_docs_settings import open_keys
 
@@ -162,7 +164,28 @@ def tiny_data(root: Path, layout: str) -> Path:
     return root
 
 
-@pytest.mark.usefixtures("quiet")
+@pytest.fixture(scope="module")
+def counted() -> dict[str, tuple[float, int]]:
+    """What a training step costs, by the settings that matter to it."""
+    return {}
+
+
+@pytest.fixture
+def counted_once(counted: dict[str, tuple[float, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many recipes have the same stages: each kind of step, and the rate of this machine, is taken once for all."""
+    count = Estimator.step
+
+    def step(self: Estimator, settings: TrainingSettings) -> tuple[float, int]:
+        key = settings.model_dump_json(include={"method", "network", "optimizer", "size", "target_size", "quirks"})
+        if key not in counted:
+            counted[key] = count(self, settings)
+        return counted[key]
+
+    monkeypatch.setattr(Estimator, "step", step)
+    monkeypatch.setattr("segadapt.pipeline.estimate.conv_rate", lambda _: 1e11)
+
+
+@pytest.mark.usefixtures("quiet", "counted_once")
 @pytest.mark.parametrize("recipe", shipped_recipes())
 def test_every_shipped_recipe_plans_its_stages(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -228,7 +251,7 @@ def test_the_readme_knows_the_makefile() -> None:
     for variable, default, _ in rows(section("README.md", "Install")):
         assert re.search(rf"^{variable.strip('`')} \?= {re.escape(default.strip('`'))}$", makefile, re.M), variable
     for page in ("README.md", "CONTRIBUTING.md"):
-        for target in re.findall(r"\bmake ([a-z]+)\b(?=`|  )", read(page)):
+        for target in re.findall(r"\bmake ([a-z-]+)\b(?=`|  )", read(page)):
             assert re.search(rf"^{target}:", makefile, re.M), target
 
 

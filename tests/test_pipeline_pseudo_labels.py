@@ -3,9 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from command import assert_told, command
+from forked import kill_when
 from made_pictures import SIZE, files, write_model, write_stages
 from segadapt.data.label_spaces import IGNORE, load_label_space
 from segadapt.data.made import with_labels
@@ -125,16 +123,8 @@ def test_a_mask_and_a_border_are_left_out_and_do_not_count(tmp_path: Path) -> No
 def test_a_killed_stage_goes_on_exactly(tmp_path: Path) -> None:
     settings = {"scales": [1, 2, 3], "size": [192, 96]}
     recipe, out = write_stages(tmp_path, pseudo_labels=settings), tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "segadapt", "run", str(recipe), "--threads", "1", "--out", str(out)],
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not list(out.glob("pseudo_labels/confidence/*/*.png")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    begun = "pseudo_labels/confidence/*/*.png"
+    kill_when(lambda: list(out.glob(begun)), "run", recipe, "--threads", 1, "--out", out)
     assert not list(out.glob("pseudo_labels/labels/*/*.png"))
     kept = {path: path.stat().st_mtime_ns for path in out.glob("pseudo_labels/confidence/*/*.png")}
     run(recipe, out, "runtime.threads=1")

@@ -3,9 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from command import assert_told, command
+from forked import kill_when, ranks
 from made_pictures import SIZE, files, write_generator, write_stages
 from recorded import stylized, transformer_net_start, write_micro
 from segadapt.errors import Stopped
@@ -46,11 +44,12 @@ def test_the_recorded_style_transfer(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_sheet_that_cannot_be_written_is_told_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_micro(tmp_path / "micro")
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (40, 24), (90, 120, 150)).save(tmp_path / "in/a.png")
     generator = write_generator(tmp_path / "generator.safetensors")
-    inputs = (generator, tmp_path / "micro/GTA5/images")
-    told = command(capsys, "stylize", *inputs, "-o", tmp_path / "out", "--size", "16x8", "--sheet", tmp_path / "micro")
-    assert told.code == 2 and f"{tmp_path / 'micro'}: cannot be written" in told.err
+    inputs = (generator, tmp_path / "in")
+    told = command(capsys, "stylize", *inputs, "-o", tmp_path / "out", "--size", "16x8", "--sheet", tmp_path / "in")
+    assert told.code == 2 and f"{tmp_path / 'in'}: cannot be written" in told.err
     assert not (tmp_path / "out").exists()
 
 
@@ -91,16 +90,7 @@ def test_the_stage_writes_copies_a_sheet_and_a_result(tmp_path: Path, capfd: pyt
 def test_a_killed_stage_goes_on_exactly(tmp_path: Path) -> None:
     """kill -9 with an image of a batch there and the other not; the batch is computed again, whole."""
     recipe, out = write_stages(tmp_path, stylize={"size": [256, 128], "batch": 2}), tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "segadapt", "run", str(recipe), "--threads", "1", "--out", str(out)],
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not list(out.glob("stylize/images/*.png")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    kill_when(lambda: list(out.glob("stylize/images/*.png")), "run", recipe, "--threads", 1, "--out", out)
     there = sorted(out.glob("stylize/images/*.png"))
     assert len(there) < 6
     there[0].unlink()
@@ -132,14 +122,7 @@ def test_a_signal_ends_the_batch_first(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_two_ranks_write_what_one_writes(tmp_path: Path) -> None:
     recipe = write_stages(tmp_path, stylize={"batch": 2}, pseudo_labels={})
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    told = subprocess.run(
-        [*torchrun, "-m", "segadapt", "run", str(recipe), "--threads", "1", "--out", str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr
+    ranks(2, "run", recipe, "--threads", 1, "--out", tmp_path / "two", folder=tmp_path)
     run(recipe, tmp_path / "one", "runtime.threads=1")
     for stage in ("stylize", "pseudo_labels"):
         assert files(tmp_path / "two" / stage) == files(tmp_path / "one" / stage)

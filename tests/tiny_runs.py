@@ -1,7 +1,10 @@
 """Runs that take seconds: the small network on a few generated pictures."""
 
 import json
+import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -29,10 +32,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {"tgstn": GENERATOR, "evaluate": {}, "styl
 """Method -> what its stages have in common, where that is not TRAINING."""
 
 
-def write_data(folder: Path) -> Path:
-    """Six train and two val pictures per domain."""
-    write_sample(folder, train=6, val=2, size=(128, 64))
+@cache
+def _drawn() -> TemporaryDirectory[str]:
+    """The pictures of `write_data`, drawn once per process."""
+    folder = TemporaryDirectory(prefix="segadapt-tests-")
+    write_sample(Path(folder.name), train=6, val=2, size=(128, 64))
     return folder
+
+
+def write_data(folder: Path) -> Path:
+    """Six train and two val pictures per domain; the test may change them."""
+    return Path(shutil.copytree(_drawn().name, folder))
 
 
 def tree(data: Path, **stages: dict[str, Any]) -> dict[str, Any]:

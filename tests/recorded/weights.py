@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,15 @@ def hollow(network: str, classes: int = 19, prefix: str = "") -> dict[str, Tenso
 
 
 def vgg16_caffe() -> dict[str, Tensor]:
-    """A file in the layout of the published VGG-16 start: conv1_1.weight … conv5_3.bias, then fc6, fc7, score_fr."""
+    """A file in the layout of the published VGG-16 start: conv1_1.weight … conv5_3.bias, then fc6, fc7, score_fr.
+
+    The tensors are drawn once and shared: write to none of them.
+    """
+    return dict(_vgg16_caffe())
+
+
+@cache
+def _vgg16_caffe() -> dict[str, Tensor]:
     start: dict[str, Tensor] = {}
     channels = 3
     for name, size in zip(VGG16_CONVS, VGG16_CHANNELS, strict=True):

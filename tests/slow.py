@@ -1,0 +1,71 @@
+"""The tests that take more than about a second of one core each; `make test-fast` leaves them out."""
+
+SLOW: dict[str, tuple[str, ...]] = {
+    "test_bad_input_runs.py": ("test_ctrl_c_saves_and_says_how_to_go_on",),
+    "test_batch_norm.py": ("test_a_run_with_a_teacher_that_learns",),
+    "test_benchmarks.py": (
+        "test_a_profile_sorts_all_of_a_steps_time",
+        "test_bf16_accuracy_trains_and_scores",
+        "test_layers",
+        "test_memory_and_linear",
+        "test_reading_and_pictures",
+        "test_steps",
+        "test_the_gpu_script_runs_on_a_cpu",
+    ),
+    "test_data_prepare.py": ("test_several_processes_write_the_same",),
+    "test_data_sample.py": ("test_any_number_of_workers_writes_the_same_files",),
+    "test_docs.py": ("test_every_shipped_recipe_plans_its_stages", "test_runnable_blocks_run"),
+    "test_engine_resume.py": (
+        "test_a_broken_validation_image_costs_no_steps",
+        "test_a_killed_training_goes_on_exactly",
+        "test_a_stopped_training_goes_on_exactly",
+    ),
+    "test_engine_runtime.py": ("test_a_compiled_network_learns_the_same",),
+    "test_engine_updater.py": ("test_two_ranks_equal_one_process_with_the_whole_batch",),
+    "test_evaluation_report_stages.py": (
+        "test_files_that_cannot_be_read_or_are_still_to_come",
+        "test_stages_that_make_files_show_rows_of_three",
+        "test_without_the_data_the_contact_sheets_are_shown",
+    ),
+    "test_inference_fast.py": (
+        "test_a_network_made_for_inference_says_the_same",
+        "test_the_fast_predictor_says_what_the_plain_one_does",
+    ),
+    "test_inference_model.py": ("test_evaluate_a_run",),
+    "test_methods_recorded.py": (
+        "test_se_gan_gives_the_published_losses_and_weights",
+        "test_sean_gives_the_published_losses_and_weights",
+        "test_self_training_gives_the_published_losses",
+        "test_supervised_training_gives_the_published_vgg_pretraining",
+        "test_tgstn_gives_the_published_losses",
+    ),
+    "test_methods_tgstn.py": ("test_three_steps_equal_the_hand_written_ones", "test_two_pieces_equal_one_pass"),
+    "test_models_checkpointing.py": ("test_less_is_kept_for_the_way_back", "test_nothing_changes"),
+    "test_models_deeplab_v2.py": ("test_it_computes_what_the_published_network_does",),
+    "test_models_pretrained.py": (
+        "test_hub_vgg16_brings_its_pixel_format_and_its_hash_is_kept",
+        "test_published_seanet_goes_in_and_out_unchanged",
+    ),
+    "test_models_pretrained_resnet.py": (
+        "test_a_published_checkpoint_goes_in_runs_and_comes_out_unchanged",
+        "test_own_models_keep_stride_pixels_and_corner_rule",
+    ),
+    "test_models_vgg.py": ("test_vgg_base_computes_what_the_published_network_does",),
+    "test_pipeline_kill.py": ("test_a_pipeline_that_is_killed_three_times_ends_as_if_it_had_not_been",),
+    "test_pipeline_pseudo_labels.py": (
+        "test_a_killed_stage_goes_on_exactly",
+        "test_a_model_of_other_classes_labels_those_that_it_shares",
+        "test_the_verb",
+    ),
+    "test_pipeline_run.py": (
+        "test_a_changed_setting_is_refused_by_name_and_redone_when_asked",
+        "test_an_unlabelled_target_leaves_the_scores_of_the_source",
+    ),
+    "test_pipeline_stylize.py": (
+        "test_a_killed_stage_goes_on_exactly",
+        "test_the_recorded_style_transfer",
+        "test_two_ranks_write_what_one_writes",
+    ),
+    "test_pipeline_synthia.py": ("test_sixteen_classes_in_every_stage",),
+}
+"""Test file -> names of its slow tests, with all their parameters. A test that takes this long belongs here."""
