@@ -138,7 +138,7 @@ def plan(run: Run, choice: Choice = ALL) -> list[Planned]:
     for name, settings in run.recipe.stages.items():
         _need_kinds(run, name, settings)
         fingerprints = {before: other.stage.fingerprint for before, other in planned.items()}
-        data = _data(run, settings)
+        data = planned_data(run, settings)
         content = _content(run, settings, data, fingerprints, digests)
         stage = Stage(name, run.stage_folder(name), content, kind_of(settings.method), _decided(settings, data))
         if isinstance(settings, TrainingSettings):
@@ -199,7 +199,7 @@ def _need_done(planned: dict[str, Planned], flag: str) -> None:
                 )
 
 
-def _data(run: Run, settings: StageSettings) -> Domains:
+def planned_data(run: Run, settings: StageSettings) -> Domains:
     """The data of a stage that is there before the run begins: not what other stages make."""
     data, space = run.recipe.data, run.space
     match settings:
