@@ -129,10 +129,16 @@ def _run(arguments: list[str], said: str, env: dict[str, str], inside: str) -> N
 
 def _serve() -> None:
     """Import all that a run needs, then fork on request."""
+    import matplotlib.backends.backend_svg  # noqa: F401
     import torch
+    import torch._dynamo  # optimizers import it
+    from PIL import Image
 
+    import segadapt.cli.main
     import segadapt.pipeline.run
     import segadapt.pipeline.show  # noqa: F401
+
+    Image.init()
 
     torch.set_num_threads(1)
     started: dict[int, int | None] = {}
