@@ -23,6 +23,13 @@ def in_float64(_: str) -> None:
     run.write_report = lambda run, *_, **__: run  # type: ignore[attr-defined]
 
 
+def in_a_second(_: str) -> None:
+    """A network file system that is never late."""
+    from segadapt.pipeline import pictures
+
+    pictures.SECONDS_LATE = 1
+
+
 def of_version(version: str) -> None:
     """Rank 1 says that it is of another version."""
     from segadapt.pipeline import run

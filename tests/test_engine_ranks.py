@@ -130,6 +130,15 @@ def test_other_data_is_named_too(forks: Forks, recipe: Path, tmp_path: Path) -> 
     assert "rank 1 has target data of sean" in processes[0].said.read_text()
 
 
+def test_ranks_that_share_no_folder_cannot_share_images(forks: Forks, recipe: Path, tmp_path: Path) -> None:
+    pseudo = "stages.pseudo={method: pseudo_labels, model: '@first', scales: [1.0]}"
+    processes = start(forks, recipe, tmp_path, "stages.sean=null", pseudo, inside="in_a_second")
+    assert [process.wait(60) for process in processes] == [2, 2]
+    told = f"error: {tmp_path}/rank0/pseudo: rank 1 does not see this folder"
+    assert told in processes[0].said.read_text()
+    assert [path.name for path in (tmp_path / "rank0/pseudo").iterdir()] == ["stage.json"]
+
+
 def test_a_rank_that_fails_ends_the_other_which_says_why(forks: Forks, recipe: Path, tmp_path: Path) -> None:
     """A broken image in rank 1's share of the first batch, on a disk of its own."""
     shutil.copytree(recipe.parent / "data", tmp_path / "data")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from segadapt.config.recipe import Recipe
+from segadapt.config.recipe import Recipe, references
 from segadapt.config.resolved import as_yaml
 from segadapt.data.label_spaces import load_label_space
 from segadapt.engine import runtime
@@ -28,11 +28,12 @@ from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import training_domains
 from segadapt.pipeline.evaluation import after_training, evaluate_stage
 from segadapt.pipeline.lock import locked
+from segadapt.pipeline.pictures import need_shared
 from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan, planned_data
 from segadapt.pipeline.plan_table import show_plan
 from segadapt.pipeline.pseudo_labels import pseudo_labels_stage
 from segadapt.pipeline.show import Display
-from segadapt.pipeline.stages import flat
+from segadapt.pipeline.stages import PSEUDO_LABELS, STYLIZED, flat, kind_of
 from segadapt.pipeline.stand_in import stand_in, stand_in_domains
 from segadapt.pipeline.stylize import stylize_stage
 from segadapt.version import __version__
@@ -136,6 +137,9 @@ def _do(run: Run, one: Planned, display: Display) -> None:
 
 def _train(run: Run, name: str, settings: TrainingSettings, display: Display) -> None:
     """Train, or load what stands in for it, and score the result."""
+    for before in references(settings).values():
+        if kind_of(run.recipe.stages[before].method) in (STYLIZED, PSEUDO_LABELS):
+            need_shared(run.runtime, run.stage_folder(before))
     domains = stand_in_domains(run, settings) or training_domains(run, settings)
     if settings.stand_in is not None:
         stand_in(run, name, settings)
