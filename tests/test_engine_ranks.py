@@ -1,10 +1,12 @@
 """Two ranks with folders of their own: one plan, one step, the results of one process; none is left hanging."""
 
 import copy
+import io
 import json
 import shutil
 import socket
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from torch import nn
 
 from forking import Forks, Process
 from segadapt.batch_norm import share_statistics
+from segadapt.engine import ranks
+from segadapt.errors import SegadaptError, UsageError
 from segadapt.models.saved import load_model
 from tiny_runs import last_checkpoint, metrics, tree, write_data, write_recipe
 
@@ -173,3 +177,28 @@ def test_a_norm_over_ranks_is_pytorchs_where_there_is_one(momentum: float | None
         torch.testing.assert_close(shared.get_parameter(name).grad, parameter.grad, rtol=1e-10, atol=1e-12)
     for norm in (shared, copy.deepcopy(shared)):
         torch.testing.assert_close(norm.eval()(maps), plain.eval()(maps), rtol=1e-12, atol=1e-10)
+
+
+def test_a_rank_without_the_others_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "JOINING", timedelta(seconds=1))
+    for key, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(SegadaptError, match="the ranks have not come together"), ranks.group(cuda=False):
+        pass
+
+
+def test_what_cannot_be_sent_is_told() -> None:
+    """And what can is what it was: tied parameters stay tied, an optimizer stays the module's."""
+    module = nn.Linear(3, 3).double()
+    module.again = module.weight
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.5, momentum=0.9)
+    module(torch.ones(2, 3, dtype=torch.float64)).sum().backward()
+    optimizer.step()
+    packed, tensors = ranks._packed((module, optimizer, {"step": torch.tensor(3)}))
+    assert len(packed) < 10_000 and sum(tensor.numel() for tensor in tensors) < 60
+    copied, own, plain = ranks._Unpickler(io.BytesIO(packed), tensors).load()
+    assert copied.again is copied.weight and own.param_groups[0]["params"][0] is copied.weight
+    assert torch.equal(copied.weight, module.weight) and copied.weight.requires_grad
+    assert own.state_dict()["state"].keys() == optimizer.state_dict()["state"].keys() and int(plain["step"]) == 3
+    with pytest.raises(UsageError, match="cannot be sent to the other ranks"):
+        ranks._packed(lambda: None)

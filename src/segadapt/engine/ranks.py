@@ -4,6 +4,7 @@ Rank 0 alone reads the run folder, checkpoints and files of initial weights; the
 """
 
 import io
+import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,11 +39,18 @@ def group(cuda: bool) -> Iterator[None]:
     global _store
     from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined] # not in every build of PyTorch
 
-    store, rank, ranks = next(rendezvous("env://", timeout=JOINING))
-    # Plain data and files travel between CPUs, and only GPUs' tensors between GPUs.
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=ranks, timeout=WORKING
-    )
+    try:
+        store, rank, ranks = next(rendezvous("env://", timeout=JOINING))
+        # Plain data and files travel between CPUs, and only GPUs' tensors between GPUs.
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=WORKING)
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise SegadaptError(
+            f"the ranks have not come together ({reason})",
+            where=f"rank {os.environ.get('RANK')}",
+            remedy="Start them all with torchrun; one that failed before says why.",
+        ) from error
     _store = PrefixStore("failed", store)
     try:
         yield
