@@ -34,7 +34,7 @@ test-fast: $(STAMP) ## the tests that take less than a second each, for work in 
 long-test: $(STAMP) ## the recorded pseudo-labels at full size (about five minutes on 2 cores)
 	$(BIN)/pytest tests/long_pseudo_labels.py
 
-kill-test: $(STAMP) ## kill the demo pipeline ten times at random places and go on: it must end as if it had not been
+kill-test: $(STAMP) ## kill a pipeline of seven stages 100 times and resume it: it must end as if it had not been (minutes)
 	$(BIN)/python tests/kill_test.py
 
 lint: $(STAMP) ## ruff and mypy

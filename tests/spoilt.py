@@ -17,6 +17,7 @@ from segadapt.config.load import load_recipe
 from segadapt.data.cache import plan
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.files import temporary_beside
 from segadapt.pipeline.run import run_recipe
 
 SIZE = (64, 48)
@@ -119,7 +120,7 @@ class World:
         """Writing `path` (through `segadapt.files`, in this process) meets a full disk."""
         path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(f".{path.name}.{os.getpid()}.tmp").symlink_to(FULL)
+        temporary_beside(path).symlink_to(FULL)
         return self
 
     def full_disk_for_lines(self, path: Path) -> "World":

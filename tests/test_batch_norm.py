@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segadapt.batch import Batch
-from segadapt.batch_norm import BatchNorm2d, batch_norms, normed, set_learning
-from segadapt.engine.runtime import Runtime
+from segadapt.batch_norm import BatchNorm2d, batch_norms, normed
 from segadapt.engine.updater import GradientUpdater
 from segadapt.methods.method import Method
 from segadapt.methods.se_gan import SeGan, SeGanSettings
@@ -99,23 +98,6 @@ def test_statistics_are_learned_by_the_setting_or_as_published() -> None:
     assert SourceOnlySettings(steps=1, batch_norm="learn").learns_statistics
     assert not SourceOnlySettings(steps=1).learns_statistics
     assert SourceOnlySettings(steps=1, quirks={"train_bn": True}).learns_statistics
-
-
-class TwoRanks(Runtime):
-    """The other rank's values are ours plus 2."""
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        return values.mul_(2).add_(2)
-
-
-def test_ranks_go_on_with_the_mean_of_their_statistics() -> None:
-    learning, frozen = network(), network()
-    set_learning(frozen, False)
-    before, kept = statistics(learning), statistics(frozen)
-    runtime = TwoRanks(torch.device("cpu"), "fp32", 0, 2, 1, 0)
-    GradientUpdater({}, runtime).share_statistics([learning, frozen])
-    assert torch.allclose(statistics(learning), before + 1)
-    assert torch.equal(statistics(frozen), kept)
 
 
 def test_a_run_with_a_teacher_that_learns(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """A whole run: stages in order, evaluation, report; done stages are skipped, changed ones refused or redone."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,21 @@ def test_a_finished_run_is_left_alone(finished: Path, capfd: pytest.CaptureFixtu
 
 
 def test_a_report_that_a_kill_has_prevented_is_made_up_for(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report of before is there, and older than a stage that has ended since."""
+    """The report of before is there, and of other results; which is newer says nothing: clocks are set back."""
     written: list[Path] = []
     monkeypatch.setattr("segadapt.pipeline.run.write_report", lambda folder, *_, **__: written.append(folder))
     run(finished / "recipe.yaml", finished / "run")
     assert written == []
-    (finished / "run/views/stage.json").touch()
+    file = finished / "run/views/evaluation.json"
+    before = file.read_text()
+    file.touch()
+    run(finished / "recipe.yaml", finished / "run")
+    assert written == []
+    file.write_text(before + "\n")
+    os.utime(file, (0, 0))
     run(finished / "recipe.yaml", finished / "run")
     assert written == [finished / "run"]
+    file.write_text(before)
 
 
 def test_a_changed_setting_is_refused_by_name_and_redone_when_asked(

@@ -1,13 +1,17 @@
 """The batch norms of a network: frozen, or learning statistics.
 
 A batch norm in train mode normalizes by the statistics of what it sees, and its running statistics follow these; in
-eval mode it normalizes by the running ones, which stay. Nothing else in a segmenter has a mode that matters.
+eval mode it normalizes by the running ones, which stay. Nothing else in a segmenter has a mode that matters. What it
+sees in train mode is one pass of a micro-batch: over all ranks, see `share_statistics`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
@@ -75,3 +79,77 @@ def set_learning(network: nn.Module, learns: bool) -> None:
 def is_learning(module: nn.Module) -> bool:
     """Whether this module is a batch norm in train mode."""
     return isinstance(module, BatchNorm) and module.training
+
+
+Total = Callable[[Tensor], Tensor]
+"""Sums a tensor over the ranks, in place, and gives it back."""
+
+
+def share_statistics(network: nn.Module, total: Total) -> None:
+    """From now on, the network's batch norms in train mode normalize by the statistics of all ranks' activations.
+
+    Every rank must pass through the same norms in the same order, forward and backward.
+    """
+    for norm in batch_norms(network):
+        norm.forward = partial(_forward, norm, total)  # type: ignore[method-assign]
+
+
+def _forward(norm: BatchNorm, total: Total, maps: Tensor) -> Tensor:
+    """As PyTorch's, for one rank of several: activations (B, C, ...) -> the same shape."""
+    if not norm.training:
+        return type(norm).forward(norm, maps)
+    weight = norm.weight if norm.weight is not None else maps.new_ones(maps.shape[1])
+    bias = norm.bias if norm.bias is not None else maps.new_zeros(maps.shape[1])
+    given, mean, variance, count = _OverRanks.apply(maps, weight, bias, norm.eps, total)  # type: ignore[no-untyped-call]
+    if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+        # `momentum` None: the mean of all that was seen.
+        momentum = 1.0 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
+        unbiased = variance * (count / (count - 1).clamp_min(1))
+        norm.running_mean.mul_(1 - momentum).add_(momentum * mean.to(norm.running_mean.dtype))
+        norm.running_var.mul_(1 - momentum).add_(momentum * unbiased.to(norm.running_var.dtype))
+    return given  # type: ignore[no-any-return]
+
+
+class _OverRanks(torch.autograd.Function):
+    """(x - mean) / sqrt(variance + eps) · weight + bias with mean and variance over all ranks, images and pixels.
+
+    With x^ = (x - mean) / sqrt(variance + eps), N values of a channel in all, and sums over all ranks' values:
+    dx = weight / sqrt(variance + eps) · (dy - Σ dy / N - x^ · Σ (dy · x^) / N)    (Ioffe and Szegedy, 2015, section 3)
+    Gradients of weight and bias are this rank's: the updater sums them, as those of all parameters.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, eps: float, total: Total
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        values = maps.to(weight.dtype)  # autocast may have made less of it
+        others = [0, *range(2, values.dim())]
+        variance, mean = torch.var_mean(values, others, correction=0)
+        n = values.numel() // values.shape[1]
+        # Sums about zero would cancel; so each rank's mean and sum of squares about it are put together (Chan et al.,
+        # 1979): first the mean over all, and then what each rank's squares are about that.
+        sums = total(F.pad(mean.double() * n, (0, 1), value=n))  # and the number of values
+        count, overall = sums[-1], sums[:-1] / sums[-1]
+        about = total((variance.double() + (mean.double() - overall).square()) * n) / count
+        mean, factor = overall.to(values.dtype), torch.rsqrt(about + eps).to(values.dtype)
+        ctx.save_for_backward(maps, weight, mean, factor, count)
+        ctx.total = total
+        shape = [1, -1, *[1] * (values.dim() - 2)]
+        scale = factor * weight
+        given = torch.addcmul(bias.view(shape), values - mean.view(shape), scale.view(shape)).to(maps.dtype)
+        ctx.mark_non_differentiable(overall, about, count)
+        return given, overall, about, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        maps, weight, mean, factor, count = ctx.saved_tensors
+        dy, values = gradient.to(weight.dtype), maps.to(weight.dtype)
+        shape, others = [1, -1, *[1] * (values.dim() - 2)], [0, *range(2, values.dim())]
+        normed = (values - mean.view(shape)) * factor.view(shape)
+        dbias, dweight = dy.sum(others), (dy * normed).sum(others)
+        of_all = ctx.total(torch.stack([dbias, dweight]).double()) / count
+        shift, slope = of_all.to(dy.dtype)
+        dmaps = (dy - shift.view(shape) - normed * slope.view(shape)) * (factor * weight).view(shape)
+        return dmaps.to(maps.dtype), dweight.to(weight.dtype), dbias.to(weight.dtype), None, None

@@ -7,15 +7,29 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from segadapt.errors import SegadaptError, UsageError
+
+TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d{1,9})\.tmp")
+"""Names of temporary files."""
+EARLIER = re.compile(r"\..+\.\d{1,9}\.(?:tmp|trial)")
+"""Names that earlier versions gave them, which say nothing of the machine."""
+LONG = 24 * 3600.0
+"""Seconds after which nobody writes a temporary file any more whose process cannot be asked for: another machine's."""
+
+_STARTED = time.time()
+_swept: set[Path] = set()  # folders in which this process has looked for what killed ones left
+_guards: dict[Path, Callable[[], None]] = {}
 
 
 @contextmanager
@@ -26,12 +40,16 @@ def new_file(path: Path) -> Iterator[Path]:
     cannot be written.
     """
     need_regular(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in _swept:
+            _swept.add(path.parent)
+            sweep(path.parent)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        _ask_guards(path)
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):  # where the folder is a file, there is nothing to remove either
@@ -40,6 +58,72 @@ def new_file(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def temporary_beside(path: Path) -> Path:
+    """Where this process writes what is to become `path`: machine and process are in the name, see `sweep`."""
+    return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.tmp")
+
+
+def sweep(folder: Path, earlier: bool = False) -> None:
+    """Remove the temporary files in `folder` that killed processes left there, up to the size of a model each.
+
+    Those of live processes stay. Processes of other machines cannot be asked for: theirs go after a day, and so, with
+    `earlier`, do those of earlier versions.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # its owner may be done with it just now
+                if entry.name.startswith(".") and _is_left(entry, earlier):
+                    Path(entry.path).unlink()
+
+
+def _is_left(entry: "os.DirEntry[str]", earlier: bool) -> bool:
+    """Whether this is a temporary file that nobody writes any more."""
+    name = TEMPORARY.fullmatch(entry.name)
+    if name is None and not (earlier and EARLIER.fullmatch(entry.name)):
+        return False
+    written = entry.stat(follow_symlinks=False).st_mtime
+    if name is None or name["machine"] != _machine():
+        return written < time.time() - LONG
+    process = int(name["process"])
+    if process == os.getpid():  # an earlier process may have had our number: in containers it is always the same
+        return written < _STARTED
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        pass
+    return False
+
+
+@cache
+def _machine() -> str:
+    """What tells whose process numbers these are: the host's, or those of a container on it."""
+    try:
+        numbers = str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:  # not Linux
+        numbers = ""
+    return hashlib.sha256(f"{os.uname().nodename} {numbers}".encode()).hexdigest()[:8]
+
+
+@contextmanager
+def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Context in which `check` is called before a file appears below `folder`; when it raises, none does."""
+    key = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as they are: a stage's folder may be one
+    _guards[key] = check
+    try:
+        yield
+    finally:
+        del _guards[key]
+
+
+def _ask_guards(path: Path) -> None:
+    if _guards:
+        for parent in Path(os.path.abspath(path)).parents:  # noqa: PTH100
+            if parent in _guards:
+                _guards[parent]()
 
 
 def write_failure(path: Path, error: OSError) -> SegadaptError:
@@ -91,13 +175,15 @@ def need_regular(path: Path) -> None:
 def need_writable(path: Path) -> None:
     """Raise as `new_file` would when a file cannot be written at `path`; what is there stays as it is."""
     need_regular(path)
-    trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
+    trial = temporary_beside(path)
     try:
-        write_bytes(trial, b"trial")
-        trial.unlink()
-    except SegadaptError as error:
-        error.where = path
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(b"trial")
+    except OSError as error:
+        raise write_failure(path, error) from error
+    finally:
+        with suppress(OSError):
+            trial.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

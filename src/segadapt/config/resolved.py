@@ -31,17 +31,18 @@ def located(recipe: Recipe) -> Recipe:
     return Recipe.model_validate(tree)
 
 
-def filled(recipe: Recipe, earlier: Path) -> Recipe:
-    """The recipe with what it leaves open (`???`) as the resolved recipe `earlier` has it, where there is one."""
-    tree = recipe.model_dump(mode="json")
-    still_open = list(open_keys(tree))
-    if not still_open:
-        return recipe
+def recorded(path: Path) -> Any:
+    """The plain data of an earlier resolved recipe; None where there is none that can be read."""
     try:
-        before = read_yaml(earlier, "the resolved recipe") if earlier.is_file() else None
+        return read_yaml(path, "the resolved recipe") if path.is_file() else None
     except UsageError:
-        return recipe
-    for key in still_open:
+        return None
+
+
+def filled(recipe: Recipe, before: Any) -> Recipe:
+    """The recipe with what it leaves open (`???`) as the recorded one `before` has it, where that has it."""
+    tree = recipe.model_dump(mode="json")
+    for key in list(open_keys(tree)):
         *parents, last = key.split(".")
         here, there = tree, before
         for part in parents:

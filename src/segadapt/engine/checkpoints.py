@@ -44,10 +44,13 @@ class Checkpoints:
             "about": about,
         }
         write_with(path, lambda temporary: _save(content, temporary))
-        killed = self.folder.glob(".step_*.tmp")  # what a kill left of others
-        for old in (*self.all()[: -self.keep], *killed):
-            old.unlink(missing_ok=True)
+        self.prune()
         return path
+
+    def prune(self) -> None:
+        """Remove all but the newest `keep`: also at resume, since a kill may come between writing and removing."""
+        for old in self.all()[: -self.keep]:
+            old.unlink(missing_ok=True)
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
@@ -61,11 +64,8 @@ def _save(content: dict[str, Any], path: Path) -> None:
         raise
 
 
-def load(path: Path, method: Method) -> tuple[int, dict[str, Any]]:
-    """Put a checkpoint into `method`; gives the step and what `save` was told about it.
-
-    Raises SegadaptError for a file that cannot be read, UsageError for a checkpoint of something else.
-    """
+def read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint. Raises SegadaptError when it cannot be read, UsageError for anything else."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
@@ -79,6 +79,14 @@ def load(path: Path, method: Method) -> tuple[int, dict[str, Any]]:
         raise UsageError(
             "not a training checkpoint of this version", where=path, remedy="Delete it: the one before is used then."
         )
+    return content
+
+
+def restore(content: dict[str, Any], method: Method, path: Path) -> tuple[int, dict[str, Any]]:
+    """Put the content of a checkpoint into `method`; gives the step and what `save` was told about it.
+
+    Raises UsageError, which names `path`, for a checkpoint of something else.
+    """
     try:
         for name, module in method.modules.items():
             module.load_state_dict(content["modules"][name])

@@ -1,22 +1,24 @@
-"""Where and how things run: device, precision, threads, ranks. The only file that knows torch.distributed."""
+"""Where and how things run: device, precision, threads, ranks. Only this file and `ranks` know torch.distributed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
-import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor, nn
 
+from segadapt.batch_norm import share_statistics
 from segadapt.devices import Precision, choose_device, choose_precision
-from segadapt.errors import RankLost, UsageError
+from segadapt.engine import ranks as between
+from segadapt.errors import UsageError
 from segadapt.settings import Settings
 
 __all__ = ["Precision", "Runtime", "RuntimeSettings", "start"]
+
+Made = TypeVar("Made")
 MOST_WORKERS = 16
 """Loader processes of a rank, unless told otherwise."""
 
@@ -64,9 +66,12 @@ class Runtime:
     def place(self, module: nn.Module) -> None:
         """Move a module to the device, in its memory format, and compile its calls if that was asked for.
 
-        The module stays what it is: so do the names in its state, and copies of it are not compiled.
+        The module stays what it is: so do the names in its state, and copies of it are not compiled. Its batch norms
+        that learn go by the activations of all ranks.
         """
         module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        if self.ranks > 1:
+            share_statistics(module, between.total)
         if self.compile:
             module.compile()
 
@@ -105,10 +110,7 @@ class Runtime:
 
     def sum(self, values: Tensor) -> Tensor:
         """`values`, summed in place over the ranks."""
-        if self.ranks > 1:
-            with self._all_there():
-                dist.all_reduce(values)
-        return values
+        return between.total(values) if self.ranks > 1 else values
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says so; all ranks must ask."""
@@ -119,16 +121,16 @@ class Runtime:
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.ranks > 1:
-            with self._all_there():
-                dist.barrier()
+            between.wait()
 
-    @contextmanager
-    def _all_there(self) -> Iterator[None]:
-        """Tell that another rank has ended, instead of what the transport says about it."""
-        try:
-            yield
-        except RuntimeError as error:
-            raise RankLost("lost the other ranks", where=f"rank {self.rank}", remedy="One of them says why.") from error
+    def from_main(self, make: Callable[[], Made]) -> Made:
+        """What `make` gives on rank 0, which alone calls it: on every rank. See `segadapt.engine.ranks.from_main`."""
+        return make() if self.ranks == 1 else between.from_main(make)
+
+    def need_agreement(self, facts: between.Facts) -> None:
+        """Raise UsageError on every rank when one has other facts than rank 0, naming ranks and facts."""
+        if self.ranks > 1:
+            between.need_agreement(facts)
 
 
 @contextmanager
@@ -144,16 +146,12 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
     workers = settings.workers
     if workers is None:
         workers = min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // ranks - 1)) if device.type == "cuda" else 0
-    if ranks > 1:
-        # Long: rank 0 evaluates alone while the others wait.
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+    precision = choose_precision(settings.precision, device)
+    measure = settings.workers is None and device.type == "cuda"
     try:
-        precision = choose_precision(settings.precision, device)
-        measure = settings.workers is None and device.type == "cuda"
-        yield Runtime(
-            device, precision, rank, ranks, torch.get_num_threads(), workers, measure, compile=settings.compile
-        )
+        with between.group(device.type == "cuda") if ranks > 1 else nullcontext():
+            yield Runtime(
+                device, precision, rank, ranks, torch.get_num_threads(), workers, measure, compile=settings.compile
+            )
     finally:
         torch.set_num_threads(threads_before)  # a program that calls a run goes on as it was
-        if ranks > 1:
-            dist.destroy_process_group()

@@ -96,7 +96,6 @@ class Trainer:
                     rates = self._set_rates(step)
                     batch = next(batches).to(self.runtime.device)
                     losses = training.method.step(batch, self.updater)
-                    self.updater.share_statistics(training.method.modules.values())
                     recorder.add(step + 1, losses, rates)
                     self._after(step + 1, recorder, stopped)
             recorder.flush()
@@ -175,10 +174,13 @@ class Trainer:
         self.runtime.barrier()
 
     def _resume(self) -> int:
-        latest = self.checkpoints.latest()
+        latest = self.runtime.from_main(self.checkpoints.latest)
         if latest is None:
             return 0
-        step, about = checkpoints.load(latest, self.training.method)
+        content = self.runtime.from_main(lambda: checkpoints.read(latest))
+        step, about = checkpoints.restore(content, self.training.method, latest)
+        if self.runtime.is_main:
+            self.checkpoints.prune()
         self.training.selector.load_state(about["selection"])
         self._saved_at, self._scores_due = step, about.get("scores_due", False)
         self.training.watcher.say(f"goes on from step {step} ({latest.name})")

@@ -6,7 +6,7 @@ batch is spread over ranks and accumulation steps.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 
 from segadapt import ema
 from segadapt.batch import Batch
-from segadapt.batch_norm import batch_norms
 from segadapt.engine.runtime import Runtime
 from segadapt.losses import Loss
 from segadapt.methods.method import Terms, Values
@@ -113,17 +112,6 @@ class GradientUpdater:
         # A term whose count is 0 has the sum 0: it counts as 0.
         divisors = both[len(terms) :].clamp_min(1.0)
         return (both[: len(terms)] / divisors).unbind(), divisors.unbind()
-
-    def share_statistics(self, modules: Iterable[nn.Module]) -> None:
-        """Let all ranks go on with the same running statistics of batch norms that learn: the mean of the ranks'."""
-        if self.runtime.ranks == 1:
-            return
-        learning = [norm for module in modules for norm in batch_norms(module) if norm.training]
-        statistics = [values for norm in learning for values in (norm.running_mean, norm.running_var)]
-        found = [values for values in statistics if values is not None]
-        self._sum_over_ranks(found)
-        for values in found:
-            values.div_(self.runtime.ranks)
 
     def _sum_over_ranks(self, tensors: list[Tensor]) -> None:
         if self.runtime.ranks == 1:

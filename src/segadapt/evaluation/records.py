@@ -14,7 +14,7 @@ from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.data.settings import DomainSettings
 from segadapt.errors import UsageError
 from segadapt.evaluation.criteria import agreement
-from segadapt.files import need_folder
+from segadapt.files import digest, need_folder, sha256
 from segadapt.inference.model import MODEL, RECIPE, STYLE, UPPER_BOUND
 
 Json = dict[str, Any]
@@ -166,6 +166,13 @@ def _read_stage(folder: Path, settings: Json, missing: list[str]) -> StageRecord
     elif stage.role != "helper" and not (folder / "evaluation.json").is_file():
         missing.append(f"{stage.name}/evaluation.json: not there")
     return stage
+
+
+def digest_of_results(run: Path) -> str:
+    """SHA-256 of what the stages say about themselves: states, scores, numbers, every update's line."""
+    names = ("stage.json", "evaluation.json", "result.json", "metrics.jsonl")
+    files = sorted(path for name in names for path in run.glob(f"*/{name}") if path.is_file())
+    return digest([[str(path.relative_to(run)), sha256(path)] for path in files])
 
 
 def read_metrics(stage: Path) -> list[Json]:

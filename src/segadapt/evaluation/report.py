@@ -10,7 +10,7 @@ import yaml
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.errors import SegadaptError
 from segadapt.evaluation import report_tables as tables
-from segadapt.evaluation.records import RunRecord, StageRecord, mapping, read_run
+from segadapt.evaluation.records import RunRecord, StageRecord, digest_of_results, mapping, read_run
 from segadapt.evaluation.report_images import Budget, Row, figures, prediction_rows
 from segadapt.evaluation.report_stages import overview, stage_by_stage
 from segadapt.files import need_writable, write_text
@@ -18,6 +18,7 @@ from segadapt.inference.model import RECIPE
 from segadapt.version import __version__
 
 TEMPLATE = Path(__file__).with_name("report.html")
+MARK_WITHIN = 4096  # bytes of the page: the digest of what it was made from is in its head
 ACROSS = 4  # pictures side by side
 CARD_TITLES = {"baseline": "source only", "adapted": "adapted", "upper_bound": "target trained (upper bound)"}
 
@@ -28,6 +29,7 @@ def write_report(run: Path, out: Path | None = None, images: int = 4, device: st
     `images` target images are shown with the predictions of the stages that are compared, made on `device`, and up to
     that many of each stage that makes files. Raises UsageError when `run` is no run folder.
     """
+    made_from = digest_of_results(run)  # first: what changes meanwhile makes the page an old one
     record = read_run(run)
     out = run / "report.html" if out is None else out
     need_writable(out)
@@ -56,12 +58,23 @@ def write_report(run: Path, out: Path | None = None, images: int = 4, device: st
     name = run.resolve().name
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(f"{name}: segadapt report"),
+        made_from=made_from,
         header=_header(name, record),
         body="\n".join(part for part in body if part),
         footer=f"Written by segadapt {__version__}.",
     )
     write_text(out, page)
     return out
+
+
+def is_current(report: Path, run: Path) -> bool:
+    """Whether the page was made from the results that the run folder holds now; times mean nothing."""
+    try:
+        with report.open("rb") as file:
+            head = file.read(MARK_WITHIN)
+    except OSError:
+        return False
+    return digest_of_results(run).encode() in head
 
 
 _SCORES = (

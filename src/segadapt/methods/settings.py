@@ -33,7 +33,7 @@ class TrainingSettings(QuirkySettings):
     )
     batch: PositiveInt = Field(1, description="images per domain and update, over all ranks and accumulation steps")
     accumulate: PositiveInt = Field(
-        1, description="pieces that each rank's share of a batch is computed in, one after another"
+        1, description="micro-batches that each rank's share of a batch is computed in, one after another"
     )
     steps: PositiveInt | None = Field(None, description="number of updates; or give `epochs`")
     epochs: Annotated[float, Field(gt=0)] | None = Field(
@@ -100,8 +100,9 @@ class SegmenterSettings(TrainingSettings):
     head_lr: float = Field(1.0, gt=0, description="the heads' learning rate, as a multiple of `lr`")
     batch_norm: Literal["frozen", "learn"] = Field(
         "frozen",
-        description="frozen: by the statistics that the start has; learn: by those of each pass's own images, and the "
-        "running ones follow (a teacher's: those of the target). A fresh network needs `learn`",
+        description="frozen: by the statistics that the start has; learn: by those of each pass's own images on all "
+        "ranks (of one micro-batch, with `accumulate`), and the running ones follow (a teacher's: those of the "
+        "target). A fresh network needs `learn`",
     )
     checkpointing: bool = Field(
         False,

@@ -1,19 +1,25 @@
 """What the stages that turn images into files share: where each file goes, stopping well, what a sheet shows."""
 
+import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from segadapt.data.settings import DomainSettings
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import stop_signals
 from segadapt.errors import Stopped, UsageError
+from segadapt.files import temporary_beside, write_bytes
 from segadapt.inference.streams import Flow, StreamResult, readers
 from segadapt.pipeline.show import Display
 
 ROWS = 4
 """Images on a contact sheet."""
+SECONDS_LATE = 5
 
 Place = tuple[Path, Path]
 """An image, and where its files go below an output folder, without suffix."""
@@ -39,6 +45,44 @@ def some(items: Sequence[Item], count: int = ROWS) -> list[Item]:
     """Up to `count` of the items, evenly spread."""
     count = min(count, len(items))
     return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
+
+
+def need_shared(runtime: Runtime, folder: Path) -> None:
+    """Raise UsageError on every rank when one does not see the files that rank 0 writes into `folder`.
+
+    Ranks share the work on images, and read them one by one: unlike weights, these are not sent.
+    """
+    if runtime.ranks == 1:
+        return
+
+    def write() -> tuple[str, str]:
+        file, token = temporary_beside(folder / "shared"), secrets.token_hex(8)
+        write_bytes(file, token.encode())
+        return file.name, token
+
+    name, token = runtime.from_main(write)
+    found = torch.zeros(runtime.ranks, device=runtime.device)
+    found[runtime.rank] = 1.0 if _reads(folder / name, token) else 0.0
+    blind = [str(rank) for rank, sees in enumerate(runtime.sum(found).tolist()) if not sees]
+    if runtime.is_main:
+        (folder / name).unlink(missing_ok=True)
+    if blind:
+        raise UsageError(
+            f"rank {', '.join(blind)} does not see this folder, and images are made and read by all ranks",
+            where=folder,
+            remedy="Use a folder that all ranks share, or do the stages that make images on one machine.",
+        )
+
+
+def _reads(file: Path, token: str) -> bool:
+    """Whether the file has this content; a network file system may show it some seconds late."""
+    for _ in range(SECONDS_LATE):
+        try:
+            list(file.parent.iterdir())  # lets such a file system ask again
+            return file.read_text() == token
+        except OSError:
+            time.sleep(1)
+    return False
 
 
 def flow(

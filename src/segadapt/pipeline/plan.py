@@ -210,7 +210,7 @@ def _need_done(planned: dict[str, Planned], flag: str) -> None:
                 )
 
 
-def _data(run: Run, settings: StageSettings) -> Domains:
+def planned_data(run: Run, settings: StageSettings) -> Domains:
     """The data of a stage that is there before the run begins: not what other stages make."""
     data, space = run.recipe.data, run.space
     match settings:
@@ -246,7 +246,7 @@ def _stage(
     settings, lacking = run.recipe.stages[name], list[str]()
     data = Domains(None, None, None, None)
     try:
-        data = _data(run, settings)
+        data = planned_data(run, settings)
     except UsageError:
         if chosen:
             raise

@@ -31,7 +31,7 @@ from segadapt.inference.settings import PseudoLabelsSettings
 from segadapt.inference.streams import Job, StreamResult, ahead, need_other_places, run_batches, save_png
 from segadapt.models.saved import SavedModel, load_any
 from segadapt.pipeline.context import Run
-from segadapt.pipeline.pictures import Place, flow, places, some, stopping
+from segadapt.pipeline.pictures import Place, flow, need_shared, places, some, stopping
 from segadapt.pipeline.show import Display
 
 Labels = NDArray[np.uint8]
@@ -42,7 +42,7 @@ LABELS, ARGMAX, CONFIDENCE = "labels", "argmax", "confidence"
 def pseudo_labels_stage(run: Run, name: str, settings: PseudoLabelsSettings, display: Display) -> None:
     """Write `labels/NAME.png` and `confidence/NAME.png` for each target train image, then a sheet and `result.json`."""
     model, images = run.file_of(settings.model), places(run.recipe.data.target, "train")
-    saved = load_any(model, run.space)
+    saved = run.runtime.from_main(lambda: load_any(model, run.space))
     folder = run.stage_folder(name)
     found = make_pseudo_labels(run.runtime, saved, run.space, images, folder, settings, display)
     if run.runtime.is_main:
@@ -89,6 +89,7 @@ def make_pseudo_labels(
     `thresholds` (confidence from which they are). Raises Stopped after a signal, SegadaptError that names an image
     which cannot be read, after all others are done.
     """
+    need_shared(runtime, folder)
     size = settings.size or saved.header.size
     left_in = partial(_left_in, settings.mask, settings.border)
     files = label_files(folder, images, settings.flat)

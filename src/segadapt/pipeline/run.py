@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from segadapt.config.load import as_overrides, load_recipe
-from segadapt.config.recipe import Recipe
-from segadapt.config.resolved import as_yaml, filled, located
+from segadapt.config.recipe import Recipe, references
+from segadapt.config.resolved import as_yaml, filled, located, recorded
 from segadapt.data.label_spaces import load_label_space
 from segadapt.engine import runtime
+from segadapt.engine.ranks import Facts
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
-from segadapt.evaluation.report import write_report
+from segadapt.evaluation.report import is_current, write_report
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import write_json, write_text
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
@@ -30,11 +31,13 @@ from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import training_domains
 from segadapt.pipeline.evaluation import after_training, evaluate_stage
 from segadapt.pipeline.lock import locked
-from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan
+from segadapt.pipeline.pictures import need_shared
+from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan, planned_data
 from segadapt.pipeline.plan_table import show_plan
 from segadapt.pipeline.pseudo_labels import pseudo_labels_stage
 from segadapt.pipeline.result import RunResult, result_of
 from segadapt.pipeline.show import Display
+from segadapt.pipeline.stages import PSEUDO_LABELS, STYLIZED, flat, kind_of
 from segadapt.pipeline.stand_in import stand_in, stand_in_domains
 from segadapt.pipeline.stylize import stylize_stage
 from segadapt.version import __version__
@@ -66,32 +69,29 @@ def run_recipe(
         raise UsageError("change a recipe by its name or file", where="overrides", remedy="Give them to load_recipe.")
     # `catch_warnings`: a program that calls a run hears its own warnings again afterwards.
     with runtime.start(recipe.runtime) as place, warnings.catch_warnings():
-        recipe = filled(recipe, folder / "recipe.yaml")
+        recipe = filled(recipe, place.from_main(lambda: recorded(folder / "recipe.yaml")))
         display = Display(place.is_main)
         warnings.showwarning = lambda message, *_, **__: display.say(f"warning: {message}")
         run = Run(recipe, folder, load_label_space(recipe.label_space), place, display)
-        if place.is_main:
-            need_run_folder(folder)
-        planned = plan(run, choice)
+        planned = _agreed_plan(run, choice)
         if dry_run:
             if place.is_main:
                 show_plan(run, planned, yes)
                 for error in missing_downloads(planned):
                     print(error)
-            return result_of(folder, recipe, planned)
+            return place.from_main(lambda: result_of(folder, recipe, planned))
         if not yes:
             need_consent(planned)
         missing = missing_downloads(planned) if place.is_main else []
         if missing:  # now, and not after the hours of the stages before
             raise SegadaptErrors(missing) if len(missing) > 1 else missing[0]
         with locked(folder) if place.is_main else nullcontext():
-            place.barrier()
-            planned = [one.now() for one in planned]  # another command may have ended since
+            # Another command may have ended since.
+            planned = place.from_main(lambda: [one.now() for one in planned])
             if not yes:
                 need_consent(planned)
-            place.barrier()
             _work(run, planned, display)
-        return result_of(folder, recipe, planned)
+        return place.from_main(lambda: result_of(folder, recipe, planned))
 
 
 def run_folder(recipe: Recipe | str | Path, folder: Path | str | None) -> Path:
@@ -115,6 +115,32 @@ def missing_downloads(planned: list[Planned]) -> list[SegadaptError]:
     ]
 
 
+def _agreed_plan(run: Run, choice: Choice) -> list[Planned]:
+    """The plan as the run folder stands for rank 0, which alone need see it, and the files that the recipe names.
+
+    Raises UsageError on every rank when they have not all the same version, recipe, machine settings and data.
+    """
+    place = run.runtime
+    folders = dict.fromkeys(("root", "train_list", "val_list", "prepared_root"), True)  # their content is compared
+    recipe = run.recipe.model_dump(
+        mode="json", exclude={"runtime": True, "data": {"source": folders, "target": folders}}
+    )
+    facts: Facts = {"segadapt": __version__, "torch": str(torch.__version__), "device": place.device.type}
+    place.need_agreement({**facts, "precision": place.precision, "compiling": place.compile, **flat(recipe)})
+
+    def planning() -> list[Planned]:
+        need_run_folder(run.folder)
+        return plan(run, choice)
+
+    planned = place.from_main(planning)
+    if place.ranks > 1:
+        own = {one.stage.name: planned_data(run, one.settings).all() for one in planned if one.chosen}
+        place.need_agreement(
+            {f"{name} data of {stage}": d.digest for stage, data in own.items() for name, d in data.items()}
+        )
+    return planned
+
+
 def _work(run: Run, planned: list[Planned], display: Display) -> None:
     """Do the stages, then the report."""
     if run.runtime.is_main:
@@ -123,16 +149,10 @@ def _work(run: Run, planned: list[Planned], display: Display) -> None:
         _do(run, one, display)
     report = run.folder / "report.html"
     if run.runtime.is_main:
-        if _is_old(report, planned):
+        if not is_current(report, run.folder):
             display.say("writing the report")
             write_report(run.folder, report, device=str(run.runtime.device))
         display.say(f"report: {report}")
-
-
-def _is_old(report: Path, planned: list[Planned]) -> bool:
-    """Whether a stage has ended after the report was written: in this command, or in one that was killed."""
-    ended = [one.stage.file.stat().st_mtime_ns for one in planned if one.stage.file.is_file()]
-    return not report.is_file() or any(time > report.stat().st_mtime_ns for time in ended)
 
 
 def _do(run: Run, one: Planned, display: Display) -> None:
@@ -167,6 +187,9 @@ def _do(run: Run, one: Planned, display: Display) -> None:
 
 def _train(run: Run, name: str, settings: TrainingSettings, display: Display) -> None:
     """Train, or load what stands in for it, and score the result."""
+    for before in references(settings).values():
+        if kind_of(run.recipe.stages[before].method) in (STYLIZED, PSEUDO_LABELS):
+            need_shared(run.runtime, run.stage_folder(before))
     domains = stand_in_domains(run, settings) or training_domains(run, settings)
     if settings.stand_in is not None:
         stand_in(run, name, settings)

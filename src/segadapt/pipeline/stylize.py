@@ -15,7 +15,7 @@ from segadapt.inference.streams import Job, StreamResult, save_png
 from segadapt.inference.stylizer import USUAL_SIZE, Stylizer, stylize
 from segadapt.models.saved import load_generator
 from segadapt.pipeline.context import Run
-from segadapt.pipeline.pictures import Place, flow, places, some, stopping
+from segadapt.pipeline.pictures import Place, flow, need_shared, places, some, stopping
 from segadapt.pipeline.show import Display
 
 
@@ -46,7 +46,8 @@ def stylize_images(
     Raises UsageError when `generator` is none, Stopped after a signal, SegadaptError that names an image which cannot
     be read, after all others are done.
     """
-    saved = load_generator(generator)
+    need_shared(runtime, folder)
+    saved = runtime.from_main(lambda: load_generator(generator))
     stylizer = Stylizer(
         saved.network,
         settings.size or saved.header.size or USUAL_SIZE,

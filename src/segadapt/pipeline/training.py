@@ -95,8 +95,18 @@ def need_selectable(name: str, settings: TrainingSettings, domains: Domains) -> 
 
 
 def fresh_method(run: Run, name: str, settings: TrainingSettings, steps: int) -> Method:
-    """The stage's method over networks with their starting weights, on the run's device."""
+    """The stage's method over networks with their starting weights, on the run's device.
+
+    Rank 0 makes it, and the others get what it has made: they need not see the files.
+    """
     run.runtime.need_compiler()
+    method = run.runtime.from_main(lambda: _method(run, name, settings, steps))
+    for module in (*method.modules.values(), *method.helpers.values()):
+        run.runtime.place(module)
+    return method
+
+
+def _method(run: Run, name: str, settings: TrainingSettings, steps: int) -> Method:
     torch.manual_seed(run.recipe.seed)
     length = settings.schedule_steps or steps
     method: Method
@@ -110,8 +120,6 @@ def fresh_method(run: Run, name: str, settings: TrainingSettings, steps: int) ->
         if isinstance(settings, SeGanSettings) and settings.discriminators is not None:
             starts = dict(zip(("discriminator1", "discriminator2"), settings.discriminators, strict=True))
             start_players(run, name, method, {player: starts[player] for player in starts if player in method.modules})
-    for module in (*method.modules.values(), *method.helpers.values()):
-        run.runtime.place(module)
     return method
 
 

@@ -1,0 +1,195 @@
+"""What ranks tell each other besides gradients: what rank 0 has read, whether all mean the same run, why one failed.
+
+Rank 0 alone reads the run folder, checkpoints and files of initial weights; the others need not see them.
+"""
+
+import io
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from segadapt.errors import RankLost, SegadaptError, UsageError
+
+Made = TypeVar("Made")
+Facts = dict[str, object]
+
+JOINING = timedelta(minutes=10)
+"""Within which all ranks must have come."""
+WORKING = timedelta(hours=12)
+"""Long: rank 0 evaluates alone while the others wait."""
+MOST = 4
+"""Differences that one error names."""
+
+_store: Any = None  # where ranks leave word; there while they are together
+
+
+@contextmanager
+def group(cuda: bool) -> Iterator[None]:
+    """Join the ranks that torchrun's environment variables speak of, and leave them at the end.
+
+    A rank that fails leaves word for the others, who find its connections closed.
+    """
+    global _store
+    from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined] # not in every build of PyTorch
+
+    try:
+        store, rank, ranks = next(rendezvous("env://", timeout=JOINING))
+        # Plain data and files travel between CPUs, and only GPUs' tensors between GPUs.
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=WORKING)
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise SegadaptError(
+            f"the ranks have not come together ({reason})",
+            where=f"rank {os.environ.get('RANK')}",
+            remedy="Start them all with torchrun; one that failed before says why.",
+        ) from error
+    _store = PrefixStore("failed", store)
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, RankLost):
+            _leave_word(rank, str(error) if isinstance(error, SegadaptError) else f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        _store = None
+        dist.destroy_process_group()
+
+
+def _leave_word(rank: int, why: str) -> None:
+    assert _store is not None
+    try:
+        _store.set("why", f"rank {rank} has failed: {why}")
+    except (RuntimeError, ValueError):  # the store has gone with its rank
+        return
+
+
+def _word_left() -> str:
+    try:
+        return _store.get("why").decode() if _store is not None and _store.check(["why"]) else ""
+    except (RuntimeError, ValueError):
+        return ""
+
+
+@contextmanager
+def all_there() -> Iterator[None]:
+    """Tell which rank has ended and why, instead of what the transport says about it."""
+    try:
+        yield
+    except RuntimeError as error:
+        why = _word_left()
+        if why:
+            raise RankLost(why, remedy="") from error
+        rank = dist.get_rank()
+        raise RankLost("lost the other ranks", where=f"rank {rank}", remedy="One of them says why.") from error
+
+
+def total(values: Tensor) -> Tensor:
+    """`values`, summed in place over the ranks."""
+    with all_there():
+        dist.all_reduce(values)
+    return values
+
+
+def wait() -> None:
+    """Until all ranks have come here."""
+    with all_there():
+        dist.barrier()
+
+
+def from_main(make: Callable[[], Made]) -> Made:
+    """What `make` gives on rank 0, where alone it is called, on every rank: plain data, tensors, modules, optimizers.
+
+    On the other ranks tensors are on the CPU. Raises what `make` raises on rank 0, and RankLost on the others;
+    UsageError for what cannot be sent.
+    """
+    message: list[Any] = [None, None]
+    tensors: list[Tensor] = []
+    made: Any = None
+    if dist.get_rank() == 0:
+        made = make()
+        packed, tensors = _packed(made)
+        message = [packed, [(tensor.shape, tensor.dtype) for tensor in tensors]]
+    with all_there():
+        dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
+        if dist.get_rank() != 0:
+            tensors = [torch.empty(shape, dtype=dtype) for shape, dtype in message[1]]
+        for tensor in tensors:
+            if tensor.numel():
+                # As bytes: of any dtype. What is not contiguous is copied on rank 0, and is contiguous elsewhere.
+                dist.broadcast(tensor.cpu().contiguous().reshape(-1).view(torch.uint8), src=0)
+    received: Made = made if dist.get_rank() == 0 else _Unpickler(io.BytesIO(message[0]), tensors).load()
+    return received
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves the tensors out: they are sent by themselves, without a copy of each."""
+
+    def __init__(self, file: io.BytesIO, tensors: list[Tensor]) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self.tensors = tensors
+        self.numbers: dict[int, int] = {}
+
+    def persistent_id(self, value: object) -> int | None:
+        # A parameter is pickled as a parameter around its tensor.
+        if type(value) is not Tensor or value.requires_grad:
+            return None
+        number = self.numbers.setdefault(id(value), len(self.tensors))
+        if number == len(self.tensors):
+            self.tensors.append(value)  # which also keeps it, and so its id
+        return number
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, tensors: list[Tensor]) -> None:
+        super().__init__(file)
+        self.tensors = tensors
+
+    def persistent_load(self, number: int) -> Tensor:
+        return self.tensors[number]
+
+
+def _packed(value: object) -> tuple[bytes, list[Tensor]]:
+    file, tensors = io.BytesIO(), list[Tensor]()
+    try:
+        _Pickler(file, tensors).dump(value)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"cannot be sent to the other ranks ({error})",
+            where=type(value).__name__,
+            remedy="Define its classes and functions at the top level of a module, without lambdas.",
+        ) from error
+    return file.getvalue(), tensors
+
+
+def need_agreement(facts: Facts) -> None:
+    """Raise UsageError on every rank when one has other facts than rank 0, naming ranks and facts."""
+    gathered: list[Facts | None] = [None] * dist.get_world_size()
+    with all_there():
+        dist.all_gather_object(gathered, facts)
+    first = gathered[0] or {}
+    found = [
+        f"rank {rank} has {name} {_short(own.get(name))}, rank 0 {_short(first.get(name))}"
+        for rank, own in enumerate(gathered)
+        if own is not None
+        for name in {**first, **own}
+        if own.get(name) != first.get(name)
+    ]
+    if found:
+        more = f"; and {len(found) - MOST} more differences" if len(found) > MOST else ""
+        raise UsageError(
+            f"the ranks do not agree: {'; '.join(found[:MOST])}{more}",
+            remedy="Start all of them with one command, one version and the same data.",
+        )
+
+
+def _short(value: object) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"

@@ -1,0 +1,204 @@
+"""Two ranks with folders of their own: one plan, one step, the results of one process; none is left hanging."""
+
+import copy
+import io
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from forking import Forks, Process
+from segadapt.batch_norm import share_statistics
+from segadapt.engine import ranks
+from segadapt.errors import SegadaptError, UsageError
+from segadapt.models.saved import load_model
+from tiny_runs import last_checkpoint, metrics, tree, write_data, write_recipe
+
+STAGE = {
+    "network": "deeplab_small_bn",
+    "batch_norm": "learn",
+    "size": [64, 32],
+    "evaluate_every": 0,
+    "optimizer": "sgd",
+}
+STAGES: dict[str, dict[str, Any]] = {
+    "first": {"method": "source_only", "steps": 2, "checkpointing": True, **STAGE},
+    "sean": {
+        "method": "sean",
+        "start": "@first",
+        "fresh_head": True,
+        "steps": 4,
+        "checkpoint_every": 2,
+        "ema": 0.5,
+        **STAGE,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with Forks() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    content = tree(write_data(folder / "data"), **STAGES)
+    content["runtime"] = {"device": "cpu", "threads": 1}
+    return write_recipe(folder / "recipe.yaml", content)
+
+
+def start(
+    forks: Forks, recipe: Path, folder: Path, *more: str, own: tuple[str, ...] = (), inside: str = ""
+) -> list[Process]:
+    """Two ranks, each with an --out of its own; `own` is for rank 1 alone."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    found = []
+    for rank in range(2):
+        env = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        arguments = ["run", str(recipe), *more, *(own if rank else ()), "--out", str(folder / f"rank{rank}")]
+        found.append(forks.start(arguments, folder / f"said{rank}", env, inside))
+    return found
+
+
+def differ(a: Path, b: Path) -> float:
+    """The largest difference between the states of two stages, and their losses, relative to the values' size."""
+    found = [0.0]
+    for x, y in zip(metrics(a), metrics(b), strict=True):
+        found += [abs(x[key] - y[key]) / max(1.0, abs(x[key])) for key in x]
+    ours, theirs = last_checkpoint(a)["modules"], last_checkpoint(b)["modules"]
+    for name, module in ours.items():
+        for key, values in module.items():
+            scale = max(1.0, float(values.abs().max()))
+            found.append(float((values - theirs[name][key]).abs().max()) / scale)
+    return max(found)
+
+
+def test_two_ranks_of_which_one_sees_the_folder_equal_one_process(forks: Forks, recipe: Path, tmp_path: Path) -> None:
+    """In float64, with batch norms that learn; also resumed by rank 0 where rank 1's folder is of another step."""
+    one = forks.start(["run", str(recipe), "--out", str(tmp_path / "one")], tmp_path / "said", inside="in_float64")
+    assert one.wait() == 0, one.said.read_text()
+    for process in start(forks, recipe, tmp_path, inside="in_float64"):
+        assert process.wait() == 0, process.said.read_text()
+    assert not (tmp_path / "rank1").exists()
+    for stage in STAGES:
+        assert differ(tmp_path / "one" / stage, tmp_path / "rank0" / stage) < 1e-12, stage
+    before = last_checkpoint(tmp_path / "rank0/sean")["modules"]["student"]["body.0.0.weight"]
+    assert before.dtype == torch.float64 and last_checkpoint(tmp_path / "rank0/sean")["step"] == 4
+
+    shutil.copytree(tmp_path / "rank0", tmp_path / "rank1")
+    (tmp_path / "rank0/sean/checkpoints/step_00000004.pt").unlink()
+    about = tmp_path / "rank0/sean/stage.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"state": "running"}))
+    for process in start(forks, recipe, tmp_path, inside="in_float64"):
+        assert process.wait() == 0, process.said.read_text()
+    assert differ(tmp_path / "one/sean", tmp_path / "rank0/sean") < 1e-12
+    assert load_model(tmp_path / "rank0/sean/model.safetensors").header.step == 4
+
+
+@pytest.mark.parametrize(
+    ("own", "inside", "told"),
+    [
+        (("stages.sean.lr=0.5",), "", "rank 1 has stages.sean.lr 0.5, rank 0 0.001"),
+        ((), "of_version:0.0.1", "rank 1 has segadapt 0.0.1, rank 0 "),
+    ],
+)
+def test_ranks_that_mean_something_else_are_named(
+    own: tuple[str, ...], inside: str, told: str, forks: Forks, recipe: Path, tmp_path: Path
+) -> None:
+    processes = start(forks, recipe, tmp_path, own=own, inside=inside)
+    assert [process.wait(60) for process in processes] == [2, 2]
+    for process in processes:
+        assert f"error: the ranks do not agree: {told}" in process.said.read_text()
+    assert not (tmp_path / "rank0").exists()
+
+
+def test_other_data_is_named_too(forks: Forks, recipe: Path, tmp_path: Path) -> None:
+    """Its folder may be another one, its files may not."""
+    shutil.copytree(recipe.parent / "data", tmp_path / "data")
+    own = f"data.target.root={tmp_path}/data/cityscapes"
+    next((tmp_path / "data/cityscapes/leftImg8bit/train").rglob("*.png")).unlink()
+    processes = start(forks, recipe, tmp_path, own=(own,))
+    assert [process.wait(60) for process in processes] == [2, 2]
+    assert "rank 1 has target data of sean" in processes[0].said.read_text()
+
+
+def test_ranks_that_share_no_folder_cannot_share_images(forks: Forks, recipe: Path, tmp_path: Path) -> None:
+    pseudo = "stages.pseudo={method: pseudo_labels, model: '@first', scales: [1.0]}"
+    processes = start(forks, recipe, tmp_path, "stages.sean=null", pseudo, inside="in_a_second")
+    assert [process.wait(60) for process in processes] == [2, 2]
+    told = f"error: {tmp_path}/rank0/pseudo: rank 1 does not see this folder"
+    assert told in processes[0].said.read_text()
+    assert [path.name for path in (tmp_path / "rank0/pseudo").iterdir()] == ["stage.json"]
+
+
+def test_a_rank_that_fails_ends_the_other_which_says_why(forks: Forks, recipe: Path, tmp_path: Path) -> None:
+    """A broken image in rank 1's share of the first batch, on a disk of its own."""
+    shutil.copytree(recipe.parent / "data", tmp_path / "data")
+    for image in (tmp_path / "data/gta5").rglob("images/*.png"):
+        image.write_bytes(bytes(image.stat().st_size))
+    processes = start(forks, recipe, tmp_path, own=(f"data.source.root={tmp_path}/data/gta5",))
+    assert [process.wait(60) for process in processes] == [1, 1]
+    said = [process.said.read_text() for process in processes]
+    assert f"error: {tmp_path}/data/gta5/" in said[1] and "cannot be read as an image" in said[1]
+    assert f"error: rank 1 has failed: {tmp_path}/data/gta5/" in said[0]
+    assert "Traceback" not in said[0] + said[1]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_a_norm_over_ranks_is_pytorchs_where_there_is_one(momentum: float | None) -> None:
+    torch.manual_seed(0)
+    plain = nn.BatchNorm2d(5, momentum=momentum)
+    nn.init.normal_(plain.weight)
+    shared = copy.deepcopy(plain)
+    share_statistics(shared, lambda values: values)
+    for _ in range(2):
+        maps = (100 + torch.randn(3, 5, 4, 6)).requires_grad_()
+        again = maps.detach().clone().requires_grad_()
+        slope = torch.randn(3, 5, 4, 6)
+        for norm, inputs in ((plain, maps), (shared, again)):
+            (norm(inputs) * slope).sum().backward()
+        torch.testing.assert_close(maps.grad, again.grad, rtol=1e-10, atol=1e-12)
+    for key, values in plain.state_dict().items():
+        torch.testing.assert_close(shared.state_dict()[key], values, rtol=1e-12, atol=1e-12)
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(shared.get_parameter(name).grad, parameter.grad, rtol=1e-10, atol=1e-12)
+    for norm in (shared, copy.deepcopy(shared)):
+        torch.testing.assert_close(norm.eval()(maps), plain.eval()(maps), rtol=1e-12, atol=1e-10)
+
+
+def test_a_rank_without_the_others_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "JOINING", timedelta(seconds=1))
+    for key, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(SegadaptError, match="the ranks have not come together"), ranks.group(cuda=False):
+        pass
+
+
+def test_what_cannot_be_sent_is_told() -> None:
+    """And what can is what it was: tied parameters stay tied, an optimizer stays the module's."""
+    module = nn.Linear(3, 3).double()
+    module.again = module.weight
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.5, momentum=0.9)
+    module(torch.ones(2, 3, dtype=torch.float64)).sum().backward()
+    optimizer.step()
+    packed, tensors = ranks._packed((module, optimizer, {"step": torch.tensor(3)}))
+    assert len(packed) < 10_000 and sum(tensor.numel() for tensor in tensors) < 60
+    copied, own, plain = ranks._Unpickler(io.BytesIO(packed), tensors).load()
+    assert copied.again is copied.weight and own.param_groups[0]["params"][0] is copied.weight
+    assert torch.equal(copied.weight, module.weight) and copied.weight.requires_grad
+    assert own.state_dict()["state"].keys() == optimizer.state_dict()["state"].keys() and int(plain["step"]) == 3
+    with pytest.raises(UsageError, match="cannot be sent to the other ranks"):
+        ranks._packed(lambda: None)
