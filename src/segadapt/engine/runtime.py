@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from segadapt.errors import RankLost, UsageError
+from segadapt.processes import usable_cores
 from segadapt.settings import Settings
 
 Precision = Literal["fp32", "bf16"]
@@ -53,6 +54,13 @@ class Runtime:
     def is_main(self) -> bool:
         """Whether this process writes and prints."""
         return self.rank == 0
+
+    @property
+    def processor(self) -> str:
+        """What rounding depends on: a CPU's instruction set as PyTorch uses it, or a GPU's name."""
+        if self.device.type == "cuda":
+            return str(torch.cuda.get_device_name(self.device))
+        return str(torch.backends.cpu.get_cpu_capability())
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -168,6 +176,12 @@ def choose_precision(wanted: Precision | Literal["auto"], device: torch.device) 
     return "bf16" if has_amx() else "fp32"
 
 
+def loader_processes() -> int:
+    """The most loader processes of this rank beside a GPU: its share of this machine's usable cores, but one."""
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+    return min(MOST_WORKERS, max(1, usable_cores() // ranks_here - 1))
+
+
 @contextmanager
 def start(settings: RuntimeSettings) -> Iterator[Runtime]:
     """The runtime of this process; under torchrun it joins the group of ranks, and leaves it at the end."""
@@ -180,7 +194,7 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
         torch.cuda.set_device(device)
     workers = settings.workers
     if workers is None:
-        workers = min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // ranks - 1)) if device.type == "cuda" else 0
+        workers = loader_processes() if device.type == "cuda" else 0
     if ranks > 1:
         # Long: rank 0 evaluates alone while the others wait.
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))

@@ -143,6 +143,8 @@ def plan(run: Run, choice: Choice = ALL) -> list[Planned]:
         stage = Stage(name, run.stage_folder(name), content, kind_of(settings.method), _decided(settings, data))
         if isinstance(settings, TrainingSettings):
             training.need_equal_shares(run, name, settings)
+            if "steps" in stage.decided:
+                training.need_long_schedule(name, settings, stage.decided["steps"])
         planned[name] = Planned(stage, settings, data, stage.state(), name in chosen, choice.fresh)
     _need_done(planned, "--only" if choice.only else "--from")
     return list(planned.values())

@@ -72,6 +72,14 @@ def need_equal_shares(run: Run, name: str, settings: TrainingSettings) -> None:
         )
 
 
+def need_long_schedule(name: str, settings: TrainingSettings, steps: int) -> None:
+    """Raise UsageError when the schedule of a stage that counts in epochs ends before its steps do."""
+    try:
+        settings.need_long_schedule(steps)
+    except ValueError as error:
+        raise UsageError(str(error), where=f"stages.{name}.schedule_steps", remedy="It counts updates.") from error
+
+
 def fresh_method(run: Run, name: str, settings: TrainingSettings, steps: int) -> Method:
     """The stage's method over networks with their starting weights, on the run's device."""
     run.runtime.need_compiler()
@@ -86,8 +94,7 @@ def fresh_method(run: Run, name: str, settings: TrainingSettings, steps: int) ->
         assert isinstance(settings, SegmenterSettings)
         method = segmenter_method(fresh_segmenter(run, name, settings), settings, length)
         if isinstance(settings, SeGanSettings) and settings.discriminators is not None:
-            starts = dict(zip(("discriminator1", "discriminator2"), settings.discriminators, strict=True))
-            start_players(run, name, method, {player: starts[player] for player in starts if player in method.modules})
+            start_players(run, name, method, discriminator_starts(name, settings, method))
     for module in (*method.modules.values(), *method.helpers.values()):
         run.runtime.place(module)
     return method
@@ -121,6 +128,21 @@ def fresh_generator(run: Run, name: str, settings: TgstnSettings) -> StyleTransf
     if settings.start is not None:
         run.watcher.say(f"{name}: starts from {load_module(generator, run.file_of(settings.start))}")
     return generator
+
+
+def discriminator_starts(name: str, settings: SeGanSettings, method: Method) -> dict[str, str | None]:
+    """SE-GAN's discriminators and their starting weights. Raises UsageError when there are not as many files."""
+    files = settings.discriminators or []
+    players = [player for player in method.modules if player.startswith("discriminator")]
+    if len(players) == 1 and len(files) == 2:  # the published pair, for a network that has the main head alone
+        files = files[1:]
+    if len(files) != len(players):
+        raise UsageError(
+            f"has {len(files)} files, but network '{settings.network}' has {len(players)} heads",
+            where=f"stages.{name}.discriminators",
+            remedy="Give one file for each head, the main head's last.",
+        )
+    return dict(zip(players, files, strict=True))
 
 
 def start_players(run: Run, name: str, method: Method, starts: dict[str, str | None]) -> None:
