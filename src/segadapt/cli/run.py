@@ -30,12 +30,21 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete and redo the chosen stages even if done; wants --yes.")
     ] = False,
+    continued: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--continue",
+            metavar="STAGE[=CHECKPOINT]",
+            help="Continue this stage from its newest checkpoint (or the one named) with the settings as they are now, "
+            "although it was made with others; for other settings, or for more steps. May be given again.",
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto (bf16 where it is fast).")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of a process.")] = None,
     workers: Annotated[int | None, typer.Option(help="Loader processes.")] = None,
 ) -> None:
-    """Run a recipe: train its stages, evaluate them, and write a report. The same command goes on where it stopped.
+    """Run a recipe: train its stages, evaluate them, and write a report. The same command resumes where it stopped.
 
     segadapt run sean_gta5_cityscapes data.source.root=/data/GTA5 data.target.root=/data/Cityscapes
     stages.sean.start=vgg16_hub
@@ -47,5 +56,5 @@ def run(
     given = {"device": device, "precision": precision, "threads": threads, "workers": workers}
     changes = [f"runtime.{key}={value}" for key, value in given.items() if value is not None]
     loaded = load_recipe(recipe, [*(overrides or []), *changes])
-    choice = Choice(tuple(only or ()), first, fresh)
+    choice = Choice(tuple(only or ()), first, fresh, tuple(continued or ()))
     run_recipe(loaded, out or Path("runs") / Path(recipe).stem, choice=choice, dry_run=dry_run, yes=yes)

@@ -21,6 +21,16 @@ IDENTITY = ("method", "network", "pixels", "stride_in_3x3")
 PATTERN = re.compile(r"step_(\d{8})\.pt")
 
 
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint after `step` updates lies."""
+    return folder / f"step_{step:08d}.pt"
+
+
+def step_of(path: Path) -> int:
+    """The inverse of `path_of`."""
+    return int(path.stem.removeprefix("step_"))
+
+
 class Checkpoints:
     """The checkpoints of one stage, in one folder."""
 
@@ -39,7 +49,7 @@ class Checkpoints:
 
     def save(self, step: int, method: Method, about: dict[str, Any]) -> Path:
         """Write the state after `step` updates; `about` is plain data. Older ones beyond `keep` go afterwards."""
-        path = self.folder / f"step_{step:08d}.pt"
+        path = path_of(self.folder, step)
         content = {
             "format": FORMAT,
             "step": step,
@@ -82,7 +92,7 @@ def load(path: Path, method: Method, facts: dict[str, Any] | None = None) -> tup
             optimizer.load_state_dict(_with_options_of(optimizer, content["optimizers"][name]))
         return int(content["step"]), dict(content["about"])
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise _of_another(path, "of another network or method") from error
+        raise _of_another(path, "of another network, method or optimizer") from error
 
 
 def _read(path: Path, mapped: bool = False) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class SeGan(Method):
     """The self-ensembling GAN; see the algorithm at the top of this file."""
 
     domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
+    scheduled: ClassVar[bool] = True  # the adversarial term decays
 
     def __init__(self, network: Segmenter, settings: SeGanSettings, length: int) -> None:
         """`length`: the steps over which the adversarial term decays."""

@@ -3,14 +3,15 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from segadapt.batch import Batch
 from segadapt.batch_norm import batch_norms
-from segadapt.config.recipe import references
 from segadapt.data import loader
 from segadapt.data.pairing import Pairing
+from segadapt.engine import checkpoints
 from segadapt.engine.selection import Selection, Selector
 from segadapt.engine.trainer import Trainer, Training
 from segadapt.errors import UsageError
@@ -29,25 +30,45 @@ from segadapt.models.saved import GeneratorHeader, ModelHeader, load_any, save_g
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
+from segadapt.pipeline.continuation import Continuation
 from segadapt.pipeline.domains import Domains
 from segadapt.pipeline.pictures import threads
+from segadapt.pipeline.provenance import said_by_checkpoint, used_target_labels
 
 MINIMUM_MIOU = 20.0
 """Quirk `selection`: a network at or below this mIoU on target val was never kept."""
 
 
-def train(run: Run, name: str, settings: TrainingSettings, domains: Domains) -> None:
-    """Train the stage from wherever its folder stands, and leave `model.safetensors` there."""
+def train(
+    run: Run, name: str, settings: TrainingSettings, domains: Domains, continuation: Continuation | None = None
+) -> None:
+    """Train the stage from wherever its folder stands, and leave `model.safetensors` there.
+
+    With a `continuation` from its checkpoint instead: UsageError, and nothing is changed, when that does not fit.
+    """
     folder, runtime = run.stage_folder(name), run.runtime
     steps = settings.number_of_steps(labelled_images(settings, domains))
     method = fresh_method(run, name, settings, steps)
-    save = saver(run, name, settings, method)
+    facts: dict[str, Any] = {
+        "method": settings.method,
+        "network": settings.network if isinstance(settings, SegmenterSettings) else "style_transfer",
+        "used_target_labels": used_target_labels(run, name),
+    }
+    if continuation is not None:
+        checkpoints.load(continuation.checkpoint, method, facts)
+        runtime.barrier()
+        if runtime.is_main:
+            continuation.take_over()
+        runtime.barrier()
+    facts["used_target_labels"] |= said_by_checkpoint(folder)
+    save = saver(run, name, settings, method, facts["used_target_labels"])
     selector = Selector(folder, save, MINIMUM_MIOU if settings.quirk("selection") else -1.0)
     batches = batches_of(run, settings, domains, steps)
     evaluate, every = None, 0
     if isinstance(settings, SegmenterSettings) and settings.evaluate_every:
         evaluate, every = evaluation_during_training(domains, settings, run, method), settings.evaluate_every
-    Trainer(Training(method, settings, steps, folder, batches, evaluate, every, selector, run.watcher), runtime).run()
+    about = Training(method, settings, steps, folder, batches, evaluate, every, selector, run.watcher, facts)
+    Trainer(about, runtime).run()
     if runtime.is_main:
         keep_result(run, settings, selector, save, steps)
     runtime.barrier()
@@ -158,15 +179,20 @@ Save = Callable[[Path, int, Selection], None]
 """Write the method's result as it is now: path, updates done, why this one."""
 
 
-def saver(run: Run, name: str, settings: TrainingSettings, method: Method) -> Save:
-    """How the models of a stage are written."""
+def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used: bool) -> Save:
+    """How the models of a stage are written; `used`: whether target labels had a part in what it is made from."""
     size = settings.target_size or settings.size
 
     def save(path: Path, step: int, selection: Selection) -> None:
         network = method.result
         if isinstance(network, StyleTransfer):
             about = GeneratorHeader(
-                residual=network.residual, size=settings.size, stage=name, method=settings.method, step=step
+                residual=network.residual,
+                size=settings.size,
+                stage=name,
+                method=settings.method,
+                step=step,
+                used_target_labels=used,
             )
             save_generator(path, network, about)
             return
@@ -183,24 +209,11 @@ def saver(run: Run, name: str, settings: TrainingSettings, method: Method) -> Sa
             method=settings.method,
             step=step,
             selection=selection,
-            used_target_labels=selection == "best_target" or used_target_labels(run, name),
+            used_target_labels=selection == "best_target" or used,
         )
         save_model(path, network, header)
 
     return save
-
-
-def used_target_labels(run: Run, name: str) -> bool:
-    """Whether target labels had a part in what this stage is made from, in any stage before."""
-    settings = run.recipe.stages[name]
-    if settings.method == "target_trained":
-        return True
-    before = [run.recipe.stages[stage] for stage in references(settings).values()]
-    chosen = any(
-        isinstance(stage, SegmenterSettings) and (stage.select == "best_target" or stage.quirk("selection"))
-        for stage in before
-    )
-    return chosen or any(used_target_labels(run, stage) for stage in references(settings).values())
 
 
 def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: int) -> Callable[[int], Iterator[Batch]]:
