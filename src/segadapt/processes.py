@@ -26,7 +26,7 @@ LOOK = 0.5
 def usable_cores() -> int:
     """The number of CPU cores that this process may use: by its affinity, and by the quota of its control groups."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, math.ceil(_quota())))
+    return max(1, math.ceil(min(cores, _quota())))
 
 
 def _quota() -> float:

@@ -34,7 +34,7 @@ from segadapt.pipeline.stand_in import stand_in_domains
 
 WORDS: dict[State, str] = {
     "new": "to do",
-    "unfinished": "goes on where it stopped",
+    "unfinished": "resumes where it stopped",
     "done": "done already, skipped",
     "changed": "made with other settings",
 }

@@ -102,8 +102,8 @@ class Stage:
             return None
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))
-            parts = history.read(found.get("continued", []))
-            return {"state": found["state"], "content": dict(found["content"]), "parts": parts}
+            state, content = found["state"], dict(found["content"])
+            return {"state": state, "content": content, "parts": history.read(found.get("continued", []))}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
