@@ -100,7 +100,7 @@ def test_several_ways_back_through_one_pass() -> None:
 
 @pytest.mark.parametrize("accumulated", [False, True])
 def test_dropout_is_drawn_alike_both_times(accumulated: bool) -> None:
-    """What it drew again would be another gradient (by 14 %), with nothing said."""
+    """What it drew again would be another gradient, with nothing said."""
     found = []
     for checkpointing in (False, True):
         network = fresh("deeplab_small")
