@@ -18,7 +18,7 @@ EQUAL = 1e-8
 
 
 class Toy(Segmenter):
-    """Stride 4, align corners, a frozen batch norm as ResNet-101's; one head, or another one on its middle."""
+    """Stride 4, align corners, a frozen batch norm as ResNet-101's; one head, or others on its middle."""
 
     pixels = CAFFE
     stride = 4
@@ -30,21 +30,19 @@ class Toy(Segmenter):
         self.first = nn.Conv2d(3, 6, 3, stride=2, padding=1)
         self.norm = nn.BatchNorm2d(6).requires_grad_(False)
         self.second = nn.Conv2d(6, 8, 3, stride=2, padding=1)
-        self.auxiliary = nn.Conv2d(6, CLASSES, 3, stride=2, padding=1) if heads == 2 else None
+        self.auxiliary = nn.ModuleList(nn.Conv2d(6, CLASSES, 3, stride=2, padding=1) for _ in range(heads - 1))
         self.main = nn.Conv2d(8, CLASSES, 3, padding=1)
         nn.init.normal_(self.first.weight, std=0.01)
         self.norm.running_mean.normal_()  # type: ignore[union-attr]
         self.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        auxiliary = [] if self.auxiliary is None else list(self.auxiliary.parameters())
-        return [*auxiliary, *self.main.parameters()]
+        return [*self.auxiliary.parameters(), *self.main.parameters()]
 
     def segment(self, pixels: Tensor) -> SegOutput:
         middle = F.relu(self.norm(self.first(pixels)))
         features = F.relu(self.second(middle))
-        auxiliary = () if self.auxiliary is None else (self.auxiliary(middle),)
-        return SegOutput((*auxiliary, self.main(features)), None, features)
+        return SegOutput((*(head(middle) for head in self.auxiliary), self.main(features)), None, features)
 
 
 def batch(step: int, size: int = 2, target_labels: bool = False) -> Batch:

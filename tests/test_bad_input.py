@@ -138,7 +138,7 @@ CHECKPOINTS = [
     Case("truncated", "start", lambda w: w.cut(w.model).train(f"stages.baseline.start={w.model}"), 1, "{w.model}",
          "is damaged or incomplete", "or use another one."),
     Case("truncated", "going on", lambda w: w.lose_result().cut(w.checkpoint).go_on(), 1, "{w.checkpoint}",
-         "the checkpoint cannot be read", "then goes on from the one before."),
+         "the checkpoint cannot be read", "then resumes from the one before."),
 ]  # fmt: skip
 
 SPACES = [

@@ -41,11 +41,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(world: World, capsys: CapSys) -> Non
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     errors = [line for line in said.splitlines() if line.startswith("error:")]
-    assert process.returncode == 130 and "Traceback" not in said and "stopping: the step is ended" in said
+    assert process.returncode == 130 and "Traceback" not in said and "finishing this step and saving" in said
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert errors == [
         f"error: {world.out / 'baseline'}: stopped after step {steps[-1]} of 500; the checkpoint is written. "
-        "The same command goes on from here."
+        "The same command resumes here."
     ]
     assert (world.out / f"baseline/checkpoints/step_{steps[-1]:08d}.pt").is_file()
     assert "resumes where it stopped" in command(capsys, *arguments, "--dry-run").out
@@ -65,7 +65,7 @@ def test_changed_settings_need_yes(world: World, capsys: CapSys) -> None:
     before = world.model.read_bytes()
     planned = command(capsys, *changed, "--dry-run").out
     assert "made with other settings" in planned and "settings.lr: 0.001 -> 0.002" in planned
-    remedy = "Use --yes to redo this stage and those after it that use it, or another --out to keep it."
+    remedy = "--continue baseline to continue from its last checkpoint, or another --out to keep it."
     assert_told(command(capsys, *changed), 2, str(world.stage), "settings.lr: 0.001 -> 0.002", remedy)
     assert world.model.read_bytes() == before
     assert command(capsys, *changed, "--yes").code == 0
@@ -75,7 +75,7 @@ def test_changed_settings_need_yes(world: World, capsys: CapSys) -> None:
 def test_a_lost_result_is_made_again_from_the_checkpoint(world: World, capsys: CapSys) -> None:
     before = world.model.read_bytes()
     outcome = command(capsys, *world.lose_result().go_on())
-    assert outcome.code == 0 and "goes on from step 1" in outcome.err
+    assert outcome.code == 0 and "resumed from step 1" in outcome.err
     assert world.model.read_bytes() == before
 
 

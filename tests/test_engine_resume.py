@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import Trainer
@@ -111,12 +112,14 @@ def test_other_threads_than_before_are_told(
     with pytest.raises(Stopped):
         run(recipe, tmp_path / "run", "runtime.threads=1")
     monkeypatch.undo()
+    monkeypatch.setattr(Runtime, "processor", "an abacus")
     monkeypatch.setattr(Runtime, "need_compiler", lambda runtime: None)
     monkeypatch.setattr(Segmenter, "compile", lambda network: None)  # it would take a minute
     run(recipe, tmp_path / "run", "runtime.threads=2", "runtime.compile=true")
     told = " ".join(capfd.readouterr().err.split())
     assert "was written with threads 1, this run has 2" in told
     assert "was written with compiling False, this run has True" in told
+    assert f"was written with processor {torch.backends.cpu.get_cpu_capability()}, this run has an abacus" in told
 
 
 def _stop(self: Trainer, done: int, recorder: object) -> None:
@@ -135,4 +138,4 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_names_its_files(recipe:
         )
     text = str(failure.value)
     assert "was not finite at step 2" in text and ".png" in text
-    assert "last good checkpoint: step_00000001.pt" in text and "Lower `lr`" in text
+    assert "last good checkpoint: step_00000001.pt" in text and "--continue sean" in text

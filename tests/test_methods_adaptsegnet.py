@@ -83,14 +83,14 @@ class HandWritten:
         on_source = [stretched(h, labels) for h in self.network.segment(caffe(given.source.images)).heads]
         on_target = [stretched(h, given.target.images) for h in self.network.segment(caffe(given.target.images)).heads]
         seg = cross_entropy(on_source[-1], labels, torch.ones(5))
-        if len(on_source) == 2:
-            seg = seg + s.auxiliary * cross_entropy(on_source[0], labels, torch.ones(5))
+        for auxiliary in on_source[:-1]:
+            seg = seg + s.auxiliary * cross_entropy(auxiliary, labels, torch.ones(5))
         found, total, updates = {"seg": seg}, seg, []
         for level, (name, d) in zip(self.levels, self.discriminators.items(), strict=True):
-            head = level if len(on_source) == 2 else 0
+            head = level if len(on_source) > 1 else 0
             source, target = on_source[head].softmax(1), on_target[head].softmax(1)
             adversarial = says(discriminator(d, target), 0)
-            total = total + (s.adversarial if level == 1 else s.auxiliary_adversarial) * adversarial
+            total = total + (s.adversarial if level == max(self.levels) else s.auxiliary_adversarial) * adversarial
             of_source, of_target = (discriminator(d, maps.detach()) for maps in (source, target))
             loss = 0.5 * says(of_source, 0) + 0.5 * says(of_target, 1)
             found |= {f"adversarial{level + 1}": adversarial, name: loss}
@@ -108,6 +108,7 @@ class HandWritten:
         (2, {}, (0, 1)),
         (2, {"quirks": {"train_bn": True}}, (0, 1)),  # in the order source, target
         (2, LEAST_SQUARES, (1,)),
+        (3, {}, (0, 1, 2)),
         (1, {}, (1,)),
     ],
 )

@@ -81,10 +81,10 @@ class HandWritten:
         seg = cross_entropy(logits[-1], labels, weights)
         consistency = (p[-1] - q[-1]).square().mean()
         adversarial = bce(discriminator(self.discriminators[-1], p[-1]), 0)
-        if len(p) == 2:
-            seg = seg + s.auxiliary * cross_entropy(logits[0], labels, weights)
-            consistency = consistency + s.auxiliary_consistency * (p[0] - q[0]).square().mean()
-            adversarial = adversarial + s.auxiliary * bce(discriminator(self.discriminators[0], p[0]), 0)
+        for i in range(len(p) - 1):
+            seg = seg + s.auxiliary * cross_entropy(logits[i], labels, weights)
+            consistency = consistency + s.auxiliary_consistency * (p[i] - q[i]).square().mean()
+            adversarial = adversarial + s.auxiliary * bce(discriminator(self.discriminators[i], p[i]), 0)
         total = seg + s.consistency * consistency + s.adversarial * (1 - given.step / LENGTH) * adversarial
         learns = torch.autograd.grad(total, self.learned)
 
@@ -94,7 +94,7 @@ class HandWritten:
             example = p[0] if s.quirk("d2_head1") else p[i]
             of_source = bce(discriminator(d, logits[i].softmax(1).detach()), 0)
             loss = 0.5 * of_source + 0.5 * bce(discriminator(d, example.detach()), 1)
-            found[f"discriminator{i + 3 - len(p)}"] = loss
+            found[f"discriminator{i + 1 if len(p) > 1 else 2}"] = loss
             updates.append((adam, torch.autograd.grad(loss, list(d.values()))))
         self.sgd.step(learns)
         for adam, gradients in updates:
@@ -122,6 +122,7 @@ class HandWritten:
         (2, {"noise": 1.0, "auxiliary_consistency": 0.1}, 0.028 * 2 * 32 * 64),
         (2, {"quirks": {"d2_head1": True}, "rare_pixels": 100}, 2 * 100),  # per image
         (2, {"balance": False, "ema_warmup": True, "ema": 0.6}, 0),
+        (3, {"auxiliary_consistency": 0.1}, 0.028 * 2 * 32 * 64),
         (1, {"noise": 1.0}, 0.028 * 2 * 32 * 64),
         (1, {"balance": False}, 0),
     ],

@@ -98,6 +98,25 @@ def test_several_ways_back_through_one_pass() -> None:
         torch.testing.assert_close(again, plain, rtol=1e-6, atol=1e-6 * float(plain.abs().max()))
 
 
+@pytest.mark.parametrize("accumulated", [False, True])
+def test_dropout_is_drawn_alike_both_times(accumulated: bool) -> None:
+    """What it drew again would be another gradient, with nothing said."""
+    found = []
+    for checkpointing in (False, True):
+        network = fresh("deeplab_small")
+        network.body = nn.Sequential(*(nn.Sequential(block, nn.Dropout(0.5)) for block in network.body))  # type: ignore[union-attr]
+        network.checkpointing = checkpointing
+        torch.manual_seed(5)
+        logits, weights = network(images()).logits, list(network.parameters())
+        losses = [logits.mean(), logits.square().mean()] if accumulated else [logits.square().mean()]
+        ways = [torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True) for loss in losses]
+        found.append([gradient for way in ways for gradient in way if gradient is not None])
+        found[-1].append(torch.rand(1))  # what is drawn afterwards is the same, too
+    assert len(found[0]) == len(found[1]) > 10
+    for plain, again in zip(*found, strict=True):
+        torch.testing.assert_close(again, plain, rtol=1e-5, atol=1e-6 * float(plain.abs().max()))
+
+
 def test_without_gradients_nothing_is_kept_or_computed_twice() -> None:
     network = fresh("deeplab_small")
     network.checkpointing = True

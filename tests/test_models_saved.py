@@ -121,7 +121,7 @@ def test_a_network_of_ones_own_needs_to_be_registered(tiny: None, tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"format": 3}, UsageError, "written by a newer segadapt (model format 3; this one reads up to 2)"),
+        ({"format": 4}, UsageError, "written by a newer segadapt (model format 4; this one reads up to 3)"),
         ({"format": "x"}, SegadaptError, "is damaged"),
         ({"label_space": {}}, SegadaptError, "is damaged"),
         ({"label_space": {"classes": [1]}}, SegadaptError, "its header is wrong"),

@@ -30,8 +30,15 @@ class Loss:
         return replace(self, weight=weight)
 
     def plus(self, other: "Loss", share: float = 1.0) -> "Loss":
-        """This term plus `share` times another one with the same count, as one named value."""
-        return replace(self, sum=self.sum + share * other.sum)
+        """This term plus `share` times another one with the same count, as one named value.
+
+        With another count the sum of the means would not be the mean of the sums: AssertionError on a CPU; on a GPU,
+        which is not waited for, the term is NaN, which ends the training.
+        """
+        same = self.count == other.count
+        assert self.count.device.type != "cpu" or bool(same), f"counts differ: {self.count:g} and {other.count:g}"
+        count = torch.where(same, self.count, torch.full_like(self.count, torch.nan))
+        return replace(self, sum=self.sum + share * other.sum, count=count)
 
     def times(self, factor: float) -> "Loss":
         """`factor` times this term: a factor of its definition, not of its place in the total."""
@@ -111,9 +118,16 @@ def domain_loss(answers: Tensor, domain: Domain, least_squares: bool = False) ->
 
 
 def joint(term: Callable[[int], Loss], heads: int, auxiliary: float) -> Loss:
-    """The terms of a network's heads as one: main + `auxiliary` · the other, where there is one that counts.
+    """The terms of a network's heads as one: that of the main head, the last, + `auxiliary` · those of the others.
 
-    `term(i)` gives the term of head i; with share 0 nothing is computed for the auxiliary head.
+    `term(i)` gives the term of head i; with share 0 nothing is computed for the auxiliary heads.
     """
-    main = term(heads - 1)
-    return main if heads == 1 or auxiliary == 0 else main.plus(term(0), auxiliary)
+    total = term(heads - 1)
+    for i in range(heads - 1 if auxiliary else 0):
+        total = total.plus(term(i), auxiliary)
+    return total
+
+
+def head_numbers(heads: int) -> range:
+    """What the papers call the heads 0 … `heads` - 1, the main one last: 1 and 2; a single one is 2, the main one."""
+    return range(1, heads + 1) if heads > 1 else range(2, 3)

@@ -69,9 +69,9 @@ def check(
     from segadapt.data.check import check_split, default_splits
     from segadapt.data.contact_sheet import contact_sheet
     from segadapt.data.label_spaces import load_label_space
-    from segadapt.data.parallel import usable_cores
     from segadapt.errors import SegadaptError
     from segadapt.files import new_file
+    from segadapt.processes import usable_cores
 
     if out is not None:
         need_folder_name(out)
@@ -169,8 +169,8 @@ def sample(
 
     segadapt data sample samples --train 400 --val 100
     """
-    from segadapt.data.parallel import usable_cores
     from segadapt.data.sample import write_sample
+    from segadapt.processes import usable_cores
 
     with _progress("draw samples") as progress:
         made = write_sample(out, seed, train, val, parse_size(size), workers or usable_cores(), progress)
@@ -228,7 +228,7 @@ def _settings(**given: Any) -> "DomainSettings":
 
 def _run_preparation(split: str, preparation: "Preparation", workers: int | None) -> list[str]:
     """Prepare one split, telling about it on stdout; gives the reasons of pairs that were left out."""
-    from segadapt.data.parallel import usable_cores
+    from segadapt.processes import usable_cores
 
     typer.echo(f"split {split}: {len(preparation.dataset)} pairs, {len(preparation.todo)} to do")
     if preparation.bytes_needed is not None:

@@ -118,6 +118,11 @@ def _in_words(error: Exception) -> str:
             f"out of memory ({first}). In training set checkpointing: true, accumulate (where batch is more than 1), "
             "precision bf16, or a smaller size; in evaluation --window."
         )
+    if first.startswith("DataLoader worker"):  # raised by torch from a signal, at any place
+        return (
+            "a loader process was killed, most likely for want of memory. Run the same command again, with fewer "
+            "--workers."
+        )
     return f"unexpected {type(error).__name__}: {first}. Run it again with --debug for the traceback, and tell us."
 
 

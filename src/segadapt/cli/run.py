@@ -32,6 +32,15 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete and redo the chosen stages even if done; wants --yes.")
     ] = False,
+    continued: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--continue",
+            metavar="STAGE[=CHECKPOINT]",
+            help="Continue this stage from its newest checkpoint (or the one named) with the settings as they are now, "
+            "although it was made with others; for other settings, or for more steps. May be given again.",
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto (bf16 where it is fast).")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of a process.")] = None,
@@ -48,5 +57,5 @@ def run(
     given = {"device": device, "precision": precision, "threads": threads, "workers": workers}
     changes = [f"runtime.{key}={value}" for key, value in given.items() if value is not None]
     folder = None if out is None else need_folder_name(out)
-    choice = Choice(tuple(only or ()), first, fresh)
+    choice = Choice(tuple(only or ()), first, fresh, tuple(continued or ()))
     run_recipe(recipe, folder, [*(overrides or []), *changes], choice=choice, dry_run=dry_run, yes=yes)

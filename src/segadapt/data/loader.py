@@ -1,7 +1,6 @@
 """From data sets to batches, in order, read ahead by worker processes, copied ahead to a GPU."""
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
@@ -15,6 +14,7 @@ from segadapt.batch import Batch, Images
 from segadapt.data.dataset import TrainingData
 from segadapt.data.pairing import Pairing
 from segadapt.errors import SegadaptError
+from segadapt.processes import leave_signals_to_parent, signals_held
 
 STEP = 0.01
 """Seconds of a short training step on a big GPU: reading must not take longer."""
@@ -72,7 +72,9 @@ def batches(steps: Steps, first: int, last: int, workers: int = 0, pin_memory: b
         pin_memory=pin_memory,
         worker_init_fn=_quiet_worker if workers else None,
     )
-    for batch in loader:
+    with signals_held():
+        read = iter(loader)  # starts the processes
+    for batch in read:
         if isinstance(batch, SegadaptError):
             raise batch
         yield batch
@@ -138,6 +140,6 @@ def one_ahead(
 
 
 def _quiet_worker(worker: int) -> None:
-    """Ctrl-C goes to the whole process group; workers leave it to the trainer, and take one core each."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals go to the whole process group; workers leave them to the trainer, and take one core each."""
+    leave_signals_to_parent()
     torch.set_num_threads(1)

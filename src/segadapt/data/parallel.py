@@ -1,24 +1,17 @@
 """Many files, several processes, flat memory: for `data check` and `data prepare`."""
 
 import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from segadapt.errors import SegadaptError
+from segadapt.processes import leave_signals_to_parent, signals_held
 
 Result = TypeVar("Result")
 
 _job: Callable[[int], Any]  # what this worker process does, set once when it starts
-
-
-def usable_cores() -> int:
-    """The number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_unordered(job: Callable[[int], Result], items: Iterable[int], workers: int) -> Iterator[Result]:
@@ -36,7 +29,7 @@ def map_unordered(job: Callable[[int], Result], items: Iterable[int], workers: i
         try:
             pending: set[Future[Result]] = set()
             for item in items:
-                with _interrupts_later():  # `submit` starts processes, which inherit that they are not interrupted
+                with signals_held():  # `submit` starts processes
                     pending.add(pool.submit(_run, item))
                 if len(pending) >= 4 * workers:
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -52,21 +45,9 @@ def map_unordered(job: Callable[[int], Result], items: Iterable[int], workers: i
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Hold Ctrl-C back: it is for this process, which ends its workers; they must not die with a traceback each."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _start(job: Callable[[int], Any]) -> None:
     global _job
+    leave_signals_to_parent()
     _job = job
 
 

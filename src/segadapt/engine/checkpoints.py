@@ -1,6 +1,6 @@
 """Checkpoints: tensors and plain data only, written whole, the newest few kept.
 
-A checkpoint is for going on with a training. Models for use are `model.safetensors` (see `segadapt.models.saved`).
+A checkpoint is for resuming a training. Models for use are `model.safetensors` (see `segadapt.models.saved`).
 """
 
 import re
@@ -8,13 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_with
 from segadapt.methods.method import Method
 
 FORMAT = 1
+IDENTITY = ("method", "network", "pixels", "stride_in_3x3")
+"""Facts about a training that another one cannot take over."""
 PATTERN = re.compile(r"step_(\d{8})\.pt")
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint after `step` updates lies."""
+    return folder / f"step_{step:08d}.pt"
+
+
+def step_of(path: Path) -> int:
+    """The inverse of `path_of`."""
+    return int(path.stem.removeprefix("step_"))
 
 
 class Checkpoints:
@@ -35,7 +49,7 @@ class Checkpoints:
 
     def save(self, step: int, method: Method, about: dict[str, Any]) -> Path:
         """Write the state after `step` updates; `about` is plain data. Older ones beyond `keep` go afterwards."""
-        path = self.folder / f"step_{step:08d}.pt"
+        path = path_of(self.folder, step)
         content = {
             "format": FORMAT,
             "step": step,
@@ -64,16 +78,40 @@ def _save(content: dict[str, Any], path: Path) -> None:
         raise
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint. Raises SegadaptError when it cannot be read, UsageError for anything else."""
+def restore(
+    content: dict[str, Any], method: Method, path: Path, facts: dict[str, Any] | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Put the content of the checkpoint `path` into `method`; gives the step and what `save` was told about it.
+
+    Raises UsageError for a checkpoint of something else: another network or method, or one whose own `facts` of these
+    names are others.
+    """
+    _need_the_same(path, dict(content["about"]), {**(facts or {}), **pixel_facts(method)})
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if set(content["modules"]) != set(method.modules) or set(content["optimizers"]) != set(method.optimizers):
+            raise KeyError("other networks")
+        for name, module in method.modules.items():
+            module.load_state_dict(content["modules"][name])
+        for name, optimizer in method.optimizers.items():
+            optimizer.load_state_dict(_with_options_of(optimizer, content["optimizers"][name]))
+        return int(content["step"]), dict(content["about"])
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise _of_another(path, "of another network, method or optimizer") from error
+
+
+def read(path: Path, mapped: bool = False) -> dict[str, Any]:
+    """What `save` wrote. With `mapped` its tensors are not read, and so not held against their checksums.
+
+    Raises SegadaptError when it cannot be read, UsageError for anything else than a checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
         reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
         raise SegadaptError(
             f"the checkpoint cannot be read ({reason})",
             where=path,
-            remedy="Delete it: the same command then goes on from the one before.",
+            remedy="Delete it: the same command then resumes from the one before.",
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(
@@ -82,20 +120,65 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def restore(content: dict[str, Any], method: Method, path: Path) -> tuple[int, dict[str, Any]]:
-    """Put the content of a checkpoint into `method`; gives the step and what `save` was told about it.
+def about(path: Path) -> tuple[int, dict[str, Any]]:
+    """The step of a checkpoint, and what `save` was told about it, without its tensors. Raises as `read` does."""
+    content = read(path, mapped=True)
+    return int(content["step"]), dict(content["about"])
 
-    Raises UsageError, which names `path`, for a checkpoint of something else.
+
+def pixel_facts(method: Method) -> dict[str, Any]:
+    """What the weights of the method's result do not tell about it, and its output depends on."""
+    result = method.result
+    return {
+        "pixels": result.pixels.name,
+        "stride_in_3x3": getattr(result, "stride_in_3x3", False),  # of DeepLab ResNet-101
+    }
+
+
+def not_finite(method: Method) -> str | None:
+    """The first network or optimizer that holds a number which is not finite. It makes the host wait for a GPU."""
+    held: dict[str, list[Tensor]] = {
+        name: list(module.state_dict().values()) for name, module in method.modules.items()
+    }
+    for name, optimizer in method.optimizers.items():
+        held[f"the optimizer of {name}"] = [value for state in optimizer.state.values() for value in state.values()]
+    for name, values in held.items():
+        flags: dict[torch.device, list[Tensor]] = {}  # an optimizer counts its steps on the CPU
+        for value in filter(_is_float, values):
+            flags.setdefault(value.device, []).append(value.isfinite().all())
+        if not all(bool(torch.stack(group).all()) for group in flags.values()):
+            return name
+    return None
+
+
+def _is_float(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _need_the_same(path: Path, written: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise UsageError when one of the facts that the checkpoint tells about itself is not the wanted one."""
+    for name in IDENTITY:
+        value = wanted.get(name)
+        if value is not None and name in written and written[name] != value:
+            raise _of_another(path, f"of another network or method: {name} {written[name]}, and the stage has {value}")
+
+
+def _of_another(path: Path, what: str) -> UsageError:
+    return UsageError(
+        f"the checkpoint is {what}",
+        where=path,
+        remedy=f"Use another --out, delete {path.parent} to begin anew, or give the file as `start` to begin with the "
+        "weights that fit.",
+    )
+
+
+def _with_options_of(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's saved state under the optimizer's own options: those of the checkpoint may be others by now.
+
+    Raises ValueError for the state of another kind of optimizer: Adam's moments mean nothing to SGD.
     """
-    try:
-        for name, module in method.modules.items():
-            module.load_state_dict(content["modules"][name])
-        for name, optimizer in method.optimizers.items():
-            optimizer.load_state_dict(content["optimizers"][name])
-        return int(content["step"]), dict(content["about"])
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise UsageError(
-            "the checkpoint is of another network or method",
-            where=path,
-            remedy=f"Delete {path.parent} to begin anew, or use another --out.",
-        ) from error
+    saved, own = state["param_groups"], optimizer.state_dict()["param_groups"]
+    if len(saved) != len(own) or any(("betas" in a) != ("betas" in b) for a, b in zip(saved, own, strict=True)):
+        raise ValueError("the state of another optimizer")
+    groups = [{**mine, "params": theirs["params"]} for mine, theirs in zip(own, saved, strict=True)]
+    return {"state": state["state"], "param_groups": groups}

@@ -54,11 +54,11 @@ class Recorder:
         """Fetch what waits, write it, and keep the newest in `last`."""
         if not self.waiting:
             return
-        names = list(self.waiting[0][1])
-        fetched = torch.stack([torch.stack([losses[name] for name in names]) for _, losses in self.waiting]).tolist()
-        for (line, _), numbers in zip(self.waiting, fetched, strict=True):
+        # One transfer for all; each line has names of its own: a term may begin late, or end.
+        fetched = iter(torch.stack([loss for _, losses in self.waiting for loss in losses.values()]).tolist())
+        for line, losses in self.waiting:
             # JSON has no NaN: a loss that is not finite is written as null.
-            named = {f"loss/{name}": number for name, number in zip(names, numbers, strict=True)}
+            named = {f"loss/{name}": number for name, number in zip(losses, fetched, strict=False)}
             self.last = {"step": line["step"], **named, **line}
             self._write(self.last)
         self.waiting.clear()

@@ -14,6 +14,7 @@ from segadapt.batch_norm import share_statistics
 from segadapt.devices import Precision, choose_device, choose_precision
 from segadapt.engine import ranks as between
 from segadapt.errors import UsageError
+from segadapt.processes import usable_cores
 from segadapt.settings import Settings
 
 __all__ = ["Precision", "Runtime", "RuntimeSettings", "start"]
@@ -56,6 +57,13 @@ class Runtime:
     def is_main(self) -> bool:
         """Whether this process writes and prints."""
         return self.rank == 0
+
+    @property
+    def processor(self) -> str:
+        """What rounding depends on: a CPU's instruction set as PyTorch uses it, or a GPU's name."""
+        if self.device.type == "cuda":
+            return str(torch.cuda.get_device_name(self.device))
+        return str(torch.backends.cpu.get_cpu_capability())
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -133,6 +141,12 @@ class Runtime:
             between.need_agreement(facts)
 
 
+def loader_processes() -> int:
+    """The most loader processes of this rank beside a GPU: its share of this machine's usable cores, but one."""
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+    return min(MOST_WORKERS, max(1, usable_cores() // ranks_here - 1))
+
+
 @contextmanager
 def start(settings: RuntimeSettings) -> Iterator[Runtime]:
     """The runtime of this process; under torchrun it joins the group of ranks, and leaves it at the end."""
@@ -145,7 +159,7 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
         torch.cuda.set_device(device)
     workers = settings.workers
     if workers is None:
-        workers = min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // ranks - 1)) if device.type == "cuda" else 0
+        workers = loader_processes() if device.type == "cuda" else 0
     precision = choose_precision(settings.precision, device)
     measure = settings.workers is None and device.type == "cuda"
     try:

@@ -51,6 +51,8 @@ class Selector:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
-        self.best = {name: Candidate(int(step), float(score)) for name, (step, score) in state["best"].items()}
+        """The inverse of `state`; a candidate whose model is not there any more is none."""
+        best: dict[Selection, tuple[int, float]] = state["best"]
+        there = {name: found for name, found in best.items() if self.path(name).is_file()}
+        self.best = {name: Candidate(int(step), float(score)) for name, (step, score) in there.items()}
         self.history = [(int(step), float(infomax), float(miou)) for step, infomax, miou in state["history"]]

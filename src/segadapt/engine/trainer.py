@@ -1,15 +1,17 @@
-"""The loop: batches in, steps, losses to a file, evaluations, checkpoints; stops well, and goes on exactly.
+"""The loop: batches in, steps, losses to a file, evaluations, checkpoints; stops well, and resumes exactly.
 
 All that is random is a function of (seed, step, sample), so a checkpoint needs no generator states, and n steps at once
-equal k steps, a kill and n - k steps, bit for bit on the same machine with the same threads.
+equal k steps, a kill and n - k steps: bit for bit on a CPU with the same threads and instruction set; on a GPU, where
+no two runs are the same to the last bit, up to the rounding of its kernels.
 """
 
 import os
 import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -19,6 +21,7 @@ import torch
 from segadapt import schedules
 from segadapt.batch import Batch
 from segadapt.engine import checkpoints
+from segadapt.engine.checkpoints import not_finite
 from segadapt.engine.recorder import Recorder
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.selection import Selector
@@ -27,7 +30,9 @@ from segadapt.errors import SegadaptError, Stopped
 from segadapt.methods.method import Method
 from segadapt.methods.settings import TrainingSettings
 
-STOPPING = b"stopping: the step is ended and saved first; once more stops at once\n"
+STOPPING = b"finishing this step and saving; press Ctrl-C again to quit now\n"
+TWICE = 0.5
+"""Seconds in which two signals are one request: torchrun passes on what the terminal has sent to all."""
 
 
 class Watcher(Protocol):
@@ -56,6 +61,7 @@ class Training:
     evaluate_every: int  # steps; 0: never
     selector: Selector
     watcher: Watcher
+    facts: dict[str, Any] = field(default_factory=dict)  # plain data about the training, for its checkpoints
 
 
 class Trainer:
@@ -95,11 +101,11 @@ class Trainer:
                 for step in range(first, training.steps):
                     rates = self._set_rates(step)
                     batch = next(batches).to(self.runtime.device)
+                    torch.manual_seed(batch.seeds[0])  # of what a network draws itself (dropout)
                     losses = training.method.step(batch, self.updater)
                     recorder.add(step + 1, losses, rates)
                     self._after(step + 1, recorder, stopped)
             recorder.flush()
-            self._need_finite()
             self._save(training.steps)
         finally:
             recorder.close()
@@ -124,7 +130,7 @@ class Trainer:
                 f"stopped after step {done} of {self.training.steps}; the checkpoint is written",
                 signal_number=stopped[0] if stopped else signal.SIGTERM,
                 where=self.training.folder,
-                remedy="The same command goes on from here.",
+                remedy="The same command resumes here.",
             )
 
     def _set_rates(self, step: int) -> dict[str, float]:
@@ -137,8 +143,8 @@ class Trainer:
         return {name: rates[0] * factor for name, rates in self.base_rates.items()}
 
     def _evaluate(self, done: int, recorder: Recorder) -> None:
+        self._need_finite(weights=True)
         if self.training.evaluate is not None and self.runtime.is_main:
-            self._need_finite()
             try:
                 scores = self.training.evaluate()
             except Exception:
@@ -152,24 +158,29 @@ class Trainer:
         self.runtime.barrier()
 
     def _about(self) -> dict[str, Any]:
-        """What must be the same for a bit-exact continuation, and what the selection knows."""
+        """What must be the same for the same rounding, what the selection knows, and what the training is."""
         return {
             "exactness": {
                 "threads": self.runtime.threads,
                 "optimizer path": self.settings.optimizer_path,
                 "device": self.runtime.device.type,
+                "processor": self.runtime.processor,
                 "ranks": self.runtime.ranks,
                 "compiling": self.runtime.compile,
                 "torch": str(torch.__version__),  # a plain str: the restricted unpickler refuses its class
             },
+            "skipped": int(self.updater.skipped),
+            "first_skipped": int(self.updater.first_skipped),
             "selection": self.training.selector.state(),
-            "pixels": self.training.method.result.pixels.name,
-            "stride_in_3x3": getattr(self.training.method.result, "stride_in_3x3", False),  # of DeepLab ResNet-101
+            **checkpoints.pixel_facts(self.training.method),
+            **self.training.facts,
         }
 
     def _save(self, done: int) -> None:
-        if self.runtime.is_main and self._saved_at != done:
-            self.checkpoints.save(done, self.training.method, self._about())
+        if self._saved_at != done:
+            self._need_finite(weights=True)
+            if self.runtime.is_main:
+                self.checkpoints.save(done, self.training.method, self._about())
         self._saved_at = done
         self.runtime.barrier()
 
@@ -178,52 +189,78 @@ class Trainer:
         if latest is None:
             return 0
         content = self.runtime.from_main(lambda: checkpoints.read(latest))
-        step, about = checkpoints.restore(content, self.training.method, latest)
+        step, about = checkpoints.restore(content, self.training.method, latest, self.training.facts)
+        if about.get("skipped") or not_finite(self.training.method):
+            raise SegadaptError(
+                "the checkpoint is of a training that had diverged",
+                where=latest,
+                remedy="Delete it: the same command then resumes from the one before.",
+            )
         if self.runtime.is_main:
             self.checkpoints.prune()
         self.training.selector.load_state(about["selection"])
         self._saved_at, self._scores_due = step, about.get("scores_due", False)
-        self.training.watcher.say(f"goes on from step {step} ({latest.name})")
+        self.training.watcher.say(f"resumed from step {step} ({latest.name})")
         for name, now in self._about()["exactness"].items():
             before = about["exactness"].get(name, now)  # older checkpoints say less
             if before != now:
                 warnings.warn(
                     f"{latest}: was written with {name} {before}, this run has {now}: the results are equally good, "
-                    "but not bit for bit those of an uninterrupted run",
+                    "but differ from those of an uninterrupted run by their rounding",
                     stacklevel=2,
                 )
         return step
 
-    def _need_finite(self) -> None:
-        """Raise when an update had to be skipped since a loss or a gradient was not finite."""
-        skipped = int(self.updater.skipped)
-        if not skipped:
+    def _need_finite(self, weights: bool = False) -> None:
+        """Raise when an update was skipped since a loss or a gradient was not finite, or when `weights` are not.
+
+        Asking for the weights takes a pass over all of them, and makes the host wait for the device.
+        """
+        broken = not_finite(self.training.method) if weights else None
+        if not int(self.updater.skipped):
+            if broken is not None:
+                raise self._diverged(f"the weights are not finite any more ({broken})")
             return
         first = int(self.updater.first_skipped)
         names = next((names for step, names in self.updater.recent if step == first), ())
-        last_good = self.checkpoints.latest()
-        raise SegadaptError(
-            f"the loss or its gradient was not finite at step {first + 1} ({', '.join(names)}); "
-            f"the update was skipped; last good checkpoint: {last_good.name if last_good else 'none yet'}",
+        raise self._diverged(
+            f"the loss or its gradient was not finite at step {first + 1} ({', '.join(names)}); the update was skipped"
+        )
+
+    def _diverged(self, what: str) -> SegadaptError:
+        """The error about a training that cannot go on, with the command that can."""
+        stage, latest, lower = self.training.folder.name, self.checkpoints.latest(), f"{self.settings.lr / 10:g}"
+        remedy = f"Lower `lr`, set `clip_norm` or use precision fp32, as in stages.{stage}.lr={lower}"
+        if latest is None:
+            remedy += ", and run it again (with --yes where it asks for it)."
+        else:
+            remedy += f" --continue {stage}, which continues from that checkpoint (--yes: from the beginning)."
+        return SegadaptError(
+            f"{what}; last good checkpoint: {latest.name if latest else 'none yet'}",
             where=self.training.folder,
-            remedy="Lower `lr`, set `clip_norm` or use precision fp32, then run again with --yes.",
+            remedy=remedy,
         )
 
 
 @contextmanager
 def stop_signals(tell: bool) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted in the yielded list instead of ending the process; a second one ends it.
+    """SIGINT and SIGTERM are noted in the yielded list instead of ending the process; a second Ctrl-C ends it.
 
-    With `tell`, a line on stderr says so: a step, or an evaluation, may take its time.
+    A second SIGTERM does not: `timeout` and batch systems send it to a process and to its group, and end what does not
+    obey by SIGKILL. With `tell`, a line on stderr says so: a step, or an evaluation, may take its time.
     """
     received: list[int] = []
+    first = 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
-        if received:
+        nonlocal first
+        if not received:
+            first = time.monotonic()
+            received.append(number)
+            if tell:  # without buffers, which a signal handler may not enter twice
+                os.write(2, STOPPING)
+        elif number == signal.SIGINT and time.monotonic() - first > TWICE:
             raise KeyboardInterrupt
-        received.append(number)
-        if tell:  # without buffers, which a signal handler may not enter twice
-            os.write(2, STOPPING)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from segadapt import ema
@@ -48,11 +49,12 @@ class GradientUpdater:
         else:
             values = self._backward_in_pieces(losses, batch.split(self.accumulate), parameters, players[0])
         self._sum_over_ranks([p.grad for p in parameters if p.grad is not None])
-        norms = [torch.nn.utils.get_total_norm([p.grad for p in own if p.grad is not None]) for own in owned]
+        # On the device even when the terms of an optimizer have not begun, so that it has no gradient.
+        norms = [get_total_norm([p.grad for p in own if p.grad is not None]).to(values["total"]) for own in owned]
         self._finite = torch.isfinite(torch.stack([values["total"], *norms])).all()
         if self.clip_norm is not None:
             for own, norm in zip(owned, norms, strict=True):
-                torch.nn.utils.clip_grads_with_norm_(own, self.clip_norm, norm)
+                clip_grads_with_norm_(own, self.clip_norm, norm)
         self._apply(optimizers, batch.step)
         return values
 
@@ -71,7 +73,7 @@ class GradientUpdater:
         """The plain case: each part of the loss goes back as soon as it is there, and its maps are given up."""
         terms, means = dict[str, Loss](), list[Tensor]()
         with self.runtime.autocast():  # around all parts: each weight is cast once
-            for part in losses(batch):
+            for part in filter(None, losses(batch)):  # a part may have no term at some steps
                 found, divisors = self._means(list(part.values()))
                 shares = [term.weight * term.sum / n for term, n in zip(part.values(), divisors, strict=True)]
                 with torch.autocast(self.runtime.device.type, enabled=False):
@@ -91,7 +93,7 @@ class GradientUpdater:
         terms, gradients = dict[str, Loss](), dict[str, list[Tensor | None]]()
         for piece in pieces:
             with self.runtime.autocast():
-                for part in losses(piece):
+                for part in filter(None, losses(piece)):
                     with torch.autocast(self.runtime.device.type, enabled=False):
                         found = _gradients(part, parameters)
                     for name, term in part.items():

@@ -70,6 +70,13 @@ class StageRecord:
         return max((line["step"] for line in self.metrics), default=0), planned
 
     @property
+    def continued(self) -> list[int]:
+        """The steps from which it was continued with other settings (`--continue`)."""
+        parts = self.about.get("continued")
+        found = [mapping(part).get("until") for part in parts] if isinstance(parts, list) else []
+        return [step for step in found if isinstance(step, int)]
+
+    @property
     def model(self) -> Path | None:
         """The selected model's file, if it is there."""
         file = self.folder / MODEL

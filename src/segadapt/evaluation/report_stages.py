@@ -46,7 +46,9 @@ def _steps(stage: StageRecord) -> str:
     done, planned = stage.steps
     if stage.settings.get("stand_in"):
         return "a stand-in"
-    return f"{done} of {planned}" if planned and stage.state != "done" else str(done or tables.NOTHING)
+    steps = f"{done} of {planned}" if planned and stage.state != "done" else str(done or tables.NOTHING)
+    continued = [str(step) for step in stage.continued]
+    return f"{steps}, continued with other settings from {' and '.join(continued)}" if continued else steps
 
 
 def _result(stage: StageRecord) -> str:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.catalog import LAYOUTS
-from segadapt.data.parallel import usable_cores
 from segadapt.data.reading import read_rgb
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
 from segadapt.files import write_with
+from segadapt.processes import usable_cores
 
 AHEAD = 3  # images decoded before they are asked for, at least
 READERS, MOST_READERS = 2, 8  # threads that decode: beside a network on the CPU, and the most beside a GPU

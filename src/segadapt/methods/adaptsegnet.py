@@ -7,6 +7,7 @@ per head; source (x_s, y_s), target x_t; p_i = softmax of head i at the size of 
 3  L     = L_seg + L_adv
 4  L_D_i = ½ d(D_i(p_i(x_s)), source) + ½ d(D_i(p_i(x_t)), target)                 of the same maps, detached
 5  G, D_1, D_2 ← optimizer steps on L, L_D_1, L_D_2
+Of more than two heads the last is the main one, and each other one is as head 1.
 Two-level: λ_2 1e-3, λ_1 2e-4. Single level (least squares): λ_2 0.01, λ_1 0 and no auxiliary CE: then D_1 is not there.
 """
 
@@ -17,7 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
-from segadapt.losses import cross_entropy, domain_loss, joint
+from segadapt.losses import cross_entropy, domain_loss, head_numbers, joint
 from segadapt.methods.method import DomainName, Method, Terms, Updater, Values, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, segmenter_optimizer
 from segadapt.methods.settings import WithExtraSource
@@ -28,8 +29,6 @@ STRONG_UNDER_ADAM = 1e-4
 """λ_2 from which Adam has been seen to lose more than it gains (docs/methods/adaptsegnet.md)."""
 WIDTHS = (64, 128, 256, 512)
 """Channels of its discriminators: twice those of SE-GAN."""
-HEADS = {1: 0, 2: -1}
-"""Level -> its head; a network with one head has level 2 alone."""
 
 
 class AdaptSegNetSettings(WithExtraSource):
@@ -62,9 +61,10 @@ class AdaptSegNet(Method):
     def __init__(self, network: Segmenter, settings: AdaptSegNetSettings) -> None:
         self.network, self.settings = network, settings
         network.set_mode(batch_norm=settings.learns_statistics)
-        two_level = network.number_of_heads == 2 and settings.auxiliary_adversarial > 0
-        weights = {1: settings.auxiliary_adversarial, 2: settings.adversarial}
-        self.levels = {i: weights[i] for i in ((1, 2) if two_level else (2,))}  # head -> λ
+        *auxiliary, main = head_numbers(network.number_of_heads)
+        self.heads = {i: head for head, i in enumerate([*auxiliary, main])}  # level -> its head
+        self.levels = {i: settings.auxiliary_adversarial for i in auxiliary if settings.auxiliary_adversarial > 0}
+        self.levels[main] = settings.adversarial  # level -> λ
         self.players = {i: Discriminator(network.classes, WIDTHS) for i in self.levels}
         self.modules: dict[str, nn.Module] = {"network": network}
         self.optimizers: dict[str, Optimizer] = {"network": segmenter_optimizer(network, settings)}
@@ -87,7 +87,7 @@ class AdaptSegNet(Method):
         yield {"seg": joint(lambda i: cross_entropy(on_source[i], labels), heads, self.settings.auxiliary)}
 
         of_heads = self.network.logits_at(self.network(target.images), target.images.shape[-2:])
-        on_target = {i: of_heads[HEADS[i]].softmax(1) for i in self.levels}
+        on_target = {i: of_heads[self.heads[i]].softmax(1) for i in self.levels}
         adversarial = {}
         for i, weight in self.levels.items():
             with frozen(self.players[i]):
@@ -96,7 +96,7 @@ class AdaptSegNet(Method):
         yield adversarial
 
         for i, d in self.players.items():
-            of_source = domain_loss(d(on_source[HEADS[i]].detach().softmax(1)), "source", least_squares)
+            of_source = domain_loss(d(on_source[self.heads[i]].detach().softmax(1)), "source", least_squares)
             of_target = domain_loss(d(on_target[i].detach()), "target", least_squares)
             yield {f"discriminator{i}": of_source.plus(of_target).times(0.5).of(f"discriminator{i}")}
 

@@ -50,6 +50,7 @@ class Method(ABC):
 
     domains: ClassVar[tuple[DomainName, ...]]  # whose images a batch must hold
     labelled: ClassVar[DomainName] = "source"  # whose labels it learns from, and whose images an epoch counts
+    scheduled: ClassVar[bool] = False  # whether its step depends on the schedule's length, beside the learning rate
     attention: ClassVar[bool] = False  # whether its network must have attention
     modules: dict[str, nn.Module]  # all that a checkpoint must hold
     helpers: dict[str, nn.Module] = {}  # noqa: RUF012 - frozen networks that it looks through; replaced, never changed

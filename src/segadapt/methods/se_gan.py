@@ -9,7 +9,8 @@ source (x_s, y_s), stylized copies among them; target x_t; p_i = softmax of head
 5  L_D_i = ½ BCE(D_i(p_i(S, x_s)), source) + ½ BCE(D_i(p_i(S, x_t)), target)      of the same maps, detached
 6  S, D_1, D_2 ← optimizer steps on L, L_D_1, L_D_2
 7  T ← α T + (1 - α) S
-A network with one head has neither D_1 nor the terms of head 1.
+A network with one head has neither D_1 nor the terms of head 1; of more than two the last is the main one, and each
+other one has the share of head 1.
 """
 
 from functools import partial
@@ -22,7 +23,7 @@ from torch.optim import Optimizer
 
 from segadapt.batch import Batch
 from segadapt.ema import teacher_of, warmed_up
-from segadapt.losses import Loss, cross_entropy, domain_loss, joint, precise, squared_error
+from segadapt.losses import Loss, cross_entropy, domain_loss, head_numbers, joint, precise, squared_error
 from segadapt.methods.class_balance import BalancedSettings, ClassBalance, class_counts
 from segadapt.methods.method import DomainName, Method, Terms, Updater, Values, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, segmenter_optimizer
@@ -45,7 +46,7 @@ class SeGanSettings(WithExtraSource, BalancedSettings):
     noise: float = Field(0.0, ge=0, description="σ of the noise on the target images, in units of 0..255")
     lr_discriminator: float = Field(1e-5, gt=0, description="learning rate of the discriminators (Adam, β2 0.99)")
     discriminators: list[str] | None = Field(
-        None, description="starting weights of the discriminators of heads 1 and 2: published files; null: fresh"
+        None, description="starting weights of the discriminators of heads 1, 2 …: published files; null: fresh"
     )
 
 
@@ -53,6 +54,7 @@ class SeGan(Method):
     """The self-ensembling GAN; see the algorithm at the top of this file."""
 
     domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
+    scheduled: ClassVar[bool] = True  # the adversarial term decays
 
     def __init__(self, network: Segmenter, settings: SeGanSettings, length: int) -> None:
         """`length`: the steps over which the adversarial term decays."""
@@ -61,8 +63,8 @@ class SeGan(Method):
         self.student.set_mode(batch_norm=settings.learns_statistics)
         self.teacher: Segmenter = teacher_of(network, learns_statistics=settings.learns_statistics)
         self.balance = ClassBalance(network.classes, settings)
-        numbers = (1, 2) if network.number_of_heads == 2 else (2,)
-        self.players = {f"discriminator{i}": Discriminator(network.classes) for i in numbers}
+        numbers = head_numbers(network.number_of_heads)
+        self.players = {f"discriminator{i}": Discriminator(network.classes) for i in numbers}  # in the heads' order
         self.modules: dict[str, nn.Module] = {"student": network, "teacher": self.teacher, "balance": self.balance}
         self.modules.update(self.players)
         self.optimizers: dict[str, Optimizer] = {"student": segmenter_optimizer(network, settings)}
@@ -81,7 +83,7 @@ class SeGan(Method):
         return values
 
     def losses(self, batch: Batch, weights: Tensor | None) -> Terms:
-        """`seg`, `consistency`, `adversarial` of the student; `discriminator1`, `discriminator2` of the others."""
+        """`seg`, `consistency`, `adversarial` of the student; `discriminator1`, `discriminator2` … of the others."""
         settings, source, target = self.settings, batch.source, batch.target
         assert source is not None and source.labels is not None and target is not None
         labels, heads, noise = source.labels, len(self.players), SampleNoise(batch.seeds, target.images.device)

@@ -71,11 +71,22 @@ class TrainingSettings(QuirkySettings):
             raise ValueError("give exactly one of `steps` and `epochs`. Set the other one to null")
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} cannot be split into {self.accumulate} equal pieces (`accumulate`)")
+        if self.steps is not None:
+            self.need_long_schedule(self.steps)
         return self
 
     def cautions(self) -> list[str]:
         """What is allowed here but known to go wrong, in sentences; said when the stage begins."""
         return []
+
+    def need_long_schedule(self, steps: int) -> None:
+        """Raise ValueError when the learning rate would be 0 before so many steps are done."""
+        length = self.schedule_steps
+        if self.schedule == "polynomial" and length is not None and length < steps:
+            raise ValueError(
+                f"schedule_steps is {length}, but the stage has {steps} steps: from step {length} on the learning rate "
+                f"would be 0. Set schedule_steps to at least {steps}, or to null"
+            )
 
     def number_of_steps(self, images: int) -> int:
         """`steps`, or as many as `epochs` passes over so many labelled images take."""

@@ -19,7 +19,7 @@ from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import need_file
 from segadapt.models.layouts import recognise
 
-MODEL_FORMAT = 2
+MODEL_FORMAT = 3
 """Version of the header of our own model files, raised when an older segadapt could not read a newer file."""
 HEADER = "segadapt"
 """The one metadata entry of our own model files: JSON. (One, since safetensors writes several in any order.)"""

@@ -214,6 +214,7 @@ class GeneratorHeader(Settings):
     stage: str | None = Field(None, description="the stage of the recipe that trained it")
     method: str | None = Field(None, description="the method of that stage")
     step: int | None = Field(None, ge=0, description="updates done")
+    used_target_labels: bool = Field(False, description="whether labels of the target had a part in it")
 
 
 @dataclass(frozen=True)

@@ -144,14 +144,15 @@ class Segmenter(nn.Module):
         """`maps`, passed through the blocks one after another.
 
         With `checkpointing`, where gradients are wanted, only what enters each block is kept, and the rest is computed
-        again on the way back (Chen et al., 2016, arXiv 1604.06174): a training step takes less memory and about one
-        forward pass more, and has the same losses and gradients. Batch norms learn their statistics once.
+        again in the backward pass (Chen et al., 2016, arXiv 1604.06174): a training step takes less memory and about
+        one forward pass more, and has the same losses and gradients, dropout included. Batch norms learn their
+        statistics once.
         """
         if not (self.checkpointing and torch.is_grad_enabled()):
             for block in blocks:
                 maps = block(maps)
             return maps
-        again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        again = partial(checkpoint, use_reentrant=False, preserve_rng_state=True)  # dropout draws the same again
         for block in blocks:
             learning = [norm for norm in batch_norms(block) if norm.training]
             if not learning:

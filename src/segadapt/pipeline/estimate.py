@@ -100,6 +100,7 @@ class Estimator:
             return seconds, weights
         steps = int(one.stage.decided["steps"])
         done = checkpoint_step(one.stage.folder) if one.action == "go on" else 0
+        done = one.continuation.step if one.action == "continue" and one.continuation is not None else done
         work, checkpoint = self.step(settings)
         usual = settings.batch / self.run.runtime.ranks * work / self.rate
         seconds += (steps - done) * (step_seconds(one) or usual)

@@ -125,5 +125,5 @@ class Stopping:
                 f"stopped with {done.left} of {done.written + done.skipped + done.left} images left to do",
                 signal_number=self.received[0],
                 where=self.folder,
-                remedy="The same command goes on from here.",
+                remedy="The same command resumes here.",
             )

@@ -16,14 +16,15 @@ from segadapt.methods.settings import TrainingSettings
 from segadapt.models.starts import need_start
 from segadapt.pipeline import training
 from segadapt.pipeline.context import Run
+from segadapt.pipeline.continuation import FLAG, Continuation, continuation
 from segadapt.pipeline.domains import Domains, domains_read, evaluation_domains, training_domains
+from segadapt.pipeline.history import Content
 from segadapt.pipeline.stages import (
     CODE_VERSIONS,
     GENERATOR,
     PSEUDO_LABELS,
     SEGMENTER,
     STYLIZED,
-    Content,
     Kind,
     Stage,
     State,
@@ -52,7 +53,7 @@ USES: dict[str, Kind] = {
 ANY = (8, 8)
 """A size, where it does not matter."""
 
-Action = Literal["skip", "leave", "begin", "go on", "redo"]
+Action = Literal["skip", "leave", "begin", "go on", "continue", "redo"]
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,15 @@ class Planned:
     state: State
     chosen: bool  # by --only or --from; all are when neither is given
     fresh: bool
+    continuation: Continuation | None = None  # by --continue
 
     @property
     def action(self) -> Action:
         """What is to be done."""
         if not self.chosen:
             return "leave"
+        if self.continuation is not None and self.state in ("new", "changed"):
+            return "continue"
         if self.state == "changed" or (self.fresh and self.state != "new"):
             return "redo"
         actions: dict[State, Action] = {"new": "begin", "unfinished": "go on", "done": "skip"}
@@ -80,6 +84,8 @@ class Planned:
         """State and action in words."""
         if not self.chosen:
             return "left alone"
+        if self.action == "continue" and self.continuation is not None:
+            return self.continuation.said()
         if self.action == "redo" and self.state != "changed":
             return "done anew"
         return WORDS[self.state] + (", redone" if self.state == "changed" else "")
@@ -91,11 +97,12 @@ class Planned:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which stages a command is about: --only, --from, --fresh."""
+    """Which stages a command is about: --only, --from, --fresh; and which continue from a checkpoint: --continue."""
 
     only: tuple[str, ...] = ()
     first: str | None = None
     fresh: bool = False
+    continued: tuple[str, ...] = ()  # STAGE or STAGE=CHECKPOINT
 
     @property
     def some(self) -> bool:
@@ -106,15 +113,25 @@ class Choice:
         """The chosen ones among the stages of a recipe. Raises UsageError for a name that is none."""
         if self.only and self.first is not None:
             raise UsageError("--only and --from do not go together", where="--from", remedy="Give one of them.")
-        flags = [("--only", name) for name in self.only]
+        continued = self.checkpoints()
+        flags = [("--only", name) for name in self.only] + [(FLAG, name) for name in continued]
         if self.first is not None:
             flags.append(("--from", self.first))
         for flag, name in flags:
             if name not in names:
                 raise UsageError(f"no stage '{name}'", where=flag, remedy=nearest(name, list(names)))
-        if self.only:
-            return set(self.only)
-        return set(names[0 if self.first is None else names.index(self.first) :])
+        first = 0 if self.first is None else names.index(self.first)
+        chosen = set(self.only) if self.only else set(names[first:])
+        for name in continued:
+            if name not in chosen or self.fresh:
+                what = "the stage is done anew with --fresh" if self.fresh else "the stage is not among the chosen ones"
+                raise UsageError(what, where=f"{FLAG} {name}", remedy="Leave one of the two flags out.")
+        return chosen
+
+    def checkpoints(self) -> dict[str, str | None]:
+        """Stage -> the checkpoint that it continues from, as given; None: its newest."""
+        pairs = (text.partition("=") for text in self.continued)
+        return {name: checkpoint or None for name, _, checkpoint in pairs}
 
 
 ALL = Choice()
@@ -128,6 +145,7 @@ def plan(run: Run, choice: Choice = ALL) -> list[Planned]:
     """
     chosen = choice.of(list(run.recipe.stages))
     need_given(run, chosen)
+    continued = choice.checkpoints()
     digests: dict[Path, str] = {}  # of files and folders, each read once
     planned: dict[str, Planned] = {}
     for name, settings in run.recipe.stages.items():
@@ -137,7 +155,11 @@ def plan(run: Run, choice: Choice = ALL) -> list[Planned]:
         if isinstance(settings, TrainingSettings) and name in chosen:
             training.need_equal_shares(run, name, settings)
             training.need_selectable(name, settings, data)
-        planned[name] = Planned(stage, settings, data, stage.state(), name in chosen, choice.fresh)
+            if "steps" in stage.decided:
+                training.need_long_schedule(name, settings, stage.decided["steps"])
+        resumed = continuation(stage, settings, continued[name]) if name in continued else None
+        stage = stage.recorded() if resumed is None else resumed.stage
+        planned[name] = Planned(stage, settings, data, stage.state(), name in chosen, choice.fresh, resumed)
     _need_done(planned, "--only" if choice.only else "--from")
     return list(planned.values())
 
@@ -169,13 +191,22 @@ def need_consent(planned: list[Planned]) -> None:
                 where=stage.folder,
                 remedy="Add --yes to do so.",
             )
-        if one.action == "redo":
+        if one.action == "continue" and one.continuation is not None:
+            if not one.continuation.own and one.state == "changed":
+                raise UsageError(
+                    "a checkpoint from elsewhere takes the place of what is there",
+                    where=stage.folder,
+                    remedy="Add --yes to do so, or use another --out to keep it.",
+                )
+        elif one.action == "redo":
             changes = stage.changes()
             more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
             raise UsageError(
                 f"made with other settings ({'; '.join(changes[:4])}{more})",
                 where=stage.folder,
-                remedy="Use --yes to redo this stage and those after it that use it, or another --out to keep it.",
+                remedy="Use --yes to redo this stage and those after it that use it, "
+                + (f"{FLAG} {stage.name} to continue from its last checkpoint, " if stage.checkpoints() else "")
+                + "or another --out to keep it.",
             )
 
 

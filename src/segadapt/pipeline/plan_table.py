@@ -49,7 +49,8 @@ def why(one: Planned) -> str:
     if one.action in ("leave", "skip"):
         return ""
     if one.state == "changed":
-        return "\n".join(stage.changes())
+        caution = None if one.continuation is None else one.continuation.caution
+        return "\n".join([*stage.changes(), *([caution] if caution else [])])
     if one.action == "redo":
         return "--fresh"
     stand_in = getattr(settings, "stand_in", None)

@@ -28,6 +28,7 @@ from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.models.starts import missing_download
 from segadapt.pipeline import training
 from segadapt.pipeline.context import Run
+from segadapt.pipeline.continuation import Continuation
 from segadapt.pipeline.domains import training_domains
 from segadapt.pipeline.evaluation import after_training, evaluate_stage
 from segadapt.pipeline.lock import locked
@@ -163,15 +164,18 @@ def _do(run: Run, one: Planned, display: Display) -> None:
     run.watcher.say(f"{stage.name}: {one.said()}")
     if one.action == "skip":
         return
+    if one.action == "continue" and one.continuation is not None and one.continuation.caution is not None:
+        run.watcher.say(f"{stage.name}: {one.continuation.caution}")
     if run.runtime.is_main:
-        if one.action != "go on":
+        if one.action in ("begin", "redo"):
             stage.clear()
-        stage.mark("running")
+        if one.action != "continue":  # which marks it when the checkpoint is known to fit
+            stage.mark("running")
     run.runtime.barrier()
     with display.showing(stage.name):
         match one.settings:
             case TrainingSettings() as settings:
-                _train(run, stage.name, settings, display)
+                _train(run, stage.name, settings, display, one.continuation if one.action == "continue" else None)
             case EvaluateSettings() as settings:
                 if run.runtime.is_main:
                     evaluate_stage(run, stage.name, settings, display)
@@ -185,7 +189,9 @@ def _do(run: Run, one: Planned, display: Display) -> None:
     run.runtime.barrier()
 
 
-def _train(run: Run, name: str, settings: TrainingSettings, display: Display) -> None:
+def _train(
+    run: Run, name: str, settings: TrainingSettings, display: Display, continuation: Continuation | None = None
+) -> None:
     """Train, or load what stands in for it, and score the result."""
     for before in references(settings).values():
         if kind_of(run.recipe.stages[before].method) in (STYLIZED, PSEUDO_LABELS):
@@ -196,7 +202,7 @@ def _train(run: Run, name: str, settings: TrainingSettings, display: Display) ->
     else:
         for domain, dataset in domains.all().items():
             run.watcher.say(f"{name}: {domain}: {dataset.origin}")
-        training.train(run, name, settings, domains)
+        training.train(run, name, settings, domains, continuation)
     after = after_training(name, settings, domains) if isinstance(settings, SegmenterSettings) else None
     if run.runtime.is_main and after is not None:
         evaluate_stage(run, name, after, display)

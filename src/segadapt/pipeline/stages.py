@@ -14,9 +14,10 @@ from typing import Any, Literal
 from segadapt.errors import UsageError
 from segadapt.files import digest, write_json
 from segadapt.inference.model import MODEL
+from segadapt.pipeline import history
+from segadapt.pipeline.history import Content, Parts, switched_on
 
 State = Literal["new", "unfinished", "done", "changed"]
-Content = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,23 @@ class Stage:
     content: Content  # all that the fingerprint covers, flat: dotted key -> plain value
     kind: Kind
     decided: Content = field(default_factory=dict)  # what follows from the recipe and is worth writing down
+    parts: Parts = ()  # updates made with other settings, before it was continued with these
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the content."""
-        return digest(_set(self.content))
+        """SHA-256 of the content, and of the parts that were made with another one."""
+        content = switched_on(self.content)
+        return digest({**content, "continued": [part.digest for part in self.parts]} if self.parts else content)
+
+    def after(self, parts: Parts) -> "Stage":
+        """The same stage, continued from these parts."""
+        return replace(self, parts=parts)
+
+    def recorded(self) -> "Stage":
+        """The same stage with the parts that its folder tells of, if the folder is of this content."""
+        before = self.before()
+        same = before and switched_on(before["content"]) == switched_on(self.content)
+        return self.after(before["parts"]) if before and same else self
 
     @property
     def file(self) -> Path:
@@ -90,14 +103,15 @@ class Stage:
             return None
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))
-            return {"state": found["state"], "content": dict(found["content"])}
+            state, content = found["state"], dict(found["content"])
+            return {"state": state, "content": content, "parts": history.read(found.get("continued", []))}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
     def state(self) -> State:
         """How the folder stands against the recipe."""
         before = self.before()
-        if not before or _set(before["content"]) != _set(self.content):
+        if not before or switched_on(before["content"]) != switched_on(self.content) or before["parts"] != self.parts:
             return "changed" if self._holds_results() else "new"
         return "done" if before["state"] == "done" and (self.folder / self.kind.result).is_file() else "unfinished"
 
@@ -119,7 +133,7 @@ class Stage:
         found = self.before()
         if not found:
             return [f"{self.file.name} {'is not there' if found is None else 'cannot be read'}"]
-        before, now = _set(found["content"]), _set(self.content)
+        before, now = switched_on(found["content"]), switched_on(self.content)
         keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         return [self._change(key, before.get(key), now.get(key)) for key in keys]
 
@@ -130,6 +144,10 @@ class Stage:
             return f"{reference} ({name}) is another one now"
         return f"{key}: {_short(before)} -> {_short(now)}"
 
+    def checkpoints(self) -> bool:
+        """Whether there is a checkpoint to continue from."""
+        return any(self.folder.glob("checkpoints/step_*.pt"))
+
     def _holds_results(self) -> bool:
         """Whether there is something to lose; a stage that failed before its first checkpoint may begin anew."""
         return any(next(self.folder.glob(pattern), None) for pattern in RESULTS)
@@ -137,7 +155,12 @@ class Stage:
     def mark(self, state: Literal["running", "done"]) -> None:
         """Write content and state."""
         about = {"fingerprint": self.fingerprint, "state": state, "decided": self.decided, "content": self.content}
-        write_json(self.file, about)
+        write_json(self.file, about | ({"continued": [part.plain() for part in self.parts]} if self.parts else {}))
+
+    def mark_unfinished(self) -> None:
+        """Write that the stage is not done, and leave what it was made with."""
+        if self.before():
+            write_json(self.file, json.loads(self.file.read_text(encoding="utf-8")) | {"state": "running"})
 
     def clear(self) -> None:
         """Remove what stages make, to redo it; other files stay. Raises UsageError where it lies behind a link."""
@@ -162,11 +185,6 @@ def flat(tree: dict[str, Any], prefix: str = "") -> Content:
         else:
             result[f"{prefix}{key}"] = value
     return result
-
-
-def _set(content: Content) -> Content:
-    """What is switched on. An option that is off counts as one that is not there: new options redo no old stages."""
-    return {key: value for key, value in content.items() if not (value is None or value is False or value in ([], {}))}
 
 
 def _short(value: object) -> str:

@@ -11,7 +11,8 @@ from segadapt.models.saved import GeneratorHeader, ModelHeader, load_model, save
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import Domains, validation
-from segadapt.pipeline.training import fresh_segmenter, used_target_labels
+from segadapt.pipeline.provenance import used_target_labels
+from segadapt.pipeline.training import fresh_segmenter
 
 
 def stand_in_domains(run: Run, settings: TrainingSettings) -> Domains | None:
@@ -39,7 +40,13 @@ def stand_in(run: Run, name: str, settings: TrainingSettings) -> None:
     assert isinstance(settings, TgstnSettings)
     generator = StyleTransfer(settings.residual)
     run.watcher.say(f"{name}: not trained; {path}, {load_module(generator, path)}, stands in for it")
-    header = GeneratorHeader(residual=settings.residual, size=settings.size, stage=name, method=settings.method)
+    header = GeneratorHeader(
+        residual=settings.residual,
+        size=settings.size,
+        stage=name,
+        method=settings.method,
+        used_target_labels=used_target_labels(run, name),
+    )
     save_generator(result, generator, header)
 
 
@@ -68,7 +75,6 @@ def _segmenter(run: Run, name: str, settings: SegmenterSettings, path: Path, res
         step=own.step if own else None,
         selection=own.selection if own else None,
         # The published checkpoints were chosen by target labels, as the quirk says.
-        used_target_labels=used_target_labels(run, name)
-        or (settings.quirk("selection") if own is None else own.used_target_labels),
+        used_target_labels=used_target_labels(run, name) or (own is None and settings.quirk("selection")),
     )
     save_model(result, network, header)

@@ -13,6 +13,7 @@ from segadapt.files import sha256, write_json
 from segadapt.inference.settings import StylizeSettings
 from segadapt.inference.streams import Job, StreamResult, save_png
 from segadapt.inference.stylizer import USUAL_SIZE, Stylizer, stylize
+from segadapt.models.provenance import used_target_labels
 from segadapt.models.saved import load_generator
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.pictures import Place, flow, need_shared, places, some, stopping
@@ -86,5 +87,6 @@ def _result(generator: Path, images: int, settings: StylizeSettings) -> dict[str
     return {
         "images": images,
         "generator_sha256": sha256(generator),
+        "used_target_labels": used_target_labels(generator),
         "settings": settings.model_dump(mode="json"),
     }

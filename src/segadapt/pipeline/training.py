@@ -3,14 +3,15 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from segadapt.batch import Batch
 from segadapt.batch_norm import batch_norms
-from segadapt.config.recipe import references
 from segadapt.data import loader
 from segadapt.data.pairing import Pairing
+from segadapt.engine import checkpoints
 from segadapt.engine.selection import Selection, Selector
 from segadapt.engine.trainer import Trainer, Training
 from segadapt.errors import UsageError
@@ -29,27 +30,48 @@ from segadapt.models.saved import GeneratorHeader, ModelHeader, load_any, save_g
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
+from segadapt.pipeline.continuation import Continuation
 from segadapt.pipeline.domains import Domains
 from segadapt.pipeline.pictures import threads
+from segadapt.pipeline.provenance import said_by_checkpoint, used_target_labels
 
 MINIMUM_MIOU = 20.0
 """Quirk `selection`: a network at or below this mIoU on target val was never kept."""
 
 
-def train(run: Run, name: str, settings: TrainingSettings, domains: Domains) -> None:
-    """Train the stage from wherever its folder stands, and leave `model.safetensors` there."""
+def train(
+    run: Run, name: str, settings: TrainingSettings, domains: Domains, continuation: Continuation | None = None
+) -> None:
+    """Train the stage from wherever its folder stands, and leave `model.safetensors` there.
+
+    With a `continuation` from its checkpoint instead: UsageError, and nothing is changed, when that does not fit.
+    """
     folder, runtime = run.stage_folder(name), run.runtime
     steps = settings.number_of_steps(labelled_images(settings, domains))
     for caution in settings.cautions():
         run.watcher.say(f"{name}: warning: {caution}")
     method = fresh_method(run, name, settings, steps)
-    save = saver(run, name, settings, method)
+    facts: dict[str, Any] = {
+        "method": settings.method,
+        "network": settings.network if isinstance(settings, SegmenterSettings) else "style_transfer",
+        "used_target_labels": runtime.from_main(lambda: used_target_labels(run, name)),
+    }
+    if continuation is not None:
+        checkpoint = continuation.checkpoint
+        checkpoints.restore(runtime.from_main(lambda: checkpoints.read(checkpoint)), method, checkpoint, facts)
+        runtime.barrier()
+        if runtime.is_main:
+            continuation.take_over()
+        runtime.barrier()
+    facts["used_target_labels"] |= runtime.from_main(lambda: said_by_checkpoint(folder))
+    save = saver(run, name, settings, method, facts["used_target_labels"])
     selector = Selector(folder, save, MINIMUM_MIOU if settings.quirk("selection") else -1.0)
     batches = batches_of(run, settings, domains, steps)
     evaluate, every = None, 0
     if isinstance(settings, SegmenterSettings) and settings.evaluate_every:
         evaluate, every = evaluation_during_training(domains, settings, run, method), settings.evaluate_every
-    Trainer(Training(method, settings, steps, folder, batches, evaluate, every, selector, run.watcher), runtime).run()
+    about = Training(method, settings, steps, folder, batches, evaluate, every, selector, run.watcher, facts)
+    Trainer(about, runtime).run()
     if runtime.is_main:
         keep_result(run, settings, selector, save, steps)
     runtime.barrier()
@@ -94,6 +116,14 @@ def need_selectable(name: str, settings: TrainingSettings, domains: Domains) -> 
         )
 
 
+def need_long_schedule(name: str, settings: TrainingSettings, steps: int) -> None:
+    """Raise UsageError when the schedule of a stage that counts in epochs ends before its steps do."""
+    try:
+        settings.need_long_schedule(steps)
+    except ValueError as error:
+        raise UsageError(str(error), where=f"stages.{name}.schedule_steps", remedy="It counts updates.") from error
+
+
 def fresh_method(run: Run, name: str, settings: TrainingSettings, steps: int) -> Method:
     """The stage's method over networks with their starting weights, on the run's device.
 
@@ -118,8 +148,7 @@ def _method(run: Run, name: str, settings: TrainingSettings, steps: int) -> Meth
         assert isinstance(settings, SegmenterSettings)
         method = segmenter_method(fresh_segmenter(run, name, settings), settings, length)
         if isinstance(settings, SeGanSettings) and settings.discriminators is not None:
-            starts = dict(zip(("discriminator1", "discriminator2"), settings.discriminators, strict=True))
-            start_players(run, name, method, {player: starts[player] for player in starts if player in method.modules})
+            start_players(run, name, method, discriminator_starts(name, settings, method))
     return method
 
 
@@ -153,6 +182,21 @@ def fresh_generator(run: Run, name: str, settings: TgstnSettings) -> StyleTransf
     return generator
 
 
+def discriminator_starts(name: str, settings: SeGanSettings, method: Method) -> dict[str, str | None]:
+    """SE-GAN's discriminators and their starting weights. Raises UsageError when there are not as many files."""
+    files = settings.discriminators or []
+    players = [player for player in method.modules if player.startswith("discriminator")]
+    if len(players) == 1 and len(files) == 2:  # the published pair, for a network that has the main head alone
+        files = files[1:]
+    if len(files) != len(players):
+        raise UsageError(
+            f"has {len(files)} files, but network '{settings.network}' has {len(players)} heads",
+            where=f"stages.{name}.discriminators",
+            remedy="Give one file for each head, the main head's last.",
+        )
+    return dict(zip(players, files, strict=True))
+
+
 def start_players(run: Run, name: str, method: Method, starts: dict[str, str | None]) -> None:
     """Put published weights into a method's discriminators."""
     for player, start in starts.items():
@@ -166,15 +210,20 @@ Save = Callable[[Path, int, Selection], None]
 """Write the method's result as it is now: path, updates done, why this one."""
 
 
-def saver(run: Run, name: str, settings: TrainingSettings, method: Method) -> Save:
-    """How the models of a stage are written."""
+def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used: bool) -> Save:
+    """How the models of a stage are written; `used`: whether target labels had a part in what it is made from."""
     size = settings.target_size or settings.size
 
     def save(path: Path, step: int, selection: Selection) -> None:
         network = method.result
         if isinstance(network, StyleTransfer):
             about = GeneratorHeader(
-                residual=network.residual, size=settings.size, stage=name, method=settings.method, step=step
+                residual=network.residual,
+                size=settings.size,
+                stage=name,
+                method=settings.method,
+                step=step,
+                used_target_labels=used,
             )
             save_generator(path, network, about)
             return
@@ -191,24 +240,11 @@ def saver(run: Run, name: str, settings: TrainingSettings, method: Method) -> Sa
             method=settings.method,
             step=step,
             selection=selection,
-            used_target_labels=selection == "best_target" or used_target_labels(run, name),
+            used_target_labels=selection == "best_target" or used,
         )
         save_model(path, network, header)
 
     return save
-
-
-def used_target_labels(run: Run, name: str) -> bool:
-    """Whether target labels had a part in what this stage is made from, in any stage before."""
-    settings = run.recipe.stages[name]
-    if settings.method == "target_trained":
-        return True
-    before = [run.recipe.stages[stage] for stage in references(settings).values()]
-    chosen = any(
-        isinstance(stage, SegmenterSettings) and (stage.select == "best_target" or stage.quirk("selection"))
-        for stage in before
-    )
-    return chosen or any(used_target_labels(run, stage) for stage in references(settings).values())
 
 
 def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: int) -> Callable[[int], Iterator[Batch]]:

@@ -5,9 +5,8 @@ Resumable: whole files stay, whatever is missing or broken is drawn again. Any n
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segadapt.data.parallel import map_unordered
 from segadapt.data.sample import png
 from segadapt.data.sample.domains import SAMPLE_VERSION, sample_pair
 from segadapt.errors import UsageError
@@ -72,7 +72,7 @@ def write_sample(
     done = len(tasks) - len(missing)
     if progress is not None:
         progress(done, len(tasks))
-    for _ in _write_all(missing, workers):
+    for _ in map_unordered(partial(_write_one, missing), range(len(missing)), min(workers, len(missing))):
         done += 1
         if progress is not None:
             progress(done, len(tasks))
@@ -140,12 +140,8 @@ def _is_whole(path: Path) -> bool:
         return start == png.START and file.read() == png.END
 
 
-def _write_all(tasks: list[_Task], workers: int) -> Iterator[None]:
-    if workers == 1 or len(tasks) < 2:
-        yield from map(_write_pair, tasks)
-        return
-    with ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn")) as pool:
-        yield from pool.map(_write_pair, tasks, chunksize=4)
+def _write_one(tasks: list[_Task], index: int) -> None:
+    _write_pair(tasks[index])
 
 
 def _write_pair(task: _Task) -> None:

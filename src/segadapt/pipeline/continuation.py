@@ -1,0 +1,111 @@
+"""`--continue STAGE`: a training goes on from one of its checkpoints with other settings, or for longer.
+
+Nothing of it is silent: stage.json keeps what the updates before were made with, and the fingerprint covers it. Only
+where the updates before would have been the same (more steps, and a schedule that does not depend on them) the stage
+is what an uninterrupted one would be.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from segadapt.config.recipe import StageSettings
+from segadapt.engine import checkpoints
+from segadapt.engine.selection import CRITERIA
+from segadapt.errors import UsageError
+from segadapt.files import sha256, write_with
+from segadapt.inference.model import MODEL
+from segadapt.methods.settings import TrainingSettings
+from segadapt.models.provenance import model_step
+from segadapt.pipeline import history
+from segadapt.pipeline.stages import Stage
+
+FLAG = "--continue"
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A stage with all that came before, and the checkpoint that it continues from."""
+
+    stage: Stage
+    checkpoint: Path
+    step: int
+    own: bool  # whether it is one of the stage's own checkpoints
+    caution: str | None = None  # what a person should know about it
+
+    def said(self) -> str:
+        """In words."""
+        how = "with other settings" if self.stage.parts else "for longer, as if it had not ended"
+        return f"continues from step {self.step} ({self.checkpoint.name}), {how}"
+
+    def take_over(self) -> None:
+        """Make the stage's folder one of a stage that has come to this checkpoint, and no further.
+
+        Killed in between, it is an unfinished stage of the settings before, or one of nobody knows which (what came
+        from elsewhere): never one of other settings than it says.
+        """
+        stage, folder = self.stage, self.stage.folder / "checkpoints"
+        if not self.own:
+            stage.clear()
+            place = checkpoints.path_of(folder, self.step)
+            write_with(place, lambda temporary: _copy(self.checkpoint, temporary))
+        else:
+            stage.mark_unfinished()
+            later = [path for path in checkpoints.Checkpoints(folder, 1).all() if checkpoints.step_of(path) > self.step]
+            made = [stage.folder / name for name in (MODEL, "model_last.safetensors", "evaluation.json")]
+            chosen = [stage.folder / f"model_{selection}.safetensors" for selection in CRITERIA]
+            stale = [path for path in chosen if path.is_file() and (model_step(path) or 0) > self.step]
+            for path in (*made, *stale, *reversed(later)):
+                path.unlink(missing_ok=True)
+        stage.mark("running")
+
+
+def continuation(stage: Stage, settings: StageSettings, named: str | None) -> Continuation:
+    """What `--continue STAGE` (its newest checkpoint) or `--continue STAGE=CHECKPOINT` asks for; nothing is written.
+
+    `named` is a file, or the name of one in the stage's `checkpoints`. Raises UsageError for a stage that is not
+    trained, and when there is no such checkpoint or it has more updates than the stage is to have.
+    """
+    where = f"{FLAG} {stage.name}"
+    if not isinstance(settings, TrainingSettings) or settings.stand_in is not None:
+        raise UsageError("the stage is not trained", where=where, remedy="Name one that is.")
+    folder = stage.folder / "checkpoints"
+    known = checkpoints.Checkpoints(folder, 1).all()
+    path = _find(named, folder, known)
+    if path is None:
+        there = ", ".join(one.name for one in known) or "none"
+        raise UsageError(
+            "there is no checkpoint to continue from" if named is None else f"there is no checkpoint '{named}'",
+            where=where,
+            remedy=f"In {folder} there are: {there}. A checkpoint from elsewhere is given by its path: "
+            f"{FLAG} {stage.name}=FILE.",
+        )
+    step = checkpoints.about(path)[0]
+    if step > stage.decided["steps"]:
+        raise UsageError(
+            f"{path.name} is of step {step}, and the stage has {stage.decided['steps']}",
+            where=where,
+            remedy=f"Set stages.{stage.name}.steps to more, or name an earlier checkpoint.",
+        )
+    if path.resolve().parent != folder.resolve():
+        return Continuation(stage.after((history.Part(step, {}, sha256(path)),)), path, step, own=False)
+    before = stage.before() or {"parts": (), "content": {}}
+    parts = history.continued(history.until(before["parts"], before["content"], step), stage.content, settings)
+    caution = None
+    if parts and history.depends_on_length(settings) and history.length_differs(parts[-1].content, stage.content):
+        caution = (
+            "its schedule ends with the training: had it been of this length from the beginning, its first updates "
+            "would have been others; with a constant schedule or `schedule_steps` they are the same"
+        )
+    return Continuation(stage.after(parts), path, step, own=True, caution=caution)
+
+
+def _find(named: str | None, folder: Path, known: list[Path]) -> Path | None:
+    if named is None:
+        return known[-1] if known else None
+    places = (Path(named).expanduser(), folder / named)
+    return next((path for path in places if path.is_file()), None)
+
+
+def _copy(file: Path, to: Path) -> None:
+    shutil.copyfile(file, to)
