@@ -33,6 +33,9 @@ Images = Annotated[str | None, typer.Option(help="Layout folder: sub-folder of t
 Labels = Annotated[str | None, typer.Option(help="Layout folder: sub-folder of the labels.")]
 UnknownIds = Annotated[str, typer.Option(help="error or ignore: label ids that the encoding does not know.")]
 SizeMismatch = Annotated[str, typer.Option(help="error or stretch: image and label of different sizes.")]
+Exif = Annotated[
+    str, typer.Option(help="turn or raw: images with an EXIF orientation, as viewers show them or as they are stored.")
+]
 Workers = Annotated[int | None, typer.Option(help="Processes; default: one per core.", min=1)]
 
 
@@ -58,6 +61,7 @@ def check(
     labels: Labels = None,
     unknown_ids: UnknownIds = "error",
     size_mismatch: SizeMismatch = "error",
+    exif: Exif = "turn",
     workers: Workers = None,
 ) -> None:
     """Open every image and label of a data set, and say what is wrong. Exit code 1 when something is.
@@ -74,7 +78,7 @@ def check(
     space, wanted = load_label_space(label_space, "--label-space"), None if size is None else parse_size(size)
     settings = _settings(
         layout=layout, root=root, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
-        images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch,
+        images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
     )  # fmt: skip
     wrong = 0
     for name in split or default_splits(settings):
@@ -114,6 +118,7 @@ def prepare(
     labels: Labels = None,
     unknown_ids: UnknownIds = "error",
     size_mismatch: SizeMismatch = "error",
+    exif: Exif = "turn",
     prepared_root: Annotated[
         Path | None, typer.Option(help="Where copies go; default: prepared/ in $SEGADAPT_CACHE or ~/.cache/segadapt.")
     ] = None,
@@ -133,8 +138,8 @@ def prepare(
 
     settings = _settings(
         layout=layout, root=root, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
-        images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, prepared=False,
-        prepared_root=prepared_root,
+        images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
+        prepared=False, prepared_root=prepared_root,
     )  # fmt: skip
     space, failures = load_label_space(label_space, "--label-space"), []
     for name in split or default_splits(settings):

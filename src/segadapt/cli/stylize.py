@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from segadapt.cli.data import parse_size
-from segadapt.cli.views import Device, PrecisionName, checked, placing
+from segadapt.cli.views import Device, ExifOption, PrecisionName, checked, parse_exif, placing
 
 
 def stylize(
@@ -31,6 +31,7 @@ def stylize(
         bool, typer.Option("--official", help="Cut pixels to whole numbers as the published program does.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
+    exif: ExifOption = "turn",
     device: Device = "auto",
     precision: PrecisionName = "fp32",
 ) -> None:
@@ -59,13 +60,14 @@ def stylize(
         raise UsageError("is for the sheet", where="--target", remedy="Give --sheet FILE with it.")
     if sheet is not None:
         need_writable(sheet)  # before hours of work, not after
+    turning = parse_exif(exif)
     images, file = find_images(inputs, out), find_generator(generator)
     targets = [] if target is None else [image for image, _ in find_images([target])]
     with placing(device, precision, "stylize") as (runtime, display):
-        done = stylize_images(runtime, file, images, out, settings, display, overwrite)
+        done = stylize_images(runtime, file, images, out, settings, display, overwrite, turning)
         runtime.barrier()
         if runtime.is_main:
             if sheet is not None:
-                save_png(sheet, stylized_sheet(images, out, targets))
+                save_png(sheet, stylized_sheet(images, out, targets, (turning, turning)))
             there = f", {done.skipped} were there already" if done.skipped else ""
             typer.echo(f"{done.written} images stylized{there}: {out}")

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from segadapt.data.orientation import Exif
 from segadapt.data.reading import read_rgb
 from segadapt.inference.networks import Precision, ready
 from segadapt.inference.streams import Flow, Job, StreamResult, run_batches, save_png
@@ -68,6 +69,7 @@ def stylize(
     stylizer: Stylizer,
     flow: Flow = Flow(batch=2),
     *,
+    exif: Exif = "turn",
     output_size: tuple[int, int] | None = None,
     png_level: int = 1,
 ) -> StreamResult:
@@ -77,7 +79,7 @@ def stylize(
     """
 
     def read(job: Job) -> _Original:
-        image = read_rgb(job.image)
+        image = read_rgb(job.image, exif=exif)
         return _Original(np.asarray(image.resize(stylizer.size, Image.Resampling.BICUBIC)), image.size)
 
     def work(originals: Sequence[_Original]) -> list[tuple[Pixels, tuple[int, int]]]:

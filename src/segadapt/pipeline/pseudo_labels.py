@@ -20,6 +20,7 @@ from segadapt import pseudo_labels
 from segadapt.data import sheet
 from segadapt.data.contact_sheet import labels_over
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
+from segadapt.data.orientation import Exif
 from segadapt.data.reading import decoding, read_rgb
 from segadapt.engine.runtime import Runtime
 from segadapt.files import need_file, sha256, write_json
@@ -42,10 +43,11 @@ def pseudo_labels_stage(run: Run, name: str, settings: PseudoLabelsSettings, dis
     model, images = run.file_of(settings.model), places(run.recipe.data.target, "train")
     saved = load_any(model, run.space)
     folder = run.stage_folder(name)
-    found = make_pseudo_labels(run.runtime, saved, run.space, images, folder, settings, display)
+    exif = run.recipe.data.target.exif
+    found = make_pseudo_labels(run.runtime, saved, run.space, images, folder, settings, display, exif=exif)
     if run.runtime.is_main:
         display.console.print(shares_table(found))
-        write_summary(folder, model, saved, images, run.space, settings, found)
+        write_summary(folder, model, saved, images, run.space, settings, found, exif)
 
 
 def write_summary(
@@ -56,9 +58,10 @@ def write_summary(
     space: LabelSpace,
     settings: PseudoLabelsSettings,
     found: dict[str, Any],
+    exif: Exif = "turn",
 ) -> None:
     """`contact_sheet.png`, and last of all `result.json`."""
-    save_png(folder / "contact_sheet.png", pseudo_labels_sheet(images, folder, space, found))
+    save_png(folder / "contact_sheet.png", pseudo_labels_sheet(images, folder, space, found, exif))
     about = {
         "label_space": space.name,
         "model_sha256": sha256(model),
@@ -77,6 +80,7 @@ def make_pseudo_labels(
     settings: PseudoLabelsSettings,
     display: Display,
     overwrite: bool = False,
+    exif: Exif = "turn",
 ) -> dict[str, Any]:
     """Write `labels`, `argmax` and `confidence` of all images, as `folder`/KIND/PLACE.png, with train ids of `space`.
 
@@ -92,7 +96,7 @@ def make_pseudo_labels(
     if settings.mask is not None:
         need_file(settings.mask.expanduser(), "the mask")
     left_in(size)  # a mask that cannot be read is told now, not after hours
-    done = _through_network(runtime, saved, space, images, folder, settings, display, overwrite)
+    done = _through_network(runtime, saved, space, images, folder, settings, display, overwrite, exif)
     display.say(f"{done.written} images through the network, {done.skipped} were there already")
     runtime.barrier()
     own = [place for _, place in images[runtime.rank :: runtime.ranks]]
@@ -127,6 +131,7 @@ def _through_network(
     settings: PseudoLabelsSettings,
     display: Display,
     overwrite: bool,
+    exif: Exif,
 ) -> StreamResult:
     """Arg-max and confidence of this rank's share of the images."""
     predictor = Predictor(
@@ -158,7 +163,7 @@ def _through_network(
     with stopping(runtime, folder) as stopped:
         done = run_batches(
             jobs,
-            lambda job: np.asarray(read_rgb(job.image, predictor.size)),
+            lambda job: np.asarray(read_rgb(job.image, predictor.size, exif)),
             work,
             write,
             flow(runtime, display, stopped, overwrite=overwrite),
@@ -216,12 +221,14 @@ def shares_table(found: dict[str, Any]) -> Table:
     return table
 
 
-def pseudo_labels_sheet(images: Sequence[Place], folder: Path, space: LabelSpace, found: dict[str, Any]) -> Image.Image:
+def pseudo_labels_sheet(
+    images: Sequence[Place], folder: Path, space: LabelSpace, found: dict[str, Any], exif: Exif = "turn"
+) -> Image.Image:
     """A few rows of image, pseudo-label (nearly black: none) and confidence, with the share kept of each class."""
     rows = []
     for image, place in some(images):
         labels, confidence = (_pixels(folder / kind / f"{place}.png") for kind in (LABELS, CONFIDENCE))
-        small = read_rgb(image, (labels.shape[1], labels.shape[0]))
+        small = read_rgb(image, (labels.shape[1], labels.shape[0]), exif)
         share = 100 * float((labels != IGNORE).mean())
         rows.append(
             sheet.row(
