@@ -64,7 +64,7 @@ def test_jpeg_and_webp_are_as_pillow_transposes_them(suffix: str, tmp_path: Path
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
     assert np.array_equal(np.asarray(read_rgb(path)), expected) and expected.shape == UPRIGHT.shape
     assert np.array_equal(np.asarray(read_rgb(path, exif="raw")), np.asarray(Image.open(path)))
-    assert picture_sizes(path) == ((48, 64), (64, 48))
+    assert picture_sizes(path) == ((48, 64), (64, 48), True)
 
 
 def test_what_was_read_saves_no_tag(tmp_path: Path) -> None:

@@ -64,11 +64,13 @@ def check(
     exif: Exif = "turn",
     workers: Workers = None,
 ) -> None:
-    """Open every image and label of a data set, and say what is wrong. Exit code 1 when something is.
+    """Open every image and label of a data set, and say what is wrong. Exit code 1 when something is broken, 0 with
+    warnings.
 
     segadapt data check cityscapes /data/Cityscapes --split val --out look
     """
     from segadapt.data.check import check_split, default_splits
+    from segadapt.data.check_warnings import warnings_between
     from segadapt.data.contact_sheet import contact_sheet
     from segadapt.data.label_spaces import load_label_space
     from segadapt.data.parallel import usable_cores
@@ -80,16 +82,19 @@ def check(
         layout=layout, root=root, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
         images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
     )  # fmt: skip
-    wrong = 0
+    wrong, checked = 0, []
     for name in split or default_splits(settings):
         with _progress(f"check {name}") as progress:
             findings = check_split(settings, space, name, not unlabelled, workers or usable_cores(), progress)
         _print_findings(findings, wanted)
+        checked.append(findings)
         if out is not None:
             with new_file(out / f"{name}.png") as temporary:
                 contact_sheet(findings, samples).save(temporary, "PNG")
             typer.echo(f"samples with their labels: {out / f'{name}.png'}")
         wrong += len(findings.broken) + (len(findings.unknown) if findings.unknown_is_error else 0)
+    for warning in warnings_between(checked):
+        typer.echo(f"warning: {warning}")
     if wrong:
         raise SegadaptError(
             f"{wrong} things are wrong" if wrong > 1 else "one thing is wrong",
@@ -249,12 +254,17 @@ def _in_words(size: int) -> str:
 
 def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
     """The report of one split on stdout."""
+    from segadapt.data.check_warnings import warnings_about
+
     typer.echo(
         f"split {findings.split}: {findings.images} images" + ("" if findings.reader else ", labels not looked at")
     )
     common = [f"{w}×{h} ({count})" for (w, h), count in findings.sizes.most_common(3)]
     more = f" and {len(findings.sizes) - 3} more" if len(findings.sizes) > 3 else ""
     typer.echo(f"  sizes: {', '.join(common)}{more}")
+    if findings.tagged:
+        how = "turned as it says" if findings.exif == "turn" else "read as they are stored"
+        typer.echo(f"  EXIF orientation: {len(findings.tagged)} images, {how} ({findings.tagged})")
     if size is not None and (warning := findings.aspect_warning(size)):
         typer.echo(f"  aspect: {warning}")
     if findings.reader is not None:
@@ -270,9 +280,13 @@ def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
     for reasons in findings.broken.values():
         for reason in reasons:
             typer.echo(f"  broken: {reason}")
-    typer.echo(
-        "  all sound" if findings.sound else f"  {len(findings.broken)} broken, {len(findings.unknown)} unknown labels"
-    )
+    warnings = warnings_about(findings)
+    for warning in warnings:
+        typer.echo(f"  warning: {warning}")
+    if not findings.sound:
+        typer.echo(f"  {len(findings.broken)} broken, {len(findings.unknown)} unknown labels")
+    else:
+        typer.echo(f"  usable, {len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else "  all sound")
 
 
 @contextmanager

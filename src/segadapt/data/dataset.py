@@ -89,7 +89,9 @@ class SegmentationDataset:
         pair, image_copies, label_copies = self.pairs[index], self.image_copies, self.label_copies
         if image_copies is None or label_copies is None:
             self.check_sizes(pair)
-        image = np.asarray(read_rgb(pair.image, self.size, self.exif)) if image_copies is None else image_copies.read(pair)
+        image = (
+            np.asarray(read_rgb(pair.image, self.size, self.exif)) if image_copies is None else image_copies.read(pair)
+        )
         label = None
         if self.labels is not None and pair.label is not None:
             label = self.labels.read(pair.label, self.size) if label_copies is None else label_copies.read(pair)

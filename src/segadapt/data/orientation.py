@@ -32,6 +32,7 @@ class Sizes(NamedTuple):
 
     raw: tuple[int, int]
     turn: tuple[int, int]
+    tagged: bool  # whether EXIF asks for a turn, of which the sizes may tell nothing
 
     def of(self, exif: Exif) -> tuple[int, int]:
         """The size that reading with `exif` gives."""
@@ -65,5 +66,6 @@ def sizes_of(image: Image.Image) -> Sizes:
     raw = image.size
     if isinstance(image, TiffImageFile):  # its `size` is turned already, but not in all versions of Pillow
         raw = (image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength])
-    lying = turn_of(image) in (Turn.TRANSPOSE, Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90)
-    return Sizes(raw, (raw[1], raw[0]) if lying else raw)
+    turn = turn_of(image)
+    lying = turn in (Turn.TRANSPOSE, Turn.ROTATE_270, Turn.TRANSVERSE, Turn.ROTATE_90)
+    return Sizes(raw, (raw[1], raw[0]) if lying else raw, turn is not None)

@@ -88,20 +88,22 @@ def need_equal_sizes(image: Path, label: Path, exif: Exif) -> None:
     read, wanted = of_image.of(exif), of_label.of(exif)
     if read == wanted:
         return
-    remedy = "Correct one of them, leave the pair out with an image list, or set size_mismatch: stretch."
-    turned = ""
-    if of_image.raw != of_image.turn:
-        turned = " after turning it as its EXIF says" if exif == "turn" else " before turning it as its EXIF says"
-        other: Exif = "raw" if exif == "turn" else "turn"
-        if of_image.of(other) == of_label.of(other):
-            made_on = "stored" if exif == "turn" else "turned"
-            remedy = (
-                f"The label was made on the {made_on} pixels: set exif: {other} (--exif {other}) for this data, "
-                "or turn its labels."
-            )
+    explained, remedy = "", "Correct one of them, leave the pair out with an image list, or set size_mismatch: stretch."
+    if fits_other_way(of_image, of_label, exif):
+        done, other = ("after", "raw") if exif == "turn" else ("before", "turn")
+        explained = f" {done} turning it as its EXIF says; with exif: {other} they fit"
+        remedy = f"Set exif: {other} (--exif {other}) for this data, or turn its labels."
     raise SegadaptError(
-        f"is {wanted[0]}×{wanted[1]}, but its image {image} is {read[0]}×{read[1]}{turned}", where=label, remedy=remedy
+        f"is {wanted[0]}×{wanted[1]}, but its image {image} is {read[0]}×{read[1]}{explained}",
+        where=label,
+        remedy=remedy,
     )
+
+
+def fits_other_way(image: Sizes, label: Sizes, exif: Exif) -> bool:
+    """Whether an image and its label differ in size with this `exif`, and would not with the other one."""
+    other: Exif = "raw" if exif == "turn" else "turn"
+    return image.of(exif) != label.of(exif) and image.of(other) == label.of(other)
 
 
 @dataclass(frozen=True)

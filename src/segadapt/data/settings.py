@@ -9,7 +9,8 @@ from pydantic import AfterValidator, Field, model_validator
 from segadapt.data.cache import with_copies
 from segadapt.data.catalog import LAYOUTS, Layout, Pair, select
 from segadapt.data.dataset import SegmentationDataset, SizeMismatch
-from segadapt.data.label_spaces import TRAIN, LabelSpace
+from segadapt.data.label_space_file import TRAIN
+from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import LabelReader, UnknownIds
 from segadapt.data.transforms import Augmentation

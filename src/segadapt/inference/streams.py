@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.catalog import LAYOUTS
-from segadapt.data.parallel import usable_cores
 from segadapt.data.orientation import Exif
+from segadapt.data.parallel import usable_cores
 from segadapt.data.reading import read_rgb
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_with

@@ -24,7 +24,9 @@ def stylize_stage(run: Run, name: str, settings: StylizeSettings, display: Displ
     """Write `images/NAME.png` for each source image, then `contact_sheet.png`, last of all `result.json`."""
     folder, data = run.stage_folder(name), run.recipe.data
     originals, generator = places(data.source, settings.split), run.file_of(settings.generator)
-    done = stylize_images(run.runtime, generator, originals, folder / "images", settings, display, exif=data.source.exif)
+    done = stylize_images(
+        run.runtime, generator, originals, folder / "images", settings, display, exif=data.source.exif
+    )
     display.say(f"{name}: {done.written} images stylized, {done.skipped} were there already")
     run.runtime.barrier()
     if run.runtime.is_main:
