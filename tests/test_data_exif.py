@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
-from layouts import FOLDERS, picture, write_layout
+from layouts import FOLDERS, write_layout
 from segadapt.cli.data import app
 from segadapt.data.cache import plan
 from segadapt.data.dataset import SegmentationDataset
@@ -17,40 +16,17 @@ from segadapt.data.orientation import Exif
 from segadapt.data.reading import LabelReader, picture_sizes, read_rgb
 from segadapt.data.settings import DomainSettings, open_domain
 from segadapt.errors import SegadaptError
+from tagged_photos import STORED, UPRIGHT, write_photo
 
 SPACE = load_label_space("cityscapes19")
 SIZE = (40, 24)
-UPRIGHT = picture(np.random.default_rng(0), (64, 48))
-STORED = {
-    1: UPRIGHT,
-    2: UPRIGHT[:, ::-1],
-    3: UPRIGHT[::-1, ::-1],
-    4: UPRIGHT[::-1],
-    5: UPRIGHT.transpose(1, 0, 2),
-    6: np.rot90(UPRIGHT, 1),
-    7: np.rot90(UPRIGHT, 2).transpose(1, 0, 2),
-    8: np.rot90(UPRIGHT, -1),
-}
-"""Orientation -> the pixels that a camera stores for `UPRIGHT` (EXIF 2.32, table of tag 0x0112)."""
-
-
-def write(path: Path, pixels: np.ndarray, orientation: int | None) -> None:
-    """A picture file with an orientation tag."""
-    image, exif = Image.fromarray(np.ascontiguousarray(pixels)), Image.Exif()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if orientation is None:
-        image.save(path, quality=95)
-        return
-    exif[0x0112] = orientation
-    more = {"tiffinfo": {0x0112: orientation}} if path.suffix == ".tif" else {"exif": exif}
-    image.save(path, **({"quality": 95} | more))
 
 
 @pytest.mark.parametrize("orientation", list(STORED))
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_all_eight_orientations_are_turned_upright_or_kept(orientation: int, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"photo{suffix}"
-    write(path, STORED[orientation], orientation)
+    write_photo(path, STORED[orientation], orientation)
     assert np.array_equal(np.asarray(read_rgb(path)), UPRIGHT)
     assert np.array_equal(np.asarray(read_rgb(path, exif="raw")), STORED[orientation])
     sizes = picture_sizes(path)
@@ -60,7 +36,7 @@ def test_all_eight_orientations_are_turned_upright_or_kept(orientation: int, suf
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
 def test_jpeg_and_webp_are_as_pillow_transposes_them(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"photo{suffix}"
-    write(path, STORED[6], 6)
+    write_photo(path, STORED[6], 6)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
     assert np.array_equal(np.asarray(read_rgb(path)), expected) and expected.shape == UPRIGHT.shape
     assert np.array_equal(np.asarray(read_rgb(path, exif="raw")), np.asarray(Image.open(path)))
@@ -69,7 +45,7 @@ def test_jpeg_and_webp_are_as_pillow_transposes_them(suffix: str, tmp_path: Path
 
 def test_what_was_read_saves_no_tag(tmp_path: Path) -> None:
     for name, orientation in (("upright.jpg", 1), ("lying.png", 6), ("lying.tif", 8), ("lying.webp", 5)):
-        write(tmp_path / name, STORED[orientation], orientation)
+        write_photo(tmp_path / name, STORED[orientation], orientation)
         for exif in ("turn", "raw"):
             for copy in ("copy.png", "copy.tif", "copy.jpg"):
                 read_rgb(tmp_path / name, exif=exif).save(tmp_path / copy)
@@ -93,7 +69,7 @@ def test_a_damaged_exif_block_does_not_cost_the_picture(tmp_path: Path) -> None:
 def test_labels_with_a_tag_are_treated_as_images_are(tmp_path: Path) -> None:
     ids = np.repeat(np.array([[7], [26], [0]], np.uint8), 4, axis=1)
     for name in ("label.png", "label.tif"):
-        write(tmp_path / name, np.rot90(ids), 6)
+        write_photo(tmp_path / name, np.rot90(ids), 6)
         assert np.array_equal(LabelReader(SPACE, "cityscapes").read_raw(tmp_path / name), ids)
         raw = LabelReader(SPACE, "cityscapes", exif="raw").read_raw(tmp_path / name)
         assert np.array_equal(raw, np.rot90(ids))
@@ -102,7 +78,7 @@ def test_labels_with_a_tag_are_treated_as_images_are(tmp_path: Path) -> None:
 def rig(root: Path, labels_upright: bool = True) -> None:
     """Two photographs of a camera that was held upright and turned, with labels made on one of both."""
     for name, orientation in (("a.jpg", 1), ("b.jpg", 6)):
-        write(root / "images" / name, STORED[orientation], orientation)
+        write_photo(root / "images" / name, STORED[orientation], orientation)
         ids = np.zeros((48, 64), np.uint8)
         ids[:24] = 1
         ids = ids if labels_upright or orientation == 1 else np.rot90(ids)
@@ -146,12 +122,9 @@ def test_labels_that_fit_only_the_other_are_explained(upright: bool, exif: Exif,
 
 def test_prepared_copies_and_digests_tell_the_two_apart(tmp_path: Path) -> None:
     rig(tmp_path)
-    Image.fromarray(np.zeros((64, 48), np.uint8)).save(tmp_path / "labels" / "b.png")
-    labels = {"turn": tmp_path / "turn.png", "raw": tmp_path / "labels" / "b.png"}
-    assert labels["raw"].is_file()
-    (tmp_path / "labels" / "b.png").unlink()
-    (tmp_path / "images" / "b.jpg").rename(tmp_path / "images" / "a.jpg")
-    write(tmp_path / "images" / "a.jpg", STORED[3], 3)  # upside down: its size does not tell
+    for place in ("images/b.jpg", "labels/b.png"):
+        (tmp_path / place).unlink()
+    write_photo(tmp_path / "images" / "a.jpg", STORED[3], 3)  # upside down: its size does not tell
     read = {exif: opened(tmp_path, exif).read(0).image for exif in ("turn", "raw")}
     assert not np.array_equal(read["turn"], read["raw"])
     for exif in ("turn", "raw"):
@@ -169,8 +142,3 @@ def test_pictures_without_a_tag_are_the_same_under_both(tmp_path: Path) -> None:
         plain = Image.open(path).convert("RGB").resize(SIZE, Image.Resampling.BICUBIC)
         for exif in ("turn", "raw"):
             assert np.array_equal(np.asarray(read_rgb(path, SIZE, exif)), np.asarray(plain))
-
-
-def test_yaml_knows_the_option(tmp_path: Path) -> None:
-    given = yaml.safe_load(f"{{layout: folder, root: {tmp_path}, exif: raw}}")
-    assert DomainSettings.model_validate(given).exif == "raw"

@@ -264,7 +264,8 @@ def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
     typer.echo(f"  sizes: {', '.join(common)}{more}")
     if findings.tagged:
         how = "turned as it says" if findings.exif == "turn" else "read as they are stored"
-        typer.echo(f"  EXIF orientation: {len(findings.tagged)} images, {how} ({findings.tagged})")
+        count = len(findings.tagged)
+        typer.echo(f"  EXIF orientation: {count} image{'s' * (count > 1)}, {how} ({findings.tagged})")
     if size is not None and (warning := findings.aspect_warning(size)):
         typer.echo(f"  aspect: {warning}")
     if findings.reader is not None:

@@ -211,6 +211,8 @@ def _print_scores(file: Path, record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from segadapt.evaluation.evaluate import doubt_about
+
     domains = record["domains"]
     chosen = [f"step {record['step']}"] * (record["step"] is not None)
     chosen += [f"selection {record['selection']}"] * (record["selection"] is not None)
@@ -228,6 +230,9 @@ def _print_scores(file: Path, record: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(" · ".join([str(file), *chosen]), style="bold", soft_wrap=True, markup=False)
     console.print(table)
+    for name, scores in domains.items():
+        if (doubt := doubt_about(scores, record["classes"])) is not None:
+            typer.echo(f"warning: {name} {scores['split']}: {doubt}", err=True)
 
 
 def _write_scores(out: Path, records: list[dict[str, Any]]) -> None:

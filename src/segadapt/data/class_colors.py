@@ -16,7 +16,7 @@ _FIRST: tuple[Color, ...] = (
     *((213, 94, 0), (86, 180, 233), (240, 228, 66), (0, 158, 115), (204, 121, 167), (0, 114, 178), (230, 159, 0)),
 )
 """The colours of Okabe and Ito (2008) but black, in an order that sets neighbours apart."""
-_APART = 1_500_000  # `_distances` from a taken colour at which one of those will do: a third of that of the nearest two
+_APART = 4_500_000  # `_distances` from a taken colour at which one of those will do: the nearest two of them
 _LEVELS = np.arange(0, 256, 15)
 _DARK, _LIGHT = 60, 200  # luma (ITU-R BT.601) of what can be seen on a dark and on a light picture
 _COLOURFUL = 90  # at least, from the smallest to the largest channel: streets are grey
