@@ -202,6 +202,12 @@ def test_a_list_of_names_is_enough(tmp_path: Path) -> None:
     assert LabelSpace.from_dict(space.as_dict()) == space
 
 
+def test_nothing_ignored_survives_a_header() -> None:
+    """Models hold such lists."""
+    space = LabelSpace.from_dict(_changed(ignored_ids={"survey": []}, ignored_rgb={"painted": []}))
+    assert LabelSpace.from_dict(space.as_dict()) == space
+
+
 def test_colours_in_hexadecimal() -> None:
     classes: list[Any] = [{"name": "a", "color": "#ff8800"}, {"name": "b", "color": "#0aF"}]
     classes.append({"name": "c", "rgb": {"paint": ["#010203", [4, 5, 6]]}})

@@ -65,8 +65,8 @@ def _ids(lowest: int) -> Callable[[Any], list[int]]:
     return check
 
 
-def _per_encoding(check: Callable[[Any], Any], example: str) -> BeforeValidator:
-    """A mapping of encodings to ids or colours."""
+def _per_encoding(check: Callable[[Any], Any], example: str, empty: bool = False) -> BeforeValidator:
+    """A mapping of encodings to ids or colours, which may be `empty` lists."""
 
     def each(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -75,7 +75,7 @@ def _per_encoding(check: Callable[[Any], Any], example: str) -> BeforeValidator:
         for encoding, content in value.items():
             _name(encoding)
             try:
-                found[encoding] = check(content)
+                found[encoding] = [] if empty and content == [] else check(content)
             except ValueError as error:
                 raise ValueError(f"encoding '{encoding}': {error}") from None
         return found
@@ -95,8 +95,8 @@ Name = Annotated[str, BeforeValidator(_name)]
 _Ids = Annotated[dict[str, list[int]], _per_encoding(_ids(0), "ids: {mask: 255}")]
 _Rgb = Annotated[dict[str, list[Color]], _per_encoding(_colors, "rgb: {painted: [255, 0, 0]}")]
 # -1, Cityscapes' license plate, is 255 in 8 bits
-_IgnoredIds = Annotated[dict[str, list[int]], _per_encoding(_ids(-1), "ignored_ids: {mask: [127]}")]
-_IgnoredRgb = Annotated[dict[str, list[Color]], _per_encoding(_colors, "ignored_rgb: {painted: [0, 0, 0]}")]
+_IgnoredIds = Annotated[dict[str, list[int]], _per_encoding(_ids(-1), "ignored_ids: {mask: [127]}", empty=True)]
+_IgnoredRgb = Annotated[dict[str, list[Color]], _per_encoding(_colors, "ignored_rgb: {painted: [0, 0, 0]}", empty=True)]
 
 
 class ClassEntry(Settings):
