@@ -64,8 +64,7 @@ def check(
     exif: Exif = "turn",
     workers: Workers = None,
 ) -> None:
-    """Open every image and label of a data set, and say what is wrong. Exit code 1 when something is broken, 0 with
-    warnings.
+    """Open every image and label of a data set, and say what is wrong. Exit code 1 when training would stop at it.
 
     segadapt data check cityscapes /data/Cityscapes --split val --out look
     """

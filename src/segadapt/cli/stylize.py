@@ -60,8 +60,7 @@ def stylize(
         raise UsageError("is for the sheet", where="--target", remedy="Give --sheet FILE with it.")
     if sheet is not None:
         need_writable(sheet)  # before hours of work, not after
-    turning = parse_exif(exif)
-    images, file = find_images(inputs, out), find_generator(generator)
+    turning, images, file = parse_exif(exif), find_images(inputs, out), find_generator(generator)
     targets = [] if target is None else [image for image, _ in find_images([target])]
     with placing(device, precision, "stylize") as (runtime, display):
         done = stylize_images(runtime, file, images, out, settings, display, overwrite, turning)
