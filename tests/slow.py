@@ -51,7 +51,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_own_models_keep_stride_pixels_and_corner_rule",
     ),
     "test_models_vgg.py": ("test_vgg_base_computes_what_the_published_network_does",),
-    "test_pipeline_kill.py": ("test_a_pipeline_that_is_killed_three_times_ends_as_if_it_had_not_been",),
+    "test_pipeline_kill.py": ("test_a_pipeline_that_is_killed_ends_as_if_it_had_not_been",),
     "test_pipeline_pseudo_labels.py": (
         "test_a_killed_stage_goes_on_exactly",
         "test_a_model_of_other_classes_labels_those_that_it_shares",

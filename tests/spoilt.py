@@ -102,6 +102,11 @@ class World:
         """The label full of one id."""
         return self.paint(self.label, Image.new("L", size, value))
 
+    def paint_floats(self, path: Path) -> "World":
+        """A grey picture of 32-bit floating-point values, under whatever suffix."""
+        Image.fromarray(np.ones((SIZE[1], SIZE[0]), np.float32)).save(path, "TIFF")
+        return self
+
     def paint_16_bits(self, path: Path) -> "World":
         """A grey picture of 16 bits."""
         return self.paint(path, Image.fromarray(np.full((SIZE[1], SIZE[0]), 3000, np.uint16)))

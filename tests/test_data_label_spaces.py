@@ -8,6 +8,7 @@ import pytest
 import yaml
 from cityscapesscripts.helpers.labels import labels as cityscapes_labels
 
+from segadapt.data.class_colors import automatic_colors
 from segadapt.data.label_spaces import (
     IGNORE,
     UNKNOWN,
@@ -157,18 +158,30 @@ def _first_class(**changes: Any) -> dict[str, Any]:
     [
         (_changed(clases=[]), r"clases: unknown key.*Did you mean 'classes'"),
         (_first_class(colour=[1, 2, 3]), r"classes.0.colour: unknown key.*Did you mean 'color'"),
-        (_first_class(color=[0, 80, 256]), r"classes.0.color.2: .*255, not 256"),
-        (_first_class(color=[0, 80]), r"classes.0.color.2: "),
+        (_first_class(color=[0, 80, 256]), r"classes.0.color: \[0, 80, 256\] is no colour: give"),
+        (_first_class(color=[0, 80]), r"classes.0.color: \[0, 80\] is no colour: give"),
         (_first_class(name="ship"), r"class name 'ship' occurs twice"),
         (_first_class(ids={"survey": [1, 5]}), r"id 5 of encoding 'survey' belongs to both 'water' and 'quay'"),
         (_first_class(ids={"survey": [0]}), r"id 0 of encoding 'survey' belongs to both 'water' and 'the ignored'"),
-        (_first_class(ids={"survey": [300]}), r"classes.0.ids.survey.0: .*not 300"),
+        (_first_class(ids={"survey": [300]}), r"classes.0.ids: encoding 'survey': 300 is no id: give"),
         (_first_class(rgb={"painted": [[255, 0, 0]]}), r"colour \(255, 0, 0\).*both 'water' and 'ship'"),
         (_first_class(ids={"train": 0}), r"'train' exists already"),
         (_changed(subsets={"moving": ["boat"]}), r"subset 'moving' names 'boat'"),
         (_changed(classes=OWN["classes"][:1]), r"classes: .*at least 2"),
         ({"name": "x"}, r"classes: is missing"),
         ([], r"holds no label space"),
+        ("water", r"holds no label space"),
+        (["water"], r"classes: has length 1.*at least 2"),
+        (["water", False], r"classes.1: False is no name \(YAML reads yes, no.*quotes"),
+        (["water", 7], r"classes.1: 7 is no name: put it in quotes"),
+        (["water", {"color": [1, 2, 3]}], r"classes.1.name: is missing"),
+        ({"classes": {"water": 1}}, r"classes: is no list: give names"),
+        (_first_class(color=None), r"classes.0: color is empty \(in YAML, a # begins a comment"),
+        (_first_class(color="blue"), r"classes.0.color: 'blue' is no colour"),
+        (_first_class(ids=255), r"classes.0.ids: 255 belongs to no encoding: give it a name, as in ids: {mask: 255}"),
+        (_first_class(ids={1: 255}), r"classes.0.ids: 1 is no name: put it in quotes"),
+        (_first_class(ids={"survey": True}), r"classes.0.ids: encoding 'survey': True is no id"),
+        (_first_class(rgb={"painted": [1, 2]}), r"classes.0.rgb: encoding 'painted': \[1, 2\] is no colour"),
     ],
 )
 def test_wrong_files_are_told_with_path_and_key(content: Any, told: str, tmp_path: Path) -> None:
@@ -177,6 +190,42 @@ def test_wrong_files_are_told_with_path_and_key(content: Any, told: str, tmp_pat
     with pytest.raises(UsageError, match=rf"(?i){told}") as caught:
         load_label_space(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_a_list_of_names_is_enough(tmp_path: Path) -> None:
+    path = tmp_path / "harbour.yaml"
+    path.write_text("- water\n- quay\n- ship\n")
+    space = load_label_space(path)
+    assert space.name == "harbour" and space.classes == ("water", "quay", "ship") and space.encodings == ("train",)
+    same = {"classes": ["water", {"name": "quay"}, "ship"]}
+    assert LabelSpace.from_dict(same, path) == space
+    assert LabelSpace.from_dict(space.as_dict()) == space
+
+
+def test_nothing_ignored_survives_a_header() -> None:
+    """Models hold such lists."""
+    space = LabelSpace.from_dict(_changed(ignored_ids={"survey": []}, ignored_rgb={"painted": []}))
+    assert LabelSpace.from_dict(space.as_dict()) == space
+
+
+def test_colours_in_hexadecimal() -> None:
+    classes: list[Any] = [{"name": "a", "color": "#ff8800"}, {"name": "b", "color": "#0aF"}]
+    classes.append({"name": "c", "rgb": {"paint": ["#010203", [4, 5, 6]]}})
+    space = LabelSpace.from_dict({"name": "own", "classes": classes, "ignored_rgb": {"paint": "#000000"}})
+    assert space.colors[:2].tolist() == [[255, 136, 0], [0, 170, 255]]
+    assert space.rgb["paint"][2] == ((1, 2, 3), (4, 5, 6)) and space.ignored_rgb["paint"] == ((0, 0, 0),)
+
+
+def test_colours_that_are_left_out_are_distinct_and_the_same_everywhere() -> None:
+    """Held as numbers: they are in the digest of a label space, and so in that of every stage."""
+    chosen = automatic_colors([None] * 254)
+    assert chosen[:3] == [(213, 94, 0), (86, 180, 233), (240, 228, 66)] and chosen[7:9] == [(120, 0, 255), (75, 255, 0)]
+    assert len(set(chosen)) == 254 and automatic_colors([None] * 5) == chosen[:5]
+    luma = np.array(chosen) @ [0.299, 0.587, 0.114]
+    assert luma.min() > 50 and luma.max() < 220  # neither the black of ignored pixels nor paper
+    given = [(213, 94, 10), None, (80, 180, 230), None]
+    mixed = automatic_colors(given)
+    assert (mixed[0], mixed[2]) == (given[0], given[2]) and mixed[1::2] == [(240, 228, 66), (0, 158, 115)]
 
 
 def test_what_is_not_there_or_not_yaml(tmp_path: Path) -> None:

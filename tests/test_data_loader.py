@@ -81,3 +81,24 @@ def test_copied_ahead_to_a_gpu_batches_are_the_same() -> None:
     for one, image, label in zip(loader.on_device(read, torch.device("cuda")), images, labels, strict=True):
         assert one.source is not None and one.source.labels is not None
         assert torch.equal(one.source.images.cpu(), image) and torch.equal(one.source.labels.cpu(), label)
+
+
+def labelled(*labels: list[int]) -> Iterator[Batch]:
+    for step, ids in enumerate(labels):
+        images = torch.zeros(1, 3, 1, len(ids), dtype=torch.uint8)
+        yield Batch(step, (step,), Images(images, torch.tensor([[ids]], dtype=torch.uint8), ("x",)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([[0, 0], [0, 255], [1, 1]], [[3, 0]]),  # the second class comes too late
+        ([[255, 255], [255, 255]], [[0, 0]]),
+        ([[0, 0], [1, 1], [1, 1]], []),
+        ([[0, 1], [0, 0]], []),
+    ],
+)
+def test_labels_of_one_class_are_told_once(labels: list[list[int]], told: list[list[int]]) -> None:
+    said: list[list[int]] = []
+    assert len(list(loader.watched(labelled(*labels), 2, 2, said.append))) == len(labels)
+    assert said == told

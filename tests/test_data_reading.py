@@ -75,6 +75,52 @@ def test_images_of_other_modes_become_rgb(mode: str, tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(read_rgb(path, SIZE)), np.asarray(expected))
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif", "ppm"])
+def test_16_bit_grey_keeps_its_upper_8_bits(suffix: str, tmp_path: Path) -> None:
+    """It was refused; Pillow's own conversion to 8 bits would clip."""
+    values = np.linspace(0, 65535, 64 * 48).astype(np.uint16).reshape(48, 64)
+    path = tmp_path / f"grey.{suffix}"
+    Image.fromarray(values).save(path)
+    read = np.asarray(read_rgb(path))
+    assert read.shape == (48, 64, 3) and np.array_equal(read, np.repeat((values >> 8)[..., None], 3, axis=2))
+
+
+def test_16_bit_colours_keep_their_upper_8_bits(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (6, 5, 3))
+    (tmp_path / "rgb.png").write_bytes(png16(values))
+    assert np.array_equal(np.asarray(read_rgb(tmp_path / "rgb.png")), values >> 8)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_values_of_32_bits_are_refused(kind: type, tmp_path: Path) -> None:
+    Image.fromarray(np.ones((4, 4), kind)).save(tmp_path / "depth.tif")
+    with pytest.raises(SegadaptError, match=r"depth.tif: holds 32-bit or floating-point .* Convert it to 8 or 16 bits"):
+        read_rgb(tmp_path / "depth.tif")
+
+
+@pytest.mark.filterwarnings("error")
+def test_transparency_is_dropped_and_the_colour_below_it_counts(tmp_path: Path) -> None:
+    rgba = np.zeros((4, 4, 4), np.uint8)
+    rgba[..., :3], rgba[:2, :, 3] = (10, 20, 30), 255
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    palette = Image.fromarray(rgba[..., :3]).convert("P", palette=Image.Palette.ADAPTIVE)
+    palette.save(tmp_path / "palette.png", transparency=bytes([0] * 256))
+    for name in ("rgba.png", "palette.png"):
+        assert (np.asarray(read_rgb(tmp_path / name)) == (10, 20, 30)).all()
+
+
+def test_the_first_of_several_pictures_counts(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (4, 4), color) for color in ((1, 2, 3), (9, 9, 9)))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
+    assert (np.asarray(read_rgb(tmp_path / "pages.tif")) == (1, 2, 3)).all()
+
+
+def test_cmyk_becomes_its_colours(tmp_path: Path) -> None:
+    for name in ("ink.jpg", "ink.tif"):
+        Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / name)
+        assert np.abs(np.asarray(read_rgb(tmp_path / name)).astype(int) - (255, 0, 0)).max() < 4
+
+
 def test_labels_as_16_bit_grey_or_1_bit(tmp_path: Path) -> None:
     reader = LabelReader(SPACE, "cityscapes")
     raw = np.array([[7, 26], [0, 33]])

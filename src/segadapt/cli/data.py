@@ -35,6 +35,9 @@ Images = Annotated[str | None, typer.Option(help="Layout folder: sub-folder of t
 Labels = Annotated[str | None, typer.Option(help="Layout folder: sub-folder of the labels.")]
 UnknownIds = Annotated[str, typer.Option(help="error or ignore: label ids that the encoding does not know.")]
 SizeMismatch = Annotated[str, typer.Option(help="error or stretch: image and label of different sizes.")]
+Exif = Annotated[
+    str, typer.Option(help="turn or raw: images with an EXIF orientation, as viewers show them or as they are stored.")
+]
 Workers = Annotated[int | None, typer.Option(help="Processes; default: one per core.", min=1)]
 
 
@@ -60,13 +63,15 @@ def check(
     labels: Labels = None,
     unknown_ids: UnknownIds = "error",
     size_mismatch: SizeMismatch = "error",
+    exif: Exif = "turn",
     workers: Workers = None,
 ) -> None:
-    """Open every image and label of a data set, and say what is wrong. Exit code 1 when something is.
+    """Open every image and label of a data set, and say what is wrong. Exit code 1 when training would stop at it.
 
     segadapt data check cityscapes /data/Cityscapes --split val --out look
     """
     from segadapt.data.check import check_split, default_splits
+    from segadapt.data.check_warnings import warnings_between
     from segadapt.data.contact_sheet import contact_sheet
     from segadapt.data.label_spaces import load_label_space
     from segadapt.errors import SegadaptError
@@ -78,18 +83,21 @@ def check(
     space, wanted = load_label_space(label_space, "--label-space"), None if size is None else parse_size(size)
     settings = _settings(
         layout=layout, root=root, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
-        images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch,
+        images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
     )  # fmt: skip
-    wrong = 0
+    wrong, checked = 0, []
     for name in split or default_splits(settings):
         with _progress(f"check {name}") as progress:
             findings = check_split(settings, space, name, not unlabelled, workers or usable_cores(), progress)
         _print_findings(findings, wanted)
+        checked.append(findings)
         if out is not None:
             with new_file(out / f"{name}.png") as temporary:
                 contact_sheet(findings, samples).save(temporary, "PNG")
             typer.echo(f"samples with their labels: {out / f'{name}.png'}")
         wrong += len(findings.broken) + (len(findings.unknown) if findings.unknown_is_error else 0)
+    for warning in warnings_between(checked):
+        typer.echo(f"warning: {warning}")
     if wrong:
         raise SegadaptError(
             f"{wrong} things are wrong" if wrong > 1 else "one thing is wrong",
@@ -118,6 +126,7 @@ def prepare(
     labels: Labels = None,
     unknown_ids: UnknownIds = "error",
     size_mismatch: SizeMismatch = "error",
+    exif: Exif = "turn",
     prepared_root: Annotated[
         Path | None, typer.Option(help="Where copies go; default: prepared/ in $SEGADAPT_CACHE or ~/.cache/segadapt.")
     ] = None,
@@ -137,8 +146,8 @@ def prepare(
 
     settings = _settings(
         layout=layout, root=root, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
-        images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, prepared=False,
-        prepared_root=prepared_root,
+        images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
+        prepared=False, prepared_root=prepared_root,
     )  # fmt: skip
     space, failures = load_label_space(label_space, "--label-space"), []
     for name in split or default_splits(settings):
@@ -248,12 +257,18 @@ def _in_words(size: int) -> str:
 
 def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
     """The report of one split on stdout."""
+    from segadapt.data.check_warnings import warnings_about
+
     typer.echo(
         f"split {findings.split}: {findings.images} images" + ("" if findings.reader else ", labels not looked at")
     )
     common = [f"{w}×{h} ({count})" for (w, h), count in findings.sizes.most_common(3)]
     more = f" and {len(findings.sizes) - 3} more" if len(findings.sizes) > 3 else ""
     typer.echo(f"  sizes: {', '.join(common)}{more}")
+    if findings.tagged:
+        how = "turned as it says" if findings.exif == "turn" else "read as they are stored"
+        count = len(findings.tagged)
+        typer.echo(f"  EXIF orientation: {count} image{'s' * (count > 1)}, {how} ({findings.tagged})")
     if size is not None and (warning := findings.aspect_warning(size)):
         typer.echo(f"  aspect: {warning}")
     if findings.reader is not None:
@@ -269,9 +284,13 @@ def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
     for reasons in findings.broken.values():
         for reason in reasons:
             typer.echo(f"  broken: {reason}")
-    typer.echo(
-        "  all sound" if findings.sound else f"  {len(findings.broken)} broken, {len(findings.unknown)} unknown labels"
-    )
+    warnings = warnings_about(findings)
+    for warning in warnings:
+        typer.echo(f"  warning: {warning}")
+    if not findings.sound:
+        typer.echo(f"  {len(findings.broken)} broken, {len(findings.unknown)} unknown labels")
+    else:
+        typer.echo(f"  usable, {len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else "  all sound")
 
 
 @contextmanager

@@ -36,6 +36,9 @@ def evaluate(
     images: Annotated[str | None, typer.Option(help="Its sub-folder of images (layout folder).")] = None,
     labels: Annotated[str | None, typer.Option(help="Its sub-folder of labels (layout folder).")] = None,
     encoding: Annotated[str | None, typer.Option(help="How its labels are encoded; default: the layout's.")] = None,
+    exif: Annotated[
+        str | None, typer.Option(help="Its images with an EXIF orientation: turn (default) or raw, as they are stored.")
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -74,7 +77,7 @@ def evaluate(
     from segadapt.inference.model import find_models
 
     views = Views.parse(scales, mirror, window, size, official, device, precision)
-    others = {"images": images, "labels": labels, "encoding": encoding}
+    others = {"images": images, "labels": labels, "encoding": encoding, "exif": exif}
     data = Data(domain, layout, root, others, split, image_list, label_space)
     forms = parse_formats(formats)
     files = [file for model in models for file in find_models(model)]
@@ -161,11 +164,14 @@ class Data:
             raise UsageError(
                 "is about the data of the model's run", where="--domain", remedy="Leave it out beside --root."
             )
+        others = {name: value for name, value in self.others.items() if value is not None}
         try:
-            return DomainSettings.model_validate({"layout": self.layout, "root": self.root, **self.others})
+            return DomainSettings.model_validate({"layout": self.layout, "root": self.root, **others})
         except ValidationError as error:
-            message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise UsageError(message, where="--layout", remedy="See docs/data-sets.md.") from error
+            detail = error.errors()[0]
+            option = f"--{detail['loc'][0]}" if detail["loc"] else "--layout"
+            message = detail["msg"].removeprefix("Value error, ")
+            raise UsageError(message, where=option, remedy="See docs/data-sets.md.") from error
 
     def _of_run(self, folder: Path) -> "tuple[str | None, dict[str, DomainSettings]]":
         """The same from a run's recipe; the classes are in the model's header."""
@@ -236,6 +242,8 @@ def _print_scores(console: "Console", file: Path, record: dict[str, Any]) -> Non
     """A table of IoU per class and the means, one column per domain."""
     from rich.table import Table
 
+    from segadapt.evaluation.evaluate import doubt_about
+
     domains = record["domains"]
     chosen = [f"step {record['step']}"] * (record["step"] is not None)
     chosen += [f"selection {record['selection']}"] * (record["selection"] is not None)
@@ -252,6 +260,9 @@ def _print_scores(console: "Console", file: Path, record: dict[str, Any]) -> Non
         table.add_row(f"mIoU {subset}", *(_percent(scores["subsets"][subset]) for scores in domains.values()))
     console.print(" · ".join([str(file), *chosen]), style="bold", soft_wrap=True, markup=False)
     console.print(table)
+    for name, scores in domains.items():
+        if (doubt := doubt_about(scores, record["classes"])) is not None:
+            typer.echo(f"warning: {name} {scores['split']}: {doubt}", err=True)
 
 
 def _write_scores(output: OutputFile, records: list[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from segadapt.cli.output import need_folder_name
 from segadapt.cli.views import (
     MODEL,
     Device,
+    ExifOption,
     Formats,
     LabelSpaceOption,
     Mirror,
@@ -19,6 +20,7 @@ from segadapt.cli.views import (
     Views,
     Window,
     load_segmenter,
+    parse_exif,
     progress_bar,
 )
 
@@ -35,6 +37,7 @@ def predict(
     window: Window = None,
     size: Size = None,
     official: Official = False,
+    exif: ExifOption = "turn",
     device: Device = "auto",
     precision: PrecisionName = "fp32",
 ) -> None:
@@ -47,7 +50,7 @@ def predict(
 
     need_folder_name(out)
     views = Views.parse(scales, mirror, window, size, official, device, precision)
-    forms = parse_formats(formats)
+    forms, turning = parse_formats(formats), parse_exif(exif)
     jobs = [Job(image, output_paths(out, place, forms)) for image, place in find_images(inputs, out)]
     saved = load_segmenter(model, label_space)
     predictor, space = views.predictor(saved), saved.header.space
@@ -58,6 +61,6 @@ def predict(
 
     with progress_bar("predict") as progress:
         flow = Flow(threads=readers(predictor.device), overwrite=overwrite, progress=progress)
-        done = run_stream(jobs, pictures, flow)
+        done = run_stream(jobs, pictures, flow, turning)
     there = f", {done.skipped} were there already" if done.skipped else ""
     typer.echo(f"{done.written} images predicted{there}: {out}")

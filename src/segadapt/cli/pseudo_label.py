@@ -11,11 +11,13 @@ from segadapt.cli.views import (
     MODEL,
     PUBLISHED_SCALES,
     Device,
+    ExifOption,
     LabelSpaceOption,
     PrecisionName,
     Size,
     checked,
     load_segmenter,
+    parse_exif,
     parse_scales,
     placing,
 )
@@ -48,6 +50,7 @@ def pseudo_label(
     ] = False,
     label_space: LabelSpaceOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
+    exif: ExifOption = "turn",
     device: Device = "auto",
     precision: PrecisionName = "fp32",
 ) -> None:
@@ -79,11 +82,12 @@ def pseudo_label(
         official=official,
         **chosen,
     )
+    turning = parse_exif(exif)
     images, saved = find_images(inputs, out), load_segmenter(model, label_space)
     space = saved.header.space
     with placing(device, precision, "pseudo-label") as (runtime, display):
-        found = make_pseudo_labels(runtime, saved, space, images, out, settings, display, overwrite)
+        found = make_pseudo_labels(runtime, saved, space, images, out, settings, display, overwrite, turning)
         if runtime.is_main:
-            write_summary(out, find_model(model), saved, images, space, settings, found)
+            write_summary(out, find_model(model), saved, images, space, settings, found, turning)
             Console(highlight=False).print(shares_table(found))
             typer.echo(f"{len(images)} images labelled: {out}")

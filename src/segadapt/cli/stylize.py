@@ -7,7 +7,7 @@ import typer
 
 from segadapt.cli.data import parse_size
 from segadapt.cli.output import OutputFile, need_folder_name
-from segadapt.cli.views import Device, PrecisionName, checked, placing
+from segadapt.cli.views import Device, ExifOption, PrecisionName, checked, parse_exif, placing
 
 
 def stylize(
@@ -33,6 +33,7 @@ def stylize(
         bool, typer.Option("--official", help="Cut pixels to whole numbers as the published program does.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
+    exif: ExifOption = "turn",
     device: Device = "auto",
     precision: PrecisionName = "fp32",
 ) -> None:
@@ -61,10 +62,10 @@ def stylize(
         raise UsageError("is for the sheet", where="--target", remedy="Give --sheet FILE with it.")
     need_folder_name(out)
     page = None if sheet is None else OutputFile.parse(sheet, "--sheet", PICTURES)
-    images, file = find_images(inputs, out), find_generator(generator)
+    turning, images, file = parse_exif(exif), find_images(inputs, out), find_generator(generator)
     targets = [] if target is None else [image for image, _ in find_images([target])]
     with placing(device, precision, "stylize") as (runtime, display):
-        done = stylize_images(runtime, file, images, out, settings, display, overwrite)
+        done = stylize_images(runtime, file, images, out, settings, display, overwrite, turning)
         runtime.barrier()
         if runtime.is_main:
             there = f", {done.skipped} were there already" if done.skipped else ""
@@ -73,5 +74,5 @@ def stylize(
                 typer.echo(text)
                 return
             with page.file() as path:
-                save_picture(path, stylized_sheet(images, out, targets))
+                save_picture(path, stylized_sheet(images, out, targets, (turning, turning)))
             page.say(text)

@@ -11,6 +11,7 @@ import typer
 from segadapt.cli.data import parse_size
 
 if TYPE_CHECKING:
+    from segadapt.data.orientation import Exif
     from segadapt.engine.runtime import Runtime
     from segadapt.inference.networks import Precision
     from segadapt.inference.predictor import Predictor
@@ -36,6 +37,9 @@ Window = Annotated[str | None, typer.Option(metavar="WxH", help="Slide a window 
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="The network's input size; default: the model's own.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PrecisionName = Annotated[str, typer.Option(help="fp32 or bf16.")]
+ExifOption = Annotated[
+    str, typer.Option("--exif", help="turn or raw: images with an EXIF orientation, as viewers show them or as stored.")
+]
 Official = Annotated[
     bool,
     typer.Option(
@@ -160,6 +164,15 @@ def parse_precision(text: str) -> "Precision":
     if text not in ("fp32", "bf16"):
         raise UsageError(f"'{text}' is no precision", where="--precision", remedy="Use fp32 or bf16.")
     return "bf16" if text == "bf16" else "fp32"
+
+
+def parse_exif(text: str) -> "Exif":
+    """`turn` or `raw`. Raises UsageError for anything else."""
+    from segadapt.errors import UsageError
+
+    if text not in ("turn", "raw"):
+        raise UsageError(f"'{text}' is no way to read EXIF", where="--exif", remedy="Use turn or raw.")
+    return "raw" if text == "raw" else "turn"
 
 
 def parse_scales(text: str) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """Resized copies on disk (`segadapt data prepare`), so that training reads small files instead of large ones.
 
 A store is a folder of copies of one kind: images, or label maps as train ids. Its name is a digest of all that decides
-its pixels: layout, root, size, format, and for label maps the label space and encoding. It holds
+its pixels: layout, root, size, EXIF, format, and for label maps the label space and encoding. It holds
 
     store.json      what it is, for people
     copies.jsonl    one line per copy, appended when the copy has been written, read back and compared
@@ -242,6 +242,8 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
         "resampling": {"images": "bicubic", "labels": "nearest"}[kind],
         "format": suffix,
     }
+    if dataset.exif == "turn":  # stores from before there was a choice hold stored pixels, and go on doing so
+        facts["exif"] = "turn"
     palette = b""
     if kind == "labels":
         assert dataset.labels is not None

@@ -58,14 +58,26 @@ class Layout:
                 where=root,
                 remedy=self._guess(root),
             )
-        labels = None if self.labels is None else root / self.labels.format(split=split)
-        by_stem: dict[str, Path] = {}
-        if labels is not None and labels.is_dir():
-            by_stem = {name.rpartition(".")[0]: labels / name for name in files_below(labels, LABEL_SUFFIXES)}
+        labels, by_stem = self.label_folder(root, split), self.label_files(root, split)
         names = sorted(files_below(folder, IMAGE_SUFFIXES, without=labels), key=natural)
         if not names:
             raise UsageError("holds no images", where=folder, remedy="Check the path and the layout.")
-        return [Pair(name, folder / name, by_stem.get(self.label_stem(name))) for name in names]
+        found = [(name, by_stem.get(self.label_stem(name))) for name in names]
+        return [Pair(name, folder / name, files[0] if files else None) for name, files in found]
+
+    def label_folder(self, root: Path, split: str) -> Path | None:
+        """The folder of a split's labels; None for a layout without labels."""
+        return None if self.labels is None else root / self.labels.format(split=split)
+
+    def label_files(self, root: Path, split: str) -> dict[str, list[Path]]:
+        """`label_stem` -> the files of that name in the label folder, in order: one, if all is well."""
+        folder, found = self.label_folder(root, split), dict[str, list[Path]]()
+        if folder is not None and folder.is_dir():
+            for name in sorted(files_below(folder, LABEL_SUFFIXES)):
+                stem = name.rpartition(".")[0]
+                if stem.endswith(self.label_ending):
+                    found.setdefault(stem, []).append(folder / name)
+        return found
 
     def image_folder(self, root: Path, split: str) -> Path:
         """The folder that image names are relative to."""

@@ -10,7 +10,7 @@ from segadapt.data import sheet
 from segadapt.data.catalog import Pair
 from segadapt.data.check import Findings
 from segadapt.data.label_spaces import IGNORE
-from segadapt.data.reading import LabelReader, read_rgb
+from segadapt.data.reading import read_rgb
 
 _OPACITY = 0.55
 
@@ -22,12 +22,12 @@ def contact_sheet(findings: Findings, count: int) -> Image.Image:
     """
     pairs = [pair for pair in findings.pairs if pair.name not in findings.broken]
     wanted = np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int))
-    rows = [_row(pairs[index], findings.reader) for index in wanted.tolist()]
+    rows = [_row(pairs[index], findings) for index in wanted.tolist()]
     return sheet.page(rows if findings.reader is None else rows + sheet.legend(_shares(findings)))
 
 
-def _row(pair: Pair, reader: LabelReader | None) -> Image.Image:
-    image = read_rgb(pair.image)
+def _row(pair: Pair, findings: Findings) -> Image.Image:
+    image, reader = read_rgb(pair.image, exif=findings.exif), findings.reader
     pictures = [(pair.name, image)]
     if reader is not None and pair.label is not None:
         overlay = labels_over(image, reader.read(pair.label, image.size), reader.space.palette)

@@ -13,10 +13,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from segadapt.data.catalog import Pair
-from segadapt.data.reading import LabelReader, decoding, read_rgb
+from segadapt.data.orientation import Exif
+from segadapt.data.reading import LabelReader, need_equal_sizes, read_rgb
 from segadapt.data.transforms import Augmentation, Seed
 from segadapt.errors import SegadaptError
 from segadapt.files import digest
@@ -55,6 +55,7 @@ class SegmentationDataset:
     labels: LabelReader | None  # None: images only
     root: Path
     size_mismatch: SizeMismatch = "error"
+    exif: Exif = "turn"  # whether images are turned as their EXIF says; for labels the reader knows
     augment: Augmentation | None = None
     image_copies: Copies | None = None
     label_copies: Copies | None = None
@@ -75,8 +76,9 @@ class SegmentationDataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the names and file sizes of the images, and of the labels that are read."""
-        return digest([[pair.name, file_size(pair.image), pair.label and file_size(pair.label)] for pair in self.pairs])
+        """SHA-256 of the names and file sizes of the images, and of the labels that are read; and of `exif: raw`."""
+        files = [[pair.name, file_size(pair.image), pair.label and file_size(pair.label)] for pair in self.pairs]
+        return digest(files if self.exif == "turn" else [files, self.exif])
 
     def read(self, index: int, seed: Seed | None = None) -> Sample:
         """The sample at the training size, augmented if there is a `seed` (and an augmentation), else as it is.
@@ -87,7 +89,9 @@ class SegmentationDataset:
         pair, image_copies, label_copies = self.pairs[index], self.image_copies, self.label_copies
         if image_copies is None or label_copies is None:
             self.check_sizes(pair)
-        image = np.asarray(read_rgb(pair.image, self.size)) if image_copies is None else image_copies.read(pair)
+        image = (
+            np.asarray(read_rgb(pair.image, self.size, self.exif)) if image_copies is None else image_copies.read(pair)
+        )
         label = None
         if self.labels is not None and pair.label is not None:
             label = self.labels.read(pair.label, self.size) if label_copies is None else label_copies.read(pair)
@@ -97,7 +101,7 @@ class SegmentationDataset:
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The image (H, W, 3) at its own size, as evaluation and reports want it."""
-        return np.asarray(read_rgb(self.pairs[index].image))
+        return np.asarray(read_rgb(self.pairs[index].image, exif=self.exif))
 
     def label(self, index: int) -> NDArray[np.uint8]:
         """The label map (H, W) of train ids at its own size. Raises SegadaptError when there is none."""
@@ -109,18 +113,8 @@ class SegmentationDataset:
 
     def check_sizes(self, pair: Pair) -> None:
         """Raise SegadaptError when image and label differ in size (read from their headers), unless that is allowed."""
-        if pair.label is None or self.size_mismatch == "stretch":
-            return
-        sizes = []
-        for path in (pair.image, pair.label):
-            with decoding(path), Image.open(path) as picture:
-                sizes.append("{}×{}".format(*picture.size))
-        if sizes[0] != sizes[1]:
-            raise SegadaptError(
-                f"is {sizes[1]}, but its image {pair.image} is {sizes[0]}",
-                where=pair.label,
-                remedy="Correct one of them, leave the pair out with an image list, or set size_mismatch: stretch.",
-            )
+        if pair.label is not None and self.size_mismatch == "error":
+            need_equal_sizes(pair.image, pair.label, self.exif)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,111 +7,26 @@ A *train id* is the number of a class in its label space, 0 … C-1; label maps 
 The shipped spaces are YAML files in `spaces/`; one's own is a file of the same form (docs/data-sets.md).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from segadapt.errors import UsageError, UsageErrors, nearest
+from segadapt.data.class_colors import automatic_colors
+from segadapt.data.label_space_file import TRAIN, parse_space
+from segadapt.errors import UsageError, nearest
 from segadapt.files import digest, read_yaml
-from segadapt.settings import Settings
 
 IGNORE = 255
 """Train id of pixels that neither train nor score."""
 UNKNOWN = 254
 """What `LabelSpace.table` gives for raw ids that an encoding does not know, `remap` for classes without a partner."""
-TRAIN = "train"
-"""The encoding that every label space has: train ids, 255 ignored."""
 
 FOLDER = Path(__file__).parent / "spaces"
 Labels = NDArray[np.uint8]
-
-
-def _listed(value: Any) -> Any:
-    """One id or one colour may stand for a list of them."""
-    if isinstance(value, int) or (isinstance(value, list) and value and all(isinstance(v, int) for v in value)):
-        return [value]
-    return value
-
-
-_Channel = Annotated[int, Field(ge=0, le=255, strict=True)]
-_Color = tuple[_Channel, _Channel, _Channel]
-_Colors = Annotated[list[_Color], BeforeValidator(_listed), Field(min_length=1)]
-_Ids = Annotated[
-    list[_Channel], BeforeValidator(lambda v: [v] if isinstance(v, int) else v), Field(min_length=1, max_length=256)
-]
-_RawId = Annotated[int, Field(ge=-1, le=255, strict=True)]  # -1, Cityscapes' license plate, is 255 in 8 bits
-_Name = Annotated[str, Field(min_length=1, strict=True)]
-
-
-class _ClassEntry(Settings):
-    """One class of a label-space file."""
-
-    name: _Name
-    color: _Color
-    ids: dict[_Name, _Ids] = Field(default_factory=dict)
-    rgb: dict[_Name, _Colors] = Field(default_factory=dict)
-    aliases: list[_Name] = Field(default_factory=list)
-
-
-class _SpaceFile(Settings):
-    """A label-space file: everything in it is checked here, before a `LabelSpace` is made of it."""
-
-    name: _Name
-    description: str = ""
-    classes: Annotated[list[_ClassEntry], Field(min_length=2, max_length=UNKNOWN)]
-    ignored_ids: dict[_Name, list[_RawId]] = Field(default_factory=dict)
-    ignored_rgb: dict[_Name, Annotated[list[_Color], BeforeValidator(_listed)]] = Field(default_factory=dict)
-    subsets: dict[_Name, Annotated[list[_Name], Field(min_length=1)]] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "_SpaceFile":
-        self._check_names()
-        kinds = (
-            ("id", self.ignored_ids, [(entry.name, entry.ids) for entry in self.classes]),
-            ("colour", self.ignored_rgb, [(entry.name, entry.rgb) for entry in self.classes]),
-        )
-        known: list[set[str]] = []
-        for kind, ignored, classes in kinds:
-            owners: dict[tuple[str, Any], str] = {}
-            for owner, encodings in [*classes, ("the ignored", ignored)]:
-                for encoding, value in _each(encodings):
-                    value = value & 0xFF if isinstance(value, int) else value
-                    if owners.setdefault((encoding, value), owner) != owner:
-                        both = f"'{owners[encoding, value]}' and '{owner}'"
-                        raise ValueError(f"{kind} {value} of encoding '{encoding}' belongs to both {both}")
-            known.append({encoding for encoding, _ in owners})
-        if double := known[0] & known[1]:
-            raise ValueError(f"encoding '{min(double)}' has both ids and colours: it must be one of them")
-        if TRAIN in known[0] | known[1]:
-            raise ValueError(f"the encoding '{TRAIN}' exists already (train ids): choose another name")
-        return self
-
-    def _check_names(self) -> None:
-        taken: set[str] = set()
-        for entry in self.classes:
-            for name in (entry.name, *entry.aliases):
-                if name in taken:
-                    raise ValueError(f"the class name '{name}' occurs twice")
-                taken.add(name)
-        names = [entry.name for entry in self.classes]
-        for subset, members in self.subsets.items():
-            for member in members:
-                if member not in names:
-                    raise ValueError(f"subset '{subset}' names '{member}', which is no class. {nearest(member, names)}")
-            if len(set(members)) < len(members):
-                raise ValueError(f"subset '{subset}' names a class twice")
-
-
-def _each(encodings: dict[str, list[Any]]) -> Iterator[tuple[str, Any]]:
-    for encoding, values in encodings.items():
-        for value in values:
-            yield encoding, value
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,17 +51,11 @@ class LabelSpace:
     def from_dict(cls, content: Any, where: Path | str = "label space") -> "LabelSpace":
         """The label space of plain data, as `as_dict` gives it or a YAML file holds it; `where` is for messages.
 
-        Raises UsageError (UsageErrors for several) that names `where`, the key and what is wrong with it.
+        Classes without a colour get one (`class_colors`). Raises UsageError (UsageErrors for several) that names
+        `where`, the key and what is wrong with it.
         """
-        if not isinstance(content, dict):
-            raise UsageError(
-                "holds no label space", where=where, remedy="It needs the keys name and classes; see docs/data-sets.md."
-            )
-        try:
-            file = _SpaceFile.model_validate(content)
-        except ValidationError as failure:
-            raise _usage_error(failure, where) from None
-        colors = np.array([entry.color for entry in file.classes], np.uint8)
+        file = parse_space(content, where)
+        colors = np.array(automatic_colors([entry.color for entry in file.classes]), np.uint8)
         colors.setflags(write=False)
         entries = file.classes
         id_names = dict.fromkeys([name for entry in entries for name in entry.ids] + list(file.ignored_ids))
@@ -314,21 +223,3 @@ def load_label_space(name: str | Path, asked_by: str = "label_space") -> LabelSp
             )
         path = FOLDER / f"{name}.yaml"
     return LabelSpace.from_dict(read_yaml(path, "the label-space file"), path)
-
-
-def _usage_error(failure: ValidationError, where: Path | str) -> UsageError:
-    """Each thing that pydantic found, as one line with the key and a remedy."""
-    errors = []
-    for detail in failure.errors():
-        key = ".".join(str(part) for part in detail["loc"])
-        message = detail["msg"].removeprefix("Value error, ")
-        remedy = "See the example in docs/data-sets.md."
-        if detail["type"] == "extra_forbidden":
-            known = _ClassEntry if "classes" in detail["loc"] else _SpaceFile
-            message, remedy = "unknown key", nearest(str(detail["loc"][-1]), list(known.model_fields))
-        elif detail["type"] == "missing":
-            message = "is missing"
-        elif detail["type"] != "value_error" and key:
-            message = f"{message[0].lower()}{message[1:]}, not {detail['input']!r:.60}"
-        errors.append(UsageError(f"{key}: {message}" if key else message, where=where, remedy=remedy))
-    return errors[0] if len(errors) == 1 else UsageErrors(errors)

@@ -80,6 +80,23 @@ def batches(steps: Steps, first: int, last: int, workers: int = 0, pin_memory: b
         yield batch
 
 
+def watched(batches: Iterator[Batch], classes: int, first: int, tell: Callable[[list[int]], None]) -> Iterator[Batch]:
+    """The batches as they are; `tell(pixels per class)` when the labels of the `first` so many hold fewer than two.
+
+    It looks at labels on the host, before they go to a GPU, and no longer than until it has seen two classes.
+    """
+    pixels, looking = torch.zeros(classes, dtype=torch.int64), True
+    for number, batch in enumerate(batches, start=1):
+        labels = [images.labels for images in (batch.source, batch.target) if images and images.labels is not None]
+        if looking and labels:
+            for found in labels:
+                pixels += torch.bincount(found.flatten(), minlength=256)[:classes]
+            looking = bool((pixels > 0).sum() < 2)
+            if looking and number == first:
+                tell(pixels.tolist())
+        yield batch
+
+
 def needed_workers(steps: Steps, first: int, most: int) -> tuple[int, float]:
     """How many processes (1 … `most`) read a batch within STEP, and the seconds that one takes: a few are timed."""
     seconds: list[float] = []

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from segadapt.data.catalog import IMAGE_SUFFIXES, LABEL_SUFFIXES, Pair, files_below
 from segadapt.data.dataset import SegmentationDataset
-from segadapt.data.label_spaces import TRAIN, LabelSpace
+from segadapt.data.label_space_file import TRAIN
+from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.reading import LabelReader
 from segadapt.errors import UsageError
 from segadapt.files import need_folder

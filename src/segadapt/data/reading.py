@@ -1,4 +1,4 @@
-"""Images and label maps as files: read with Pillow, resized as the published programs do.
+"""Images and label maps as files: read with Pillow, turned by EXIF, resized as the published programs do.
 
 Images are resized bicubic, raw labels nearest; a table then turns raw labels into train ids, which gives what looking
 up first and resizing then would give, for less.
@@ -17,6 +17,7 @@ from PIL.ImageFile import ImageFile
 
 from segadapt.data.catalog import LabelForm
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace
+from segadapt.data.orientation import Exif, Sizes, sizes_of, turn_to_apply
 from segadapt.errors import SegadaptError
 
 UnknownIds = Literal["error", "ignore"]
@@ -40,20 +41,69 @@ def decoding(path: Path) -> Iterator[None]:
         ) from failure
 
 
-def read_rgb(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """The image as 8-bit RGB, resized to `size` (width, height) if given, bicubic.
+def read_rgb(path: Path, size: tuple[int, int] | None = None, exif: Exif = "turn") -> Image.Image:
+    """The image as 8-bit RGB, turned as its EXIF says (or `raw`), resized to `size` (width, height) if given, bicubic.
 
-    Raises SegadaptError that names a file which cannot be read.
+    Grey, palette and CMYK pictures are converted, alpha is dropped, 16-bit values keep their upper 8 bits; a file of
+    several pictures gives its first. The result carries no EXIF. Raises SegadaptError that names a file which cannot
+    be read, or has 32-bit or floating-point values.
     """
     with decoding(path), Image.open(path) as image:
-        if image.mode[0] in "IF":
-            raise SegadaptError("holds 16- or 32-bit grey values", where=path, remedy="Convert it to 8 bits.")
-        picture: Image.Image = image
-        if image.mode == "RGB":
-            image.load()  # `convert` would copy
-        else:
-            picture = image.convert("RGB")
+        turn = turn_to_apply(image, exif)
+        picture = _rgb(image, path)
+    if turn is not None:
+        picture = picture.transpose(turn)
+    picture.info.clear()  # some formats would save what is in there, the orientation too
     return picture if size is None or picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def _rgb(image: Image.Image, path: Path) -> Image.Image:
+    """An opened file's pixels as RGB; transparency, where there is any, does not count."""
+    if image.mode == "RGB":
+        image.load()  # `convert` would copy
+        return image
+    # Pillow has 16-bit grey as I;16, or as I where the format knows no 32 bits; of 16-bit colours it keeps 8 by itself.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode[0] in "IF":
+        raise SegadaptError(
+            "holds 32-bit or floating-point values, whose range nobody knows",
+            where=path,
+            remedy="Convert it to 8 or 16 bits.",
+        )
+    image.load()
+    image.info.pop("transparency", None)  # Pillow would warn that palettes with it had better become RGBA
+    return image.convert("RGB")
+
+
+def picture_sizes(path: Path) -> Sizes:
+    """The sizes of a picture file, stored and turned, from its header. Raises SegadaptError that names the file."""
+    with decoding(path), Image.open(path) as image:
+        return sizes_of(image)
+
+
+def need_equal_sizes(image: Path, label: Path, exif: Exif) -> None:
+    """Raise SegadaptError when an image and its label differ in size, with what EXIF has to do with it."""
+    of_image, of_label = picture_sizes(image), picture_sizes(label)
+    read, wanted = of_image.of(exif), of_label.of(exif)
+    if read == wanted:
+        return
+    explained, remedy = "", "Correct one of them, leave the pair out with an image list, or set size_mismatch: stretch."
+    if fits_other_way(of_image, of_label, exif):
+        done, other = ("after", "raw") if exif == "turn" else ("before", "turn")
+        explained = f" {done} turning it as its EXIF says; with exif: {other} they fit"
+        remedy = f"Set exif: {other} (--exif {other}) for this data, or turn its labels."
+    raise SegadaptError(
+        f"is {wanted[0]}×{wanted[1]}, but its image {image} is {read[0]}×{read[1]}{explained}",
+        where=label,
+        remedy=remedy,
+    )
+
+
+def fits_other_way(image: Sizes, label: Sizes, exif: Exif) -> bool:
+    """Whether an image and its label differ in size with this `exif`, and would not with the other one."""
+    other: Exif = "raw" if exif == "turn" else "turn"
+    return image.of(exif) != label.of(exif) and image.of(other) == label.of(other)
 
 
 @dataclass(frozen=True)
@@ -64,6 +114,7 @@ class LabelReader:
     encoding: str
     form: LabelForm = "ids"
     unknown_ids: UnknownIds = "error"  # what to do with raw ids that the encoding does not know
+    exif: Exif = "turn"  # label files with an orientation are treated as images are
     _table: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +138,10 @@ class LabelReader:
     def read_raw(self, path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Raw ids (H, W), or colours (H, W, 3) for an encoding of colours."""
         with decoding(path), Image.open(path) as image:
+            turn = turn_to_apply(image, self.exif)
             picture = self._channel(image, path)
+            if turn is not None:
+                picture = picture.transpose(turn)
             if size is not None and picture.size != size:
                 picture = picture.resize(size, Image.Resampling.NEAREST)
             return np.asarray(picture)

@@ -9,7 +9,9 @@ from pydantic import AfterValidator, Field, model_validator
 from segadapt.data.cache import with_copies
 from segadapt.data.catalog import LAYOUTS, Layout, Pair, select
 from segadapt.data.dataset import SegmentationDataset, SizeMismatch
-from segadapt.data.label_spaces import TRAIN, LabelSpace
+from segadapt.data.label_space_file import TRAIN
+from segadapt.data.label_spaces import LabelSpace
+from segadapt.data.orientation import Exif
 from segadapt.data.reading import LabelReader, UnknownIds
 from segadapt.data.transforms import Augmentation
 from segadapt.errors import UsageError, nearest
@@ -49,6 +51,10 @@ class DomainSettings(Settings):
         "error",
         description="image and label of different size: an error, or both stretched to the training size as the "
         "published programs do",
+    )
+    exif: Exif = Field(
+        "turn",
+        description="images with an EXIF orientation: turn them as viewers do, or raw, the pixels as they are stored",
     )
     prepared: bool = Field(True, description="use the resized copies of `segadapt data prepare` where there are any")
     prepared_root: Path | None = Field(
@@ -104,6 +110,11 @@ class DomainSettings(Settings):
         own = [name for name in space.encodings if name != TRAIN]
         return space.need_encoding(encoding or (own[0] if len(own) == 1 else TRAIN))
 
+    def label_reader(self, space: LabelSpace) -> LabelReader:
+        """What turns the label files into train ids of `space`."""
+        form = self.resolved_layout().label_form
+        return LabelReader(space, self.label_encoding(space), form, self.unknown_ids, self.exif)
+
 
 def _literally(folder: str) -> str:
     """A layout's folder whose braces are part of its name, not a place for the split."""
@@ -126,12 +137,11 @@ def open_domain(
     root, pairs = settings.root.expanduser(), settings.pairs(split)
     reader = None
     if labels:
-        layout = settings.resolved_layout()
-        reader = LabelReader(label_space, settings.label_encoding(label_space), layout.label_form, settings.unknown_ids)
-        _need_labels(layout, root, split, pairs)
+        reader = settings.label_reader(label_space)
+        _need_labels(settings.resolved_layout(), root, split, pairs)
     else:
         pairs = [replace(pair, label=None) for pair in pairs]
-    dataset = SegmentationDataset(pairs, size, reader, root, settings.size_mismatch, augment)
+    dataset = SegmentationDataset(pairs, size, reader, root, settings.size_mismatch, settings.exif, augment)
     return with_copies(dataset, settings.layout, settings.prepared_root) if settings.prepared else dataset
 
 

@@ -11,7 +11,7 @@ the same name; one without a counterpart counts as "other", which is never right
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segadapt.data.check_warnings import one_class_only
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import UNKNOWN, LabelSpace, remap
 from segadapt.errors import UsageError
@@ -94,6 +95,12 @@ def scores_of(confusion: Confusion, space: LabelSpace) -> dict[str, Any]:
         "confusion": confusion.counts.tolist(),
         "columns": list(confusion.columns),
     }
+
+
+def doubt_about(scores: dict[str, Any], classes: Sequence[str]) -> str | None:
+    """Why the scores of a domain say nothing, from its labels; None when they hold two classes, or more."""
+    wrong = one_class_only([sum(row) for row in scores["confusion"]], classes)
+    return wrong and f"{wrong}: these scores say nothing. `segadapt data check` looks at all labels"
 
 
 def evaluation_record(

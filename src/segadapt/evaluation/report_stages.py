@@ -108,11 +108,13 @@ def _stylized(run: RunRecord, stage: StageRecord, count: int, budget: Budget) ->
     pictures: list[Picture] = []
     for number, (image, place) in enumerate(chosen):
         try:
-            pictures.append(Picture(f"original: {place}", photo(read_rgb(image))))
+            original = read_rgb(image, exif=run.domain("source").exif)
+            pictures.append(Picture(f"original: {place}", photo(original)))
             pictures.append(Picture("stylized", photo(read_rgb(_png(made, place)))))
             if targets:
                 target, name = targets[number % len(targets)]
-                pictures.append(Picture(f"target, for comparison: {name}", photo(read_rgb(target))))
+                shown = read_rgb(target, exif=run.domain("target").exif)
+                pictures.append(Picture(f"target, for comparison: {name}", photo(shown)))
         except SegadaptError:
             return _sheet(stage, count, budget)
     text = f"<p>{_images(stage)} stylized.</p>" if stage.result else ""
@@ -129,7 +131,8 @@ def _pseudo_labels(run: RunRecord, stage: StageRecord, space: LabelSpace | None,
     if space is not None:
         for image, place in _some(_places(run, "target", "train"), count, folders):
             try:
-                pictures += _labelled(image, place, folders, space)
+                pixels = read_rgb(image, exif=run.domain("target").exif)
+                pictures += _labelled(pixels, place, folders, space)
             except SegadaptError:
                 pictures = []
                 break
@@ -138,9 +141,8 @@ def _pseudo_labels(run: RunRecord, stage: StageRecord, space: LabelSpace | None,
     return figures(pictures, ACROSS) + table
 
 
-def _labelled(image: Path, place: Path, folders: Sequence[Path], space: LabelSpace) -> Iterator[Picture]:
+def _labelled(pixels: Image.Image, place: Path, folders: Sequence[Path], space: LabelSpace) -> Iterator[Picture]:
     """The three pictures of one image."""
-    pixels = read_rgb(image)
     labels, confidence = (_pixels(_png(folder, place)) for folder in folders)
     size = size_on_page(*pixels.size)
     train_ids = np.asarray(labels)

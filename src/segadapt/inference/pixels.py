@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from segadapt.data.orientation import turn_to_apply
 from segadapt.data.reading import read_rgb
 from segadapt.errors import UsageError
 
@@ -23,12 +24,15 @@ def is_one(image: object) -> TypeGuard[AnyImage]:
 def rgb_pixels(image: Any) -> NDArray[np.uint8]:
     """uint8 RGB (H, W, 3) of a path, a Pillow image, an array (H, W, 3) or a tensor (3, H, W).
 
+    Files, and Pillow images that still carry the tag, are turned as their EXIF says.
+
     Raises UsageError for another kind, shape or type, SegadaptError for a file that cannot be read as an image.
     """
     if isinstance(image, (str, Path)):
         return np.asarray(read_rgb(Path(image)))
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        turn = turn_to_apply(image, "turn")
+        return np.asarray((image if turn is None else image.transpose(turn)).convert("RGB"))
     if isinstance(image, Tensor):
         if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
             raise _wrong(f"a {image.dtype} tensor {tuple(image.shape)}", "a uint8 RGB tensor (3, H, W), values 0..255")

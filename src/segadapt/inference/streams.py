@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.catalog import LAYOUTS
+from segadapt.data.orientation import Exif
 from segadapt.data.reading import read_rgb
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
 from segadapt.files import write_with
@@ -126,6 +127,7 @@ def run_stream(
     jobs: Sequence[Job],
     pictures: Callable[[NDArray[np.uint8]], Sequence[Image.Image]],
     flow: Flow = Flow(),
+    exif: Exif = "turn",
 ) -> StreamResult:
     """Read each job's image, call `pictures` on it and save what it returns under the job's outputs, as PNG.
 
@@ -138,7 +140,7 @@ def run_stream(
 
     return run_batches(
         jobs,
-        lambda job: np.asarray(read_rgb(job.image)),
+        lambda job: np.asarray(read_rgb(job.image, exif=exif)),
         lambda images: [pictures(image) for image in images],
         write,
         flow,

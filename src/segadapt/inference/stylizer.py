@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from segadapt.data.orientation import Exif
 from segadapt.data.reading import read_rgb
 from segadapt.inference.memory import need_memory
 from segadapt.inference.networks import Precision, ready
@@ -73,6 +74,7 @@ def stylize(
     stylizer: Stylizer,
     flow: Flow = Flow(batch=2),
     *,
+    exif: Exif = "turn",
     output_size: tuple[int, int] | None = None,
     png_level: int = 1,
 ) -> StreamResult:
@@ -82,7 +84,7 @@ def stylize(
     """
 
     def read(job: Job) -> _Original:
-        image = read_rgb(job.image)
+        image = read_rgb(job.image, exif=exif)
         return _Original(np.asarray(image.resize(stylizer.size, Image.Resampling.BICUBIC)), image.size)
 
     def work(originals: Sequence[_Original]) -> list[tuple[Pixels, tuple[int, int]]]:

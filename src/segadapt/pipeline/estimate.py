@@ -16,13 +16,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from segadapt.batch import Batch, Images
 from segadapt.data.dataset import JoinedDataset, TrainingData
+from segadapt.data.reading import picture_sizes
 from segadapt.engine.checkpoints import Checkpoints
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.updater import GradientUpdater
@@ -262,9 +262,8 @@ def made(one: Planned) -> int:
 def first_size(data: TrainingData | None) -> Size:
     """Width and height of the first image: data sets seldom mix sizes."""
     assert data is not None
-    pairs = data.parts[0].pairs if isinstance(data, JoinedDataset) else data.pairs
-    with Image.open(pairs[0].image) as image:
-        return image.size
+    first = data.parts[0] if isinstance(data, JoinedDataset) else data
+    return picture_sizes(first.pairs[0].image).of(first.exif)
 
 
 def len_of(data: TrainingData | None) -> int:

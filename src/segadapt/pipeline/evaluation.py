@@ -3,7 +3,7 @@
 from typing import Any
 
 from segadapt.data.label_spaces import LabelSpace
-from segadapt.evaluation.evaluate import evaluate_domain, evaluation_record
+from segadapt.evaluation.evaluate import doubt_about, evaluate_domain, evaluation_record
 from segadapt.evaluation.records import label_free_agreement
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import write_json
@@ -64,6 +64,8 @@ def evaluate_stage(run: Run, name: str, settings: EvaluateSettings, display: Dis
         miou = scores[domain]["miou"]
         score = "no labelled pixels to score" if miou is None else f"{miou:.2f} mIoU"
         display.say(f"{name}: {score} on {domain} {split} ({len(dataset)} images)")
+        if (doubt := doubt_about(scores[domain], run.space.classes)) is not None:
+            display.say(f"warning: {domain} {split}: {doubt}")
     trained_here = isinstance(run.recipe.stages[name], TrainingSettings)
     agreement = label_free_agreement(run.stage_folder(name)) if trained_here else None
     write_json(

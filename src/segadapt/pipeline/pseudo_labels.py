@@ -21,6 +21,7 @@ from segadapt.data import sheet
 from segadapt.data.contact_sheet import labels_over
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
 from segadapt.data.made import PUBLISHED_ENDING
+from segadapt.data.orientation import Exif
 from segadapt.data.reading import decoding, read_rgb
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import UsageError
@@ -44,10 +45,11 @@ def pseudo_labels_stage(run: Run, name: str, settings: PseudoLabelsSettings, dis
     model, images = run.file_of(settings.model), places(run.recipe.data.target, "train")
     saved = run.runtime.from_main(lambda: load_any(model, run.space))
     folder = run.stage_folder(name)
-    found = make_pseudo_labels(run.runtime, saved, run.space, images, folder, settings, display)
+    exif = run.recipe.data.target.exif
+    found = make_pseudo_labels(run.runtime, saved, run.space, images, folder, settings, display, exif=exif)
     if run.runtime.is_main:
         display.console.print(shares_table(found))
-        write_summary(folder, model, saved, images, run.space, settings, found)
+        write_summary(folder, model, saved, images, run.space, settings, found, exif)
 
 
 def write_summary(
@@ -58,9 +60,10 @@ def write_summary(
     space: LabelSpace,
     settings: PseudoLabelsSettings,
     found: dict[str, Any],
+    exif: Exif = "turn",
 ) -> None:
     """`contact_sheet.png`, and last of all `result.json`."""
-    save_png(folder / "contact_sheet.png", pseudo_labels_sheet(images, folder, space, found, settings.flat))
+    save_png(folder / "contact_sheet.png", pseudo_labels_sheet(images, folder, space, found, settings.flat, exif))
     about = {
         "label_space": space.name,
         "model_sha256": sha256(model),
@@ -79,6 +82,7 @@ def make_pseudo_labels(
     settings: PseudoLabelsSettings,
     display: Display,
     overwrite: bool = False,
+    exif: Exif = "turn",
 ) -> dict[str, Any]:
     """Write `labels`, `argmax` and `confidence` of all images, as `folder`/KIND/PLACE.png, with train ids of `space`.
 
@@ -97,7 +101,7 @@ def make_pseudo_labels(
     if settings.mask is not None:
         need_file(settings.mask.expanduser(), "the mask")
     left_in(size)  # a mask that cannot be read is told now, not after hours
-    done = _through_network(runtime, saved, space, images, folder, settings, display, overwrite)
+    done = _through_network(runtime, saved, space, images, folder, settings, display, overwrite, exif)
     display.say(f"{done.written} images through the network, {done.skipped} were there already")
     runtime.barrier()
     own = [place for _, place in images[runtime.rank :: runtime.ranks]]
@@ -148,6 +152,7 @@ def _through_network(
     settings: PseudoLabelsSettings,
     display: Display,
     overwrite: bool,
+    exif: Exif,
 ) -> StreamResult:
     """Arg-max and confidence of this rank's share of the images."""
     predictor = Predictor(
@@ -179,7 +184,7 @@ def _through_network(
     with stopping(runtime, folder) as stopped:
         done = run_batches(
             jobs,
-            lambda job: np.asarray(read_rgb(job.image, predictor.size)),
+            lambda job: np.asarray(read_rgb(job.image, predictor.size, exif)),
             work,
             write,
             flow(runtime, display, stopped, overwrite=overwrite),
@@ -238,13 +243,18 @@ def shares_table(found: dict[str, Any]) -> Table:
 
 
 def pseudo_labels_sheet(
-    images: Sequence[Place], folder: Path, space: LabelSpace, found: dict[str, Any], flat: bool = False
+    images: Sequence[Place],
+    folder: Path,
+    space: LabelSpace,
+    found: dict[str, Any],
+    flat: bool = False,
+    exif: Exif = "turn",
 ) -> Image.Image:
     """A few rows of image, pseudo-label (nearly black: none) and confidence, with the share kept of each class."""
     rows, files = [], label_files(folder, images, flat)
     for image, place in some(images):
         labels, confidence = _pixels(files[place]), _pixels(folder / CONFIDENCE / f"{place}.png")
-        small = read_rgb(image, (labels.shape[1], labels.shape[0]))
+        small = read_rgb(image, (labels.shape[1], labels.shape[0]), exif)
         share = 100 * float((labels != IGNORE).mean())
         rows.append(
             sheet.row(

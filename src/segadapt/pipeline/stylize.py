@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from segadapt.data import sheet
+from segadapt.data.orientation import Exif
 from segadapt.data.reading import read_rgb
 from segadapt.engine.runtime import Runtime
 from segadapt.files import sha256, write_json
@@ -24,12 +25,15 @@ def stylize_stage(run: Run, name: str, settings: StylizeSettings, display: Displ
     """Write `images/NAME.png` for each source image, then `contact_sheet.png`, last of all `result.json`."""
     folder, data = run.stage_folder(name), run.recipe.data
     originals, generator = places(data.source, settings.split), run.file_of(settings.generator)
-    done = stylize_images(run.runtime, generator, originals, folder / "images", settings, display)
+    done = stylize_images(
+        run.runtime, generator, originals, folder / "images", settings, display, exif=data.source.exif
+    )
     display.say(f"{name}: {done.written} images stylized, {done.skipped} were there already")
     run.runtime.barrier()
     if run.runtime.is_main:
         targets = [pair.image for pair in data.target.pairs("train")] if data.target.given else []
-        save_png(folder / "contact_sheet.png", stylized_sheet(originals, folder / "images", targets))
+        shown = stylized_sheet(originals, folder / "images", targets, (data.source.exif, data.target.exif))
+        save_png(folder / "contact_sheet.png", shown)
         write_json(folder / "result.json", _result(generator, len(originals), settings))
 
 
@@ -41,6 +45,7 @@ def stylize_images(
     settings: StylizeSettings,
     display: Display,
     overwrite: bool = False,
+    exif: Exif = "turn",
 ) -> StreamResult:
     """This rank's share of the stylized copies, as `folder`/PLACE.png; those that are there are left alone.
 
@@ -63,6 +68,7 @@ def stylize_images(
             jobs,
             stylizer,
             flow(runtime, display, stopped, batch=settings.batch, overwrite=overwrite),
+            exif=exif,
             output_size=settings.output_size,
             png_level=settings.png_level,
         )
@@ -70,15 +76,18 @@ def stylize_images(
     return done
 
 
-def stylized_sheet(originals: Sequence[Place], folder: Path, targets: Sequence[Path]) -> Image.Image:
-    """A few rows of original, stylized copy and, where there are any, an image of the target."""
+def stylized_sheet(
+    originals: Sequence[Place], folder: Path, targets: Sequence[Path], exif: tuple[Exif, Exif] = ("turn", "turn")
+) -> Image.Image:
+    """A few rows of original, stylized copy and, where there are any, an image of the target; `exif` of both."""
     rows, chosen = [], some(originals)
     shown = some(targets, len(chosen))
     for number, (image, place) in enumerate(chosen):
-        pictures = [(f"original {place.name}", read_rgb(image)), ("stylized", read_rgb(folder / f"{place}.png"))]
+        original = read_rgb(image, exif=exif[0])
+        pictures = [(f"original {place.name}", original), ("stylized", read_rgb(folder / f"{place}.png"))]
         if shown:
             target = shown[number % len(shown)]
-            pictures.append((f"target {target.stem}", read_rgb(target)))
+            pictures.append((f"target {target.stem}", read_rgb(target, exif=exif[1])))
         rows.append(sheet.row(pictures))
     return sheet.page(rows)
 

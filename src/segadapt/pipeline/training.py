@@ -10,6 +10,7 @@ import torch
 from segadapt.batch import Batch
 from segadapt.batch_norm import batch_norms
 from segadapt.data import loader
+from segadapt.data.check_warnings import one_class_only
 from segadapt.data.pairing import Pairing
 from segadapt.engine import checkpoints
 from segadapt.engine.selection import Selection, Selector
@@ -266,7 +267,17 @@ def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: in
             workers, seconds = loader.needed_workers(items, first, most=runtime.workers)
             run.watcher.say(f"a batch is read in {1000 * seconds:.0f} ms: {workers} loader processes")
         read = loader.batches(items, first, steps, workers, pin_memory=runtime.device.type == "cuda")
-        return loader.on_device(read, runtime.device)
+        looked_at = min(settings.log_every, steps - first)
+
+        def tell(pixels: list[int]) -> None:
+            wrong = one_class_only(pixels, run.space.classes)
+            when = f"first {looked_at} steps" if looked_at > 1 else "first step"
+            run.watcher.say(
+                f"warning: in the {when} {wrong}. A network learns nothing from that; "
+                "`segadapt data check` looks at all labels"
+            )
+
+        return loader.on_device(loader.watched(read, len(run.space), looked_at, tell), runtime.device)
 
     return from_step
 
