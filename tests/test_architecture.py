@@ -16,7 +16,7 @@ from segadapt.cli.main import app
 PACKAGE = Path(__file__).parents[1] / "src" / "segadapt"
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 SHARED = {
-    *("errors", "files", "settings", "quirks", "version"),
+    *("errors", "files", "plain_data", "settings", "quirks", "version"),
     *("batch", "batch_norm", "losses", "schedules", "ema", "noise", "pseudo_labels"),
 }
 ROOMS = {"data", "models", "methods", "engine", "inference", "evaluation", "config", "pipeline", "cli"}

@@ -29,7 +29,8 @@ from segadapt.data.catalog import Pair
 from segadapt.data.dataset import Sample, SegmentationDataset, file_size
 from segadapt.data.parallel import map_unordered
 from segadapt.errors import SegadaptError, UsageError
-from segadapt.files import digest, new_file, sha256, write_failure, write_json
+from segadapt.files import digest, new_file, sha256, user_path, write_failure, write_json
+from segadapt.plain_data import read_json_lines
 
 VERSION = 1  # of everything here that decides what a store holds
 _NPY_HEADER = 128  # bytes
@@ -223,7 +224,7 @@ def with_copies(dataset: SegmentationDataset, layout: str, prepared_root: Path |
 def default_prepared_root() -> Path:
     """$SEGADAPT_CACHE/prepared, else ~/.cache/segadapt/prepared."""
     cache = os.environ.get("SEGADAPT_CACHE")
-    return (Path(cache).expanduser() if cache else Path.home() / ".cache" / "segadapt") / "prepared"
+    return (user_path(cache) if cache else Path.home() / ".cache" / "segadapt") / "prepared"
 
 
 def _kinds(dataset: SegmentationDataset) -> tuple[Kind, ...]:
@@ -255,7 +256,7 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
             "size_mismatch": dataset.size_mismatch,
         }
     width, height = dataset.size
-    place = (prepared_root.expanduser() if prepared_root else default_prepared_root()).absolute()
+    place = (user_path(prepared_root) if prepared_root else default_prepared_root()).absolute()
     folder = place / f"{layout}-{width}x{height}-{kind}-{suffix[1:]}-{digest(facts)[:16]}"
     store = Store(folder, kind, dataset.size, dataset.root, suffix, facts, palette)
     store.copies.update((copy.name, copy) for copy in _recorded(folder / "copies.jsonl"))
@@ -263,14 +264,10 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
 
 
 def _recorded(path: Path) -> Iterable[Copy]:
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                yield Copy(**json.loads(line))
-            except (ValueError, TypeError):  # half a line, from a kill or a full disk: that copy is made again
-                continue
+    kinds = {"name": str, "source_bytes": int, "bytes": int, "sha256": str}
+    for _, line in read_json_lines(path):  # one that cannot be read is of a copy that is made again
+        if line.keys() == kinds.keys() and all(type(line[key]) is kind for key, kind in kinds.items()):
+            yield Copy(**line)
 
 
 def _record(store: Store, copy: Copy) -> None:
@@ -279,7 +276,7 @@ def _record(store: Store, copy: Copy) -> None:
     try:
         with path.open("a", encoding="utf-8") as file:
             # The line break comes first, so that half a line before (from a kill) spoils nothing.
-            file.write("\n" + json.dumps(copy.__dict__, ensure_ascii=False))
+            file.write("\n" + json.dumps(copy.__dict__))
     except OSError as failure:
         raise write_failure(path, failure) from failure
 

@@ -4,7 +4,6 @@ PyTorch files (both its formats, `weights_only`) and safetensors are read. The s
 name (`state_dict`, …), or with names that begin with `module.` (saved from a data-parallel wrapper).
 """
 
-import json
 import re
 import warnings
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import need_file
 from segadapt.models.layouts import recognise
+from segadapt.plain_data import parse_json
 
 MODEL_FORMAT = 2
 """Version of the header of our own model files, raised when an older segadapt could not read a newer file."""
@@ -88,7 +88,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
     if HEADER not in metadata:
         return _recognised(path, tensors)
     try:
-        header = json.loads(metadata[HEADER])
+        header = parse_json(metadata[HEADER], path)
         version, network = int(header["format"]), str(header["network"])
         if network == GENERATOR:
             info = CheckpointInfo(path, "generator", "a segadapt style transfer network")
@@ -96,7 +96,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
             classes, attention = len(header["label_space"]["classes"]), bool(header["attention"])
             title = f"a segadapt model of network '{network}'"
             info = CheckpointInfo(path, "model", title, classes, attention)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
     if version > MODEL_FORMAT:
         raise UsageError(

@@ -4,7 +4,6 @@ A download with a published SHA-256 is checked against it. One without is record
 weights folder, and must be the same from then on.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -13,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from segadapt.errors import SegadaptError, UsageError, nearest
-from segadapt.files import need_file, sha256, write_json
+from segadapt.files import exists, is_file, need_file, sha256, user_path, write_json
+from segadapt.plain_data import read_json
 
 HUB_REPOSITORIES = {"vgg16_hub": "timm/vgg16.tv_in1k", "resnet101_hub": "timm/resnet101.tv_in1k"}
 """ImageNet weights of torchvision (its first version of each), as timm offers them on the Hugging Face hub."""
@@ -22,7 +22,7 @@ HUB_FILE = "model.safetensors"
 
 def weights_folder() -> Path:
     """The folder of the user's weights: `$SEGADAPT_WEIGHTS`, else `~/.cache/segadapt/weights`."""
-    return Path(os.environ.get("SEGADAPT_WEIGHTS") or Path.home() / ".cache" / "segadapt" / "weights").expanduser()
+    return user_path(os.environ.get("SEGADAPT_WEIGHTS") or Path.home() / ".cache" / "segadapt" / "weights")
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def need_start(start: str) -> Path | None:
 
 
 def _start_file(start: str) -> Path:
-    path = Path(start).expanduser()
-    if not path.exists() and not path.suffix and len(path.parts) == 1:
+    path = user_path(start)
+    if not exists(path) and not path.suffix and len(path.parts) == 1:
         raise UsageError(
             f"unknown start '{start}'",
             where="start",
@@ -132,11 +132,10 @@ def _checked(name: str, path: Path, found: str) -> str:
 
 
 def _read_records(records: Path) -> dict[str, str]:
-    if not records.is_file():
+    if not is_file(records):
         return {}
     try:
-        return dict(json.loads(records.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise SegadaptError(
-            "cannot be read", where=records, remedy="Delete it: hashes are then recorded anew."
-        ) from error
+        content = read_json(records, "the record of hashes")
+    except UsageError as error:
+        raise SegadaptError(error.what, where=records, remedy="Delete it: hashes are then recorded anew.") from error
+    return {str(name): str(value) for name, value in content.items()} if isinstance(content, dict) else {}

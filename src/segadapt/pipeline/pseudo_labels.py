@@ -22,7 +22,7 @@ from segadapt.data.contact_sheet import labels_over
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
 from segadapt.data.reading import decoding, read_rgb
 from segadapt.engine.runtime import Runtime
-from segadapt.files import need_file, sha256, write_json
+from segadapt.files import need_file, sha256, user_path, write_json
 from segadapt.inference.formats import picture
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.inference.settings import PseudoLabelsSettings
@@ -90,7 +90,7 @@ def make_pseudo_labels(
     left_in = partial(_left_in, settings.mask, settings.border)
     need_other_places((image for image, _ in images), (folder / LABELS / f"{place}.png" for _, place in images))
     if settings.mask is not None:
-        need_file(settings.mask.expanduser(), "the mask")
+        need_file(user_path(settings.mask), "the mask")
     left_in(size)  # a mask that cannot be read is told now, not after hours
     done = _through_network(runtime, saved, space, images, folder, settings, display, overwrite)
     display.say(f"{done.written} images through the network, {done.skipped} were there already")
@@ -184,7 +184,7 @@ def _left_in(mask: Path | None, border: int, size: tuple[int, int]) -> NDArray[n
     allowed = np.zeros((height, width), np.bool_)
     allowed[border : max(border, height - border), border : max(border, width - border)] = True
     if mask is not None:
-        pixels = np.asarray(read_rgb(mask.expanduser()).resize(size, Image.Resampling.NEAREST))
+        pixels = np.asarray(read_rgb(user_path(mask)).resize(size, Image.Resampling.NEAREST))
         allowed &= pixels.max(axis=2) > 0
     return allowed
 

@@ -4,7 +4,6 @@ A stage's fingerprint is everything that its result depends on: its settings, th
 the digests of its data and of the files it names, and a version of its code; never times or package versions.
 """
 
-import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from segadapt.errors import UsageError
 from segadapt.files import digest, write_json
 from segadapt.inference.model import MODEL
+from segadapt.plain_data import read_json
 
 State = Literal["new", "unfinished", "done", "changed"]
 Content = dict[str, Any]
@@ -88,9 +88,9 @@ class Stage:
         if not self.file.is_file():
             return None
         try:
-            found = json.loads(self.file.read_text(encoding="utf-8"))
-            return {"state": found["state"], "content": dict(found["content"])}
-        except (OSError, ValueError, KeyError, TypeError):
+            found = read_json(self.file, "what a stage says about itself")
+            return {"state": str(found["state"]), "content": dict(found["content"])}
+        except (UsageError, ValueError, KeyError, TypeError):
             return {}
 
     def state(self) -> State:
