@@ -84,15 +84,16 @@ class Store:
         path = self.path(pair)
         try:
             if self.suffix == ".npy":
-                pixels: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+                pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)  # its header, so far
             else:
-                with Image.open(path) as picture:
-                    pixels = np.asarray(picture)
+                with Image.open(path, formats=("WEBP", "PNG")) as picture:
+                    right = picture.size == self.size
+                    pixels = np.asarray(picture) if right else np.zeros((0, 0), np.uint8)
         except Exception as failure:  # decoders raise all kinds of errors for broken files
             raise _broken(path, f"cannot be read ({failure})") from failure
         if pixels.shape[:2] != (self.size[1], self.size[0]) or pixels.dtype != np.uint8:
             raise _broken(path, "has another size than it should")
-        return pixels
+        return np.array(pixels) if self.suffix == ".npy" else pixels
 
     def write(self, pair: Pair, pixels: NDArray[np.uint8]) -> Copy:
         """Write a copy, read it back, compare. Raises SegadaptError when it is not what was written."""

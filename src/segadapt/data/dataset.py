@@ -13,10 +13,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from segadapt.data.catalog import Pair
-from segadapt.data.reading import LabelReader, decoding, read_rgb
+from segadapt.data.reading import LabelReader, opened, read_rgb
 from segadapt.data.transforms import Augmentation, Seed
 from segadapt.errors import SegadaptError
 from segadapt.files import digest
@@ -113,7 +112,7 @@ class SegmentationDataset:
             return
         sizes = []
         for path in (pair.image, pair.label):
-            with decoding(path), Image.open(path) as picture:
+            with opened(path) as picture:
                 sizes.append("{}×{}".format(*picture.size))
         if sizes[0] != sizes[1]:
             raise SegadaptError(

@@ -4,6 +4,8 @@ Images are resized bicubic, raw labels nearest; a table then turns raw labels in
 up first and resizing then would give, for less.
 """
 
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,9 +19,12 @@ from PIL.ImageFile import ImageFile
 
 from segadapt.data.catalog import LabelForm
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace
-from segadapt.errors import SegadaptError
+from segadapt.errors import SegadaptError, UsageError
 
 UnknownIds = Literal["error", "ignore"]
+
+# `opened` has a limit of its own, in words.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @contextmanager
@@ -40,12 +45,50 @@ def decoding(path: Path) -> Iterator[None]:
         ) from failure
 
 
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+"""What Pillow may take a file for, whatever its name: by itself it would also start Ghostscript for a PostScript file."""
+MAX_PIXELS = 178_956_970
+"""Where Pillow, too, takes a picture for a file made to fill the memory; `$SEGADAPT_MAX_PIXELS` is another number."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture of one of `FORMATS`, of which only the header has been read.
+
+    Raises SegadaptError that names a file which cannot be read, now or while it is decoded, or has too many pixels.
+    """
+    most = _max_pixels()
+    if Image.MAX_IMAGE_PIXELS is not None and most > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = most  # somebody has asked for it
+    with decoding(path):
+        try:
+            image = Image.open(path, formats=FORMATS)
+        except Image.DecompressionBombError as failure:
+            raise _too_large(path, f"more than {most:,} pixels") from failure
+        with image:
+            if image.width * image.height > most:
+                raise _too_large(path, f"{image.width}×{image.height} pixels, more than {most:,}")
+            yield image
+
+
+def _max_pixels() -> int:
+    text = os.environ.get("SEGADAPT_MAX_PIXELS") or str(MAX_PIXELS)
+    if not text.isdecimal() or len(text) > 18:
+        raise UsageError(f"is '{text:.40}'", where="$SEGADAPT_MAX_PIXELS", remedy="Give a number of pixels.")
+    return int(text)
+
+
+def _too_large(path: Path, size: str) -> SegadaptError:
+    remedy = "Make it smaller, or set SEGADAPT_MAX_PIXELS to a larger number (each pixel takes 3 bytes of memory)."
+    return SegadaptError(f"has {size}", where=path, remedy=remedy)
+
+
 def read_rgb(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
     """The image as 8-bit RGB, resized to `size` (width, height) if given, bicubic.
 
     Raises SegadaptError that names a file which cannot be read.
     """
-    with decoding(path), Image.open(path) as image:
+    with opened(path) as image:
         if image.mode[0] in "IF":
             raise SegadaptError("holds 16- or 32-bit grey values", where=path, remedy="Convert it to 8 bits.")
         picture: Image.Image = image
@@ -86,7 +129,7 @@ class LabelReader:
 
     def read_raw(self, path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Raw ids (H, W), or colours (H, W, 3) for an encoding of colours."""
-        with decoding(path), Image.open(path) as image:
+        with opened(path) as image:
             picture = self._channel(image, path)
             if size is not None and picture.size != size:
                 picture = picture.resize(size, Image.Resampling.NEAREST)

@@ -12,6 +12,7 @@ import torch
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_with
 from segadapt.methods.method import Method
+from segadapt.models.checkpoint_files import load_torch
 
 FORMAT = 1
 PATTERN = re.compile(r"step_(\d{8})\.pt")
@@ -67,7 +68,7 @@ def load(path: Path, method: Method) -> tuple[int, dict[str, Any]]:
     Raises SegadaptError for a file that cannot be read, UsageError for a checkpoint of something else.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_torch(path)
     except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
         reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
         raise SegadaptError(

@@ -6,6 +6,7 @@ name (`state_dict`, …), or with names that begin with `module.` (saved from a 
 
 import re
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -107,12 +108,30 @@ def _read_safetensors(path: Path) -> Checkpoint:
     return Checkpoint(info, tensors, header)
 
 
+MOST_INFLATED = 20
+"""How many times its size a zip may unfold to: PyTorch writes its own unpacked, packed weights hold about as much."""
+
+
+def load_torch(path: Path) -> Any:
+    """What `torch.load` reads in a file, on the CPU: tensors and plain data, nothing that runs.
+
+    Raises ValueError for a zip that says it is very much larger than the file, before anything of it is unpacked, and
+    whatever else the restricted unpickler is led to by damaged bytes.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > MOST_INFLATED * path.stat().st_size:
+            raise ValueError(f"a file of {path.stat().st_size:,} bytes would unfold to {size:,}")
+    with warnings.catch_warnings():  # about forms that are refused
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def _read_torch(path: Path, magic: bytes) -> object:
     """What a PyTorch file holds, read by its restricted unpickler."""
     try:
-        with warnings.catch_warnings():  # about forms that are refused below, in a line of their own
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return load_torch(path)
     except OSError as error:
         raise SegadaptError(
             f"cannot be read ({error.strerror or error})", where=path, remedy="Check the file and its permissions."

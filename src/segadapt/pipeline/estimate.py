@@ -15,13 +15,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from segadapt.batch import Batch, Images
 from segadapt.data.dataset import JoinedDataset, TrainingData
+from segadapt.data.reading import opened
 from segadapt.engine.checkpoints import Checkpoints
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.updater import GradientUpdater
@@ -257,7 +257,7 @@ def first_size(data: TrainingData | None) -> Size:
     """Width and height of the first image: data sets seldom mix sizes."""
     assert data is not None
     pairs = data.parts[0].pairs if isinstance(data, JoinedDataset) else data.pairs
-    with Image.open(pairs[0].image) as image:
+    with opened(pairs[0].image) as image:
         return image.size
 
 

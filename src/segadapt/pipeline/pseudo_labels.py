@@ -20,7 +20,7 @@ from segadapt import pseudo_labels
 from segadapt.data import sheet
 from segadapt.data.contact_sheet import labels_over
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
-from segadapt.data.reading import decoding, read_rgb
+from segadapt.data.reading import opened, read_rgb
 from segadapt.engine.runtime import Runtime
 from segadapt.files import need_file, sha256, user_path, write_json
 from segadapt.inference.formats import picture
@@ -173,7 +173,7 @@ def _read(folder: Path, place: Path) -> tuple[Labels, Labels]:
 
 
 def _pixels(path: Path) -> Labels:
-    with decoding(path), Image.open(path) as one_channel:
+    with opened(path) as one_channel:
         return np.asarray(one_channel)
 
 
