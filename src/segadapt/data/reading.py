@@ -46,7 +46,7 @@ def decoding(path: Path) -> Iterator[None]:
 
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
-"""What Pillow may take a file for, whatever its name: by itself it would also start Ghostscript for a PostScript file."""
+"""What Pillow may take a file for, whatever its name: else it would start Ghostscript for one of PostScript."""
 MAX_PIXELS = 178_956_970
 """Where Pillow, too, takes a picture for a file made to fill the memory; `$SEGADAPT_MAX_PIXELS` is another number."""
 

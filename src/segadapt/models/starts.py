@@ -15,9 +15,28 @@ from segadapt.errors import SegadaptError, UsageError, nearest
 from segadapt.files import exists, is_file, need_file, sha256, user_path, write_json
 from segadapt.plain_data import read_json
 
-HUB_REPOSITORIES = {"vgg16_hub": "timm/vgg16.tv_in1k", "resnet101_hub": "timm/resnet101.tv_in1k"}
-"""ImageNet weights of torchvision (its first version of each), as timm offers them on the Hugging Face hub."""
 HUB_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A `HUB_FILE` on the Hugging Face hub."""
+
+    repository: str
+    revision: str | None  # the whole name of a commit; None: whatever is there now
+    sha256: str | None  # as the hub's page of the file says it; None: recorded at first use
+
+
+DOWNLOADS: dict[str, HubFile] = {
+    "vgg16_hub": HubFile(
+        "timm/vgg16.tv_in1k",
+        "b8d8aa2dd860af9233c8c67385a8097fd6c35d3f",
+        "57b026918159a6bf9faf8405c3a551903768e7138989d9c6224a14227203fad8",
+    ),
+    "resnet101_hub": HubFile("timm/resnet101.tv_in1k", None, None),
+}
+"""ImageNet weights of torchvision (its first version of each), as timm offers them. Of ResNet-101 no public page told us the
+hash, or more of the commit's name than eb1dff5; docs/networks.md says what that means."""
 
 
 def weights_folder() -> Path:
@@ -85,16 +104,16 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
     from huggingface_hub.utils import logging as hub_logging
 
-    repository = HUB_REPOSITORIES[name]
+    file = DOWNLOADS[name]
     level = hub_logging.get_verbosity()
     hub_logging.set_verbosity(logging.ERROR)  # it would warn at every retry; what failed is told below, once
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
+        return Path(huggingface_hub.hf_hub_download(file.repository, HUB_FILE, revision=file.revision))
     except (OSError, ValueError) as error:
         offline = isinstance(error, LocalEntryNotFoundError)
         reason = "no connection, and not in the hub's cache" if offline else f"{type(error).__name__}"
         raise SegadaptError(
-            f"{HUB_FILE} could not be downloaded from https://huggingface.co/{repository} ({reason})",
+            f"{HUB_FILE} could not be downloaded from https://huggingface.co/{file.repository} ({reason})",
             where=name,
             remedy="Check the connection, or download the file elsewhere and give its path as `start`.",
         ) from error
@@ -110,15 +129,12 @@ STARTS: dict[str, Callable[[], Path]] = {
 }
 """What a recipe's `start:` can name besides a file."""
 
-DOWNLOADS: dict[str, str | None] = {"vgg16_hub": None, "resnet101_hub": None}
-"""The published SHA-256 of those that are downloaded; None: there is none to check against."""
-
 
 def _checked(name: str, path: Path, found: str) -> str:
     """What is known about a download's hash `found`. Raises SegadaptError when it is not the known one."""
     records = weights_folder() / "sha256.json"
     recorded = _read_records(records)
-    published = DOWNLOADS[name]
+    published = DOWNLOADS[name].sha256
     expected = published or recorded.get(name)
     if expected is None:
         write_json(records, {**recorded, name: found})
