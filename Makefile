@@ -7,7 +7,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test long-test kill-test lint format bench bench-quick clean
+.PHONY: help setup demo test long-test kill-test fuzz lint format bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -34,6 +34,9 @@ long-test: $(STAMP) ## the recorded pseudo-labels at full size (about five minut
 kill-test: $(STAMP) ## kill the demo pipeline ten times at random places and go on: it must end as if it had not been
 	$(BIN)/python tests/kill_test.py
 
+fuzz: $(STAMP) ## broken inputs for everything that reads: refused in words, within five seconds each (FUZZ=… options)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_readers.py $(FUZZ)
+
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,4 +53,4 @@ bench-quick: $(STAMP) ## the same in bf16 at a quarter of the sizes (under 5 min
 	$(BIN)/python benchmarks/bench.py --reference --quick $(BENCH)
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) fuzz-failures

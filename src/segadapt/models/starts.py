@@ -133,7 +133,7 @@ STARTS: dict[str, Callable[[], Path]] = {
 def _checked(name: str, path: Path, found: str) -> str:
     """What is known about a download's hash `found`. Raises SegadaptError when it is not the known one."""
     records = weights_folder() / "sha256.json"
-    recorded = _read_records(records)
+    recorded = read_records(records)
     published = DOWNLOADS[name].sha256
     expected = published or recorded.get(name)
     if expected is None:
@@ -147,7 +147,8 @@ def _checked(name: str, path: Path, found: str) -> str:
     return f"SHA-256 as {'published' if published else 'at first use'}"
 
 
-def _read_records(records: Path) -> dict[str, str]:
+def read_records(records: Path) -> dict[str, str]:
+    """Name -> SHA-256 of the downloads so far. Raises SegadaptError when the file cannot be read."""
     if not is_file(records):
         return {}
     try:
