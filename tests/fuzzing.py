@@ -60,8 +60,13 @@ class Hang(BaseException):
 def fuzz(reader: Reader, count: int, folder: Path, number: int | None = None) -> Outcome:
     """Read `count` inputs, always the same ones, or with a `number` those of that seed."""
     outcome = Outcome(reader.name)
+    armed = 0.0
 
     def one(content: bytes) -> None:
+        nonlocal armed
+        if time.monotonic() - armed > 10 * PATIENCE:  # seldom, since it is a thread
+            faulthandler.dump_traceback_later(30 * PATIENCE, exit=True)  # for what never comes back to Python
+            armed = time.monotonic()
         outcome.content = content
         begun = time.process_time()
         try:
@@ -88,6 +93,8 @@ def fuzz(reader: Reader, count: int, folder: Path, number: int | None = None) ->
         (run if number is None else seed(number)(run))()
     except (Exception, Hang) as error:
         outcome.failure = f"{type(error).__name__}: {str(error)[:200]}"
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     return outcome
 
 
@@ -100,13 +107,11 @@ def _watched() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number, _ in timers.values()}
     for timer, (_, seconds) in timers.items():
         signal.setitimer(timer, seconds)
-    faulthandler.dump_traceback_later(20 * PATIENCE, exit=True)  # for what never comes back to Python
     try:
         yield
     finally:
         for timer in timers:
             signal.setitimer(timer, 0)
-        faulthandler.cancel_dump_traceback_later()
         for number, handler in before.items():
             signal.signal(number, handler)
 

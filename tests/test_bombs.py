@@ -1,4 +1,4 @@
-"""Small files that would fill the memory, links without an end, files that somebody altered: refused, or noted, at once."""
+"""Small files that would fill the memory, links without an end, altered files: refused, or noted, at once."""
 
 import io
 import json

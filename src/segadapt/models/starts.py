@@ -35,8 +35,8 @@ DOWNLOADS: dict[str, HubFile] = {
     ),
     "resnet101_hub": HubFile("timm/resnet101.tv_in1k", None, None),
 }
-"""ImageNet weights of torchvision (its first version of each), as timm offers them. Of ResNet-101 no public page told us the
-hash, or more of the commit's name than eb1dff5; docs/networks.md says what that means."""
+"""ImageNet weights of torchvision (its first version of each), as timm offers them. Of ResNet-101 no public page told
+us the hash, or more of the commit's name than eb1dff5; docs/networks.md says what that means."""
 
 
 def weights_folder() -> Path:
