@@ -7,7 +7,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-fast long-test kill-test lint format bench bench-quick clean
+.PHONY: help setup demo test test-fast long-test kill-test fuzz lint format bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,6 +37,9 @@ long-test: $(STAMP) ## the recorded pseudo-labels at full size (about five minut
 kill-test: $(STAMP) ## kill a pipeline of seven stages 100 times and resume it: it must end as if it had not been (minutes)
 	$(BIN)/python tests/kill_test.py
 
+fuzz: $(STAMP) ## broken inputs for everything that reads: refused in words, within five seconds each (FUZZ=… options)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_readers.py $(FUZZ)
+
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,4 +56,4 @@ bench-quick: $(STAMP) ## the same in bf16 at a quarter of the sizes (under 5 min
 	$(BIN)/python benchmarks/bench.py --reference --quick $(BENCH)
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) fuzz-failures

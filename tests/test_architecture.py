@@ -17,7 +17,7 @@ from slow import SLOW
 PACKAGE = Path(__file__).parents[1] / "src" / "segadapt"
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 SHARED = {
-    *("errors", "files", "settings", "quirks", "devices", "version", "processes"),
+    *("errors", "files", "plain_data", "settings", "quirks", "devices", "version", "processes"),
     *("batch", "batch_norm", "losses", "schedules", "ema", "noise", "pseudo_labels"),
 }
 ROOMS = {"data", "models", "methods", "engine", "inference", "evaluation", "config", "pipeline", "cli"}

@@ -7,6 +7,7 @@ import yaml
 
 from segadapt.config.load import load_recipe, shipped_recipes
 from segadapt.config.resolved import as_yaml
+from segadapt.data.label_spaces import load_label_space
 from segadapt.errors import UsageError, UsageErrors
 from segadapt.methods.sean import SeanSettings
 from segadapt.methods.settings import TrainingSettings
@@ -68,13 +69,18 @@ def test_shipped_recipes_only_lack_what_a_user_must_say(name: str) -> None:
         ("stages.sean.quirks.foo=true", "no such quirk"),
         ("stages.sean.accumulate=3", "cannot be split into 3 equal pieces"),
         ("lr", "is no override"),
+        ('stages.sean.size=["???", 40]', "stages.sean.size must be given"),
+        ("stages.sean.size=[???, 40]", "a ? between { } or [ ] needs quotes"),
+        ("stages.sean.size=" + "[" * 5000, "more than 32 levels"),
+        ("seed=!!timestamp x", "!!timestamp is no plain data"),
+        ("a." * 5000 + "a=1", "has more than 32 levels"),
     ],
 )
 def test_errors_name_key_place_and_remedy(recipe: Path, override: str, message: str) -> None:
     with pytest.raises(UsageError) as failure:
         load_recipe(str(recipe), [override])
     assert message in str(failure.value)
-    assert str(failure.value).startswith("command line: ")
+    assert str(failure.value).startswith(f"{recipe}: " if "must be given" in message else "command line: ")
     assert "\n" not in str(failure.value)
 
 
@@ -88,3 +94,51 @@ def test_a_reference_must_be_a_stage_before(tmp_path: Path) -> None:
     content = tree(tmp_path, evaluate={"method": "evaluate", "model": "@sean"}, sean={"method": "sean"})
     with pytest.raises(UsageError, match="'@sean' is no stage before 'evaluate'"):
         load_recipe(str(write_recipe(tmp_path / "r.yaml", content)), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: ~nobody_has_this_name", "there is no such home folder"),
+        (f"base: {'x' * 5000}", "no recipe of this name, and no file"),
+        (f"base: {'x' * 5000}.yaml", "the recipe is not there"),
+        ("base: [a, b]", "`base` is ['a', 'b']"),
+        ("stages: &a {b: *a}", "*a stands for itself (line 1)"),
+        ("seed: 1\ndescription: x\nseed: 2", "key 'seed' is there twice, first in line 1 (line 3)"),
+        ("data: {source: {root: ???}}", "needs quotes (line 1)"),
+        ("".join(f"{' ' * k}a:\n" for k in range(300)), "more than 32 levels"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as failure:
+        load_recipe(str(path), [])
+    assert str(failure.value).startswith(f"{path}: ") and message in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_very_many_errors_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("".join(f"k{number}: 1\n" for number in range(500)))
+    with pytest.raises(UsageErrors) as failure:
+        load_recipe(str(path), [])
+    lines = str(failure.value).splitlines()
+    assert len(lines) == 21 and "482 more" in lines[-1]
+
+
+def test_a_chain_of_bases_has_an_end(tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / f"{number}.yaml").write_text(f"base: {number + 1}.yaml")
+    with pytest.raises(UsageError, match="`base` of one another"):
+        load_recipe(str(tmp_path / "0.yaml"), [])
+
+
+@pytest.mark.parametrize("key", ["data.source.root", "label_space"])
+def test_a_home_folder_that_is_not_there(recipe: Path, key: str) -> None:
+    loaded = load_recipe(str(recipe), [f"{key}=~nobody_has_this_name"])
+    with pytest.raises(UsageError, match="there is no such home folder"):
+        if key == "label_space":
+            load_label_space(loaded.label_space)
+        else:
+            loaded.data.source.pairs("train")

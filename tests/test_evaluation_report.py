@@ -1,5 +1,6 @@
 """The report page: self-contained, right in its numbers, and there whatever is missing."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from segadapt.data.label_spaces import load_label_space
 from segadapt.errors import UsageError
 from segadapt.evaluation.records import label_free_agreement, read_run
 from segadapt.evaluation.report import write_report
-from segadapt.evaluation.report_tables import gain
+from segadapt.evaluation.report_tables import class_table, gain, summary_table
 from web_page import Page
 
 __all__ = ["registered"]
@@ -78,6 +79,41 @@ def test_parts_missing_or_broken(run: Path, tmp_path: Path) -> None:
     assert "45.00" in page.text
     assert "of the gap" not in page.text
     assert page.tags.count("svg") == 2 * 7
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"miou": "high"}, "domains.target.miou"),
+        ({"miou": 1e9}, "domains.target.miou"),
+        ({"subsets": [1]}, "domains.target.subsets"),
+        ({"per_class": {"road": "good"}}, "domains.target.per_class.road"),
+        ({"confusion": [[1, 2], [3]]}, "the confusion matrix is not"),
+        ({"scales": ["1"]}, "domains.target.scales"),
+    ],
+)
+def test_scores_that_somebody_altered(run: Path, change: dict[str, object], wrong: str) -> None:
+    """They are noted and left out, and all else is there."""
+    path = run / "adapt" / "evaluation.json"
+    content = json.loads(path.read_text())
+    content["domains"]["target"] |= change
+    path.write_text(json.dumps(content))
+    record = read_run(run)
+    [said] = [line for line in record.missing if "adapt/evaluation.json" in line]
+    assert "is not as a stage writes it" in said and wrong in said
+    baseline, adapt, *_ = record.stages
+    assert adapt.evaluation is None and baseline.miou() == 30
+    assert "mIoU" in summary_table(record) and class_table(record, None)
+
+
+@pytest.mark.parametrize("text", ['{"domains": NaN}', "[" * 5000, '{"a": 1, "a": 2}', "[]", '{"step": 1e400}'])
+def test_files_that_are_not_plain_data(run: Path, text: str) -> None:
+    for name in ("evaluation.json", "stage.json", "result.json"):
+        (run / "adapt" / name).write_text(text)
+    (run / "recipe.yaml").write_text("stages: &a {b: *a}")
+    record = read_run(run)
+    assert [stage.name for stage in record.stages] == ["adapt", "baseline", "bound"]
+    assert len([line for line in record.missing if "cannot be read" in line or "holds something else" in line]) == 4
 
 
 def test_only_a_recipe(run: Path, tmp_path: Path) -> None:

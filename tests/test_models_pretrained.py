@@ -1,7 +1,9 @@
 """Starting weights: each origin by name and shape, files told apart, and bad files refused in one line."""
 
 import copy
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -122,34 +124,32 @@ def test_caffe_vgg16_by_the_name_of_the_start(
     assert_refused(caffe_file.parent / "nowhere" / "vgg16_caffe.pth", caught.value, 2, "are not there")
 
 
-def test_hub_vgg16_brings_its_pixel_format_and_its_hash_is_kept(
+def test_hub_vgg16_brings_its_pixel_format_and_must_be_what_was_published(
     network: DeepLabVGG16, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, asked = tmp_path / "model.safetensors", []
     save_file(hub_vgg16(), file)
+    published = starts.DOWNLOADS["vgg16_hub"]
 
-    def download(repository: str, name: str) -> str:
-        asked.append((repository, name))
+    def download(repository: str, name: str, revision: str | None) -> str:
+        asked.append((repository, name, revision))
         return str(file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     monkeypatch.setenv("SEGADAPT_WEIGHTS", str(tmp_path / "weights"))
     ours = copy.deepcopy(network)
+    with pytest.raises(SegadaptError) as caught:
+        load_start(ours, "vgg16_hub")
+    assert_refused(file, caught.value, 1, "is not the known 'vgg16_hub'", f"not {published.sha256}")
+    assert asked == [("timm/vgg16.tv_in1k", "model.safetensors", published.revision)]
+    assert re.fullmatch("[0-9a-f]{40}", str(published.revision))
+
+    monkeypatch.setitem(starts.DOWNLOADS, "vgg16_hub", replace(published, sha256=sha256(file)))
     report = load_start(ours, "vgg16_hub")
-    assert asked == [("timm/vgg16.tv_in1k", "model.safetensors")]
     assert ours.pixels is IMAGENET and report.origin.kind == "vgg16_imagenet"
     expected = list(vgg16_caffe().values())[:26]
     assert all(torch.equal(a, b) for a, b in zip(convolutions(ours), expected, strict=True))
-    assert "recorded at first use" in report.note and report.sha256 in report.note
-    assert starts.find_start("vgg16_hub").note == "SHA-256 as at first use"
-
-    save_file(hub_vgg16() | {"head.fc.bias": torch.ones(2)}, file)
-    with pytest.raises(SegadaptError) as caught:
-        load_start(ours, "vgg16_hub")
-    assert_refused(file, caught.value, 1, report.sha256, "vgg16_hub")
-
-    monkeypatch.setitem(starts.DOWNLOADS, "vgg16_hub", sha256(file))
-    assert starts.find_start("vgg16_hub").note == "SHA-256 as published"
+    assert report.note == "SHA-256 as published"
 
 
 def test_hub_vgg16_without_a_connection(network: DeepLabVGG16, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Starting weights of DeepLab ResNet-101: each origin by name and shape, the stride that it wants, both directions."""
 
 import copy
+import json
 from pathlib import Path
 
 import huggingface_hub
@@ -11,6 +12,7 @@ from torch import Tensor
 from recorded import deeplab_multi_start, forward, forward_input, hollow, parameters
 from segadapt.data.label_spaces import load_label_space
 from segadapt.errors import SegadaptError, UsageError
+from segadapt.models import starts
 from segadapt.models.deeplab_v2 import Bottleneck, DeepLabResNet101
 from segadapt.models.layouts import PUBLISHED_RESNET101, own_name
 from segadapt.models.pretrained import StartReport, identify, load_start
@@ -127,14 +129,23 @@ def test_starts_by_name(network: DeepLabResNet101, tmp_path: Path, monkeypatch: 
 
     asked = []
 
-    def download(repository: str, name: str) -> str:
+    def download(repository: str, name: str, revision: str | None) -> str:
         asked.append((repository, name))
         return str(imagenet_file(tmp_path / "downloaded"))
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     report = load_start(network, "resnet101_hub")
     assert asked == [("timm/resnet101.tv_in1k", "model.safetensors")]
-    assert report.origin.kind == "resnet101" and "recorded at first use" in report.note
+    assert report.origin.kind == "resnet101"
+    assert "recorded at first use" in report.note and report.sha256 in report.note
+    assert starts.find_start("resnet101_hub").note == "SHA-256 as at first use"
+
+    (tmp_path / "sha256.json").write_text(json.dumps({"resnet101_hub": 64 * "0"}))
+    with pytest.raises(SegadaptError, match="is not the known 'resnet101_hub'"):
+        load_start(network, "resnet101_hub")
+    (tmp_path / "sha256.json").write_text("[" * 5000)
+    with pytest.raises(SegadaptError, match="hashes are then recorded anew"):
+        load_start(network, "resnet101_hub")
 
 
 def test_the_hub_without_a_connection(

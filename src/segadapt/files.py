@@ -16,8 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segadapt.errors import SegadaptError, UsageError
 
 TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})\.(?P<process>\d{1,9})\.tmp")
@@ -30,6 +28,8 @@ LONG = 24 * 3600.0
 _STARTED = time.time()
 _swept: set[Path] = set()  # folders in which this process has looked for what killed ones left
 _guards: dict[Path, Callable[[], None]] = {}
+LONGEST = 1000
+"""Characters of a path that are told to a person."""
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def write_failure(path: Path, error: OSError) -> SegadaptError:
             remedy="Free some space or choose another folder; what was written stays valid.",
         )
     in_the_way = next(
-        (parent for parent in path.parents if os.path.exists(parent) and not parent.is_dir()),  # noqa: PTH110 - never raises
+        (parent for parent in path.parents if exists(parent) and not parent.is_dir()),
         None,
     )
     if in_the_way is not None:
@@ -193,8 +193,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` as UTF-8 to `path`, whole or not at all."""
-    write_bytes(path, content.encode())
+    """Write `content` as UTF-8 to `path`, whole or not at all, bytes of file names that are none as they were."""
+    write_bytes(path, content.encode(errors="surrogateescape"))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -219,42 +219,47 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def user_path(text: str | Path) -> Path:
+    """The path, with `~` and `~name` replaced. Raises UsageError where that, or a path, cannot be."""
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError("there is no such home folder", where=str(text), remedy="Write the path out.") from error
+    if "\0" in str(path):
+        raise UsageError("holds a NUL", where="path", remedy="Check the path.")
+    return path
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything; of a name that no file can have, there is not."""
+    return os.path.exists(path)  # noqa: PTH110 - `Path.exists` raises for a name that is too long
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; of a name that no file can have, there is not."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; of a name that no folder can have, there is not."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def need_file(path: Path, what: str) -> Path:
     """`path` if it is a file; else a UsageError that says that `what` is missing there."""
-    if not path.is_file():
-        raise UsageError(
-            f"{what} is not there" if not path.exists() else f"{what} is not a file",
-            where=path,
-            remedy="Check the path.",
-        )
-    return path
+    return _need(path, what, "file", is_file(path))
 
 
 def need_folder(path: Path, what: str) -> Path:
     """`path` if it is a folder; else a UsageError that says that `what` is missing there."""
-    if not path.is_dir():
+    return _need(path, what, "folder", is_folder(path))
+
+
+def _need(path: Path, what: str, kind: str, found: bool) -> Path:
+    if not found:
+        missing = not exists(path)
+        where = path if len(str(path)) <= LONGEST else f"{str(path)[:40]}…"
         raise UsageError(
-            f"{what} is not there" if not path.exists() else f"{what} is not a folder",
-            where=path,
-            remedy="Check the path.",
+            f"{what} is not there" if missing else f"{what} is not a {kind}", where=where, remedy="Check the path."
         )
     return path
-
-
-def read_yaml(path: Path, what: str) -> Any:
-    """The plain data in a YAML file. Raises UsageError when it is not there, cannot be read or is not YAML."""
-    try:
-        return yaml.safe_load(need_file(path, what).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" (line {mark.line + 1})" if mark else ""
-        remedy = "Mend the file; YAML needs `key: value`."
-        if "'@'" in str(error):
-            remedy = "A value that begins with @ needs quotes."
-        raise UsageError(f"not valid YAML{line}", where=path, remedy=remedy) from error
-    except UnicodeDecodeError as error:
-        raise UsageError("not UTF-8 text", where=path, remedy="Save the file as UTF-8.") from error
-    except OSError as error:
-        raise UsageError(
-            f"cannot be read ({error.strerror})", where=path, remedy="Check the path and its permissions."
-        ) from error

@@ -6,16 +6,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from segadapt.config.recipe import STAGE_METHODS, Recipe, StageSettings
 from segadapt.errors import UsageError, UsageErrors, nearest
-from segadapt.files import need_file, read_yaml
+from segadapt.files import LONGEST, exists, need_file, user_path
+from segadapt.plain_data import DEPTH, parse_yaml, read_yaml
 from segadapt.settings import MISSING
 
 COMMAND_LINE = "command line"
+MOST_ERRORS = 20
+"""Lines that are told at once."""
 Tree = dict[str, Any]
 
 
@@ -47,10 +49,9 @@ def load_recipe(name_or_path: str, overrides: list[str], *, keep_open: bool = Fa
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         errors += [e for e in _explain(error, tree, path, from_command_line) if e is not None]
-        errors = errors or still_open  # a number cannot stay open
-        raise UsageErrors(errors) if len(errors) > 1 else errors[0] from None
+        raise _told(errors or still_open, path) from None  # a number cannot stay open
     if errors:
-        raise UsageErrors(errors) if len(errors) > 1 else errors[0]
+        raise _told(errors, path)
     return recipe
 
 
@@ -61,15 +62,23 @@ def as_overrides(changes: Sequence[str] | Mapping[str, object]) -> list[str]:
     return [changes] if isinstance(changes, str) else list(changes)
 
 
+def _told(errors: list[UsageError], path: Path) -> UsageError:
+    """The errors as one; only the first of very many, as of a file that is no recipe."""
+    if left := len(errors[MOST_ERRORS:]):
+        errors = [*errors[:MOST_ERRORS], UsageError(f"{left} more", where=path, remedy="Mend those above first.")]
+    return UsageErrors(errors) if len(errors) > 1 else errors[0]
+
+
 def find_recipe(name_or_path: str) -> Path:
     """The file of a recipe. Raises UsageError when there is none."""
     shipped = shipped_recipes()
     if name_or_path in shipped:
         return shipped[name_or_path]
-    path = Path(name_or_path).expanduser()
-    if not path.exists() and path.suffix not in (".yaml", ".yml"):
+    path = user_path(name_or_path)
+    if not exists(path) and path.suffix not in (".yaml", ".yml"):
+        where = name_or_path if len(name_or_path) <= LONGEST else f"{name_or_path[:40]}…"
         raise UsageError(
-            "no recipe of this name, and no file", where=name_or_path, remedy=nearest(name_or_path, list(shipped))
+            "no recipe of this name, and no file", where=where, remedy=nearest(name_or_path, list(shipped))
         )
     return need_file(path, "the recipe")
 
@@ -84,14 +93,17 @@ def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> Tree:
     base = tree.pop("base", None)
     if base is None:
         return tree
-    beside = path.parent / str(base)
+    if not isinstance(base, str):
+        raise UsageError(f"`base` is {_short(base)}", where=path, remedy="Give the name or the path of one recipe.")
     try:
-        below = beside if beside.is_file() else find_recipe(str(base))
+        below = need_file(path.parent / base, "it") if exists(path.parent / base) else find_recipe(base)
     except UsageError as error:
-        raise UsageError(f"base '{base}': {error.what}", where=path, remedy=error.remedy) from None
+        raise UsageError(f"base {_short(base)}: {error.what}", where=path, remedy=error.remedy) from None
     seen = (*seen, path.resolve())
     if below.resolve() in seen:
         raise UsageError("`base` leads back to the recipe itself", where=path, remedy="Break the circle.")
+    if len(seen) > DEPTH:
+        raise UsageError(f"the {len(seen)}th `base` of one another", where=path, remedy="Put some of them into one.")
     return merged(read_tree(below, seen), tree)
 
 
@@ -111,14 +123,15 @@ def apply_override(tree: Tree, override: str) -> str:
         raise UsageError(
             f"'{override}' is no override", where=COMMAND_LINE, remedy="Write dotted.key=value, for instance seed=1."
         )
+    *parents, last = key.split(".")
+    if len(parents) >= DEPTH:
+        raise UsageError(f"'{key:.60}…' has more than {DEPTH} levels", where=COMMAND_LINE, remedy="Check the key.")
     try:
         # A reference needs no quotes here, as it does in a file.
-        value = text if text.startswith("@") else yaml.safe_load(text) if text else None
-    except yaml.YAMLError:
-        raise UsageError(
-            f"the value of '{key}' is not valid YAML", where=COMMAND_LINE, remedy="Quote it, as in key='\"text\"'."
-        ) from None
-    *parents, last = key.split(".")
+        value = text if text.startswith("@") else parse_yaml(text, COMMAND_LINE) if text else None
+    except UsageError as error:
+        remedy = "Quote it, as in key='\"text\"'." if error.what.startswith("not valid") else error.remedy
+        raise UsageError(f"the value of '{key}' is {error.what}", where=COMMAND_LINE, remedy=remedy) from None
     place: Any = tree
     stages = tree.get("stages") or {}
     for part in parents:
@@ -139,8 +152,15 @@ def open_keys(tree: Tree, prefix: str = "") -> Iterator[str]:
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from open_keys(value, f"{prefix}{key}.")
-        elif value == MISSING:
+        elif _is_open(value):
             yield prefix + str(key)
+
+
+def _is_open(value: object) -> bool:
+    """Whether something in it is still to be given."""
+    if isinstance(value, (list, dict)):
+        return any(_is_open(part) for part in (value.values() if isinstance(value, dict) else value))
+    return value == MISSING
 
 
 def open_value(key: str, where: Path | str) -> UsageError:
@@ -150,7 +170,7 @@ def open_value(key: str, where: Path | str) -> UsageError:
     )
 
 
-def _explain(error: ValidationError, tree: Tree, path: Path, given: set[str]) -> Iterator[UsageError | None]:
+def _explain(error: ValidationError, tree: Tree, path: Path, given: set[str]) -> Iterator[UsageError]:
     """One UsageError per finding of pydantic, with the key as the user writes it and the nearest existing one."""
     for finding in error.errors(include_url=False):
         keys = _as_written(finding["loc"])

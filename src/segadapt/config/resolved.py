@@ -8,7 +8,7 @@ import yaml
 from segadapt.config.load import open_keys
 from segadapt.config.recipe import NAMED, Recipe
 from segadapt.errors import UsageError
-from segadapt.files import read_yaml
+from segadapt.plain_data import read_yaml
 from segadapt.settings import MISSING
 
 IN_A_DOMAIN = ("root", "train_list", "val_list", "prepared_root")

@@ -29,7 +29,8 @@ from segadapt.data.catalog import Pair
 from segadapt.data.dataset import Sample, SegmentationDataset, file_size
 from segadapt.data.parallel import map_unordered
 from segadapt.errors import SegadaptError, UsageError
-from segadapt.files import digest, new_file, sha256, write_failure, write_json
+from segadapt.files import digest, new_file, sha256, user_path, write_failure, write_json
+from segadapt.plain_data import read_json_lines
 
 VERSION = 1  # of everything here that decides what a store holds
 _NPY_HEADER = 128  # bytes
@@ -83,15 +84,16 @@ class Store:
         path = self.path(pair)
         try:
             if self.suffix == ".npy":
-                pixels: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+                pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)  # its header, so far
             else:
-                with Image.open(path) as picture:
-                    pixels = np.asarray(picture)
+                with Image.open(path, formats=("WEBP", "PNG")) as picture:
+                    right = picture.size == self.size
+                    pixels = np.asarray(picture) if right else np.zeros((0, 0), np.uint8)
         except Exception as failure:  # decoders raise all kinds of errors for broken files
             raise _broken(path, f"cannot be read ({failure})") from failure
         if pixels.shape[:2] != (self.size[1], self.size[0]) or pixels.dtype != np.uint8:
             raise _broken(path, "has another size than it should")
-        return pixels
+        return np.array(pixels) if self.suffix == ".npy" else pixels
 
     def write(self, pair: Pair, pixels: NDArray[np.uint8]) -> Copy:
         """Write a copy, read it back, compare. Raises SegadaptError when it is not what was written."""
@@ -223,7 +225,7 @@ def with_copies(dataset: SegmentationDataset, layout: str, prepared_root: Path |
 def default_prepared_root() -> Path:
     """$SEGADAPT_CACHE/prepared, else ~/.cache/segadapt/prepared."""
     cache = os.environ.get("SEGADAPT_CACHE")
-    return (Path(cache).expanduser() if cache else Path.home() / ".cache" / "segadapt") / "prepared"
+    return (user_path(cache) if cache else Path.home() / ".cache" / "segadapt") / "prepared"
 
 
 def _kinds(dataset: SegmentationDataset) -> tuple[Kind, ...]:
@@ -257,7 +259,7 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
             "size_mismatch": dataset.size_mismatch,
         }
     width, height = dataset.size
-    place = (prepared_root.expanduser() if prepared_root else default_prepared_root()).absolute()
+    place = (user_path(prepared_root) if prepared_root else default_prepared_root()).absolute()
     folder = place / f"{layout}-{width}x{height}-{kind}-{suffix[1:]}-{digest(facts)[:16]}"
     store = Store(folder, kind, dataset.size, dataset.root, suffix, facts, palette)
     store.copies.update((copy.name, copy) for copy in _recorded(folder / "copies.jsonl"))
@@ -265,14 +267,10 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
 
 
 def _recorded(path: Path) -> Iterable[Copy]:
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                yield Copy(**json.loads(line))
-            except (ValueError, TypeError):  # half a line, from a kill or a full disk: that copy is made again
-                continue
+    kinds = {"name": str, "source_bytes": int, "bytes": int, "sha256": str}
+    for _, line in read_json_lines(path):  # one that cannot be read is of a copy that is made again
+        if line.keys() == kinds.keys() and all(type(line[key]) is kind for key, kind in kinds.items()):
+            yield Copy(**line)
 
 
 def _record(store: Store, copy: Copy) -> None:
@@ -281,7 +279,7 @@ def _record(store: Store, copy: Copy) -> None:
     try:
         with path.open("a", encoding="utf-8") as file:
             # The line break comes first, so that half a line before (from a kill) spoils nothing.
-            file.write("\n" + json.dumps(copy.__dict__, ensure_ascii=False))
+            file.write("\n" + json.dumps(copy.__dict__))
     except OSError as failure:
         raise write_failure(path, failure) from failure
 

@@ -20,6 +20,7 @@ from segadapt.data.parallel import map_unordered
 from segadapt.data.reading import LabelReader, fits_other_way, need_equal_sizes, picture_sizes, read_rgb
 from segadapt.data.settings import DomainSettings
 from segadapt.errors import SegadaptError, UsageError
+from segadapt.files import user_path
 
 ASPECT_TOLERANCE = 1.25
 """Images may be stretched by this much before `aspect_warning` speaks."""
@@ -243,7 +244,7 @@ def _reason(failure: SegadaptError) -> str:
 
 def default_splits(settings: DomainSettings) -> list[str]:
     """The splits that are there: those of the layout with a folder, else train and, where something makes it, val."""
-    layout, root = settings.resolved_layout(), Path(settings.root).expanduser()
+    layout, root = settings.resolved_layout(), user_path(settings.root)
     if layout.splits:
         return [split for split in layout.splits if layout.image_folder(root, split).is_dir()] or [layout.splits[0]]
     return ["train", "val"] if settings.holdout or settings.val_list else ["train"]

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from segadapt.data.class_colors import automatic_colors
 from segadapt.data.label_space_file import TRAIN, parse_space
 from segadapt.errors import UsageError, nearest
-from segadapt.files import digest, read_yaml
+from segadapt.files import digest, user_path
+from segadapt.plain_data import read_yaml
 
 IGNORE = 255
 """Train id of pixels that neither train nor score."""
@@ -214,7 +215,7 @@ def load_label_space(name: str | Path, asked_by: str = "label_space") -> LabelSp
     Raises UsageError: unknown name (with the key or option that gave it, `asked_by`), no such file, not YAML, or
     content that is wrong (with the key).
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.suffix.lower() not in (".yaml", ".yml"):
         if str(name) not in shipped_label_spaces():
             hint = nearest(str(name), shipped_label_spaces())

@@ -4,6 +4,8 @@ Images are resized bicubic, raw labels nearest; a table then turns raw labels in
 up first and resizing then would give, for less.
 """
 
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +20,12 @@ from PIL.ImageFile import ImageFile
 from segadapt.data.catalog import LabelForm
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace
 from segadapt.data.orientation import Exif, Sizes, sizes_of, turn_to_apply
-from segadapt.errors import SegadaptError
+from segadapt.errors import SegadaptError, UsageError
 
 UnknownIds = Literal["error", "ignore"]
+
+# `opened` has a limit of its own, in words.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @contextmanager
@@ -41,6 +46,44 @@ def decoding(path: Path) -> Iterator[None]:
         ) from failure
 
 
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+"""What Pillow may take a file for, whatever its name: else it would start Ghostscript for one of PostScript."""
+MAX_PIXELS = 178_956_970
+"""Where Pillow, too, takes a picture for a file made to fill the memory; `$SEGADAPT_MAX_PIXELS` is another number."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture of one of `FORMATS`, of which only the header has been read.
+
+    Raises SegadaptError that names a file which cannot be read, now or while it is decoded, or has too many pixels.
+    """
+    most = _max_pixels()
+    if Image.MAX_IMAGE_PIXELS is not None and most > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = most  # somebody has asked for it
+    with decoding(path):
+        try:
+            image = Image.open(path, formats=FORMATS)
+        except Image.DecompressionBombError as failure:
+            raise _too_large(path, f"more than {most:,} pixels") from failure
+        with image:
+            if image.width * image.height > most:
+                raise _too_large(path, f"{image.width}×{image.height} pixels, more than {most:,}")
+            yield image
+
+
+def _max_pixels() -> int:
+    text = os.environ.get("SEGADAPT_MAX_PIXELS") or str(MAX_PIXELS)
+    if not text.isdecimal() or len(text) > 18:
+        raise UsageError(f"is '{text:.40}'", where="$SEGADAPT_MAX_PIXELS", remedy="Give a number of pixels.")
+    return int(text)
+
+
+def _too_large(path: Path, size: str) -> SegadaptError:
+    remedy = "Make it smaller, or set SEGADAPT_MAX_PIXELS to a larger number (each pixel takes 3 bytes of memory)."
+    return SegadaptError(f"has {size}", where=path, remedy=remedy)
+
+
 def read_rgb(path: Path, size: tuple[int, int] | None = None, exif: Exif = "turn") -> Image.Image:
     """The image as 8-bit RGB, turned as its EXIF says (or `raw`), resized to `size` (width, height) if given, bicubic.
 
@@ -48,7 +91,7 @@ def read_rgb(path: Path, size: tuple[int, int] | None = None, exif: Exif = "turn
     several pictures gives its first. The result carries no EXIF. Raises SegadaptError that names a file which cannot
     be read, or has 32-bit or floating-point values.
     """
-    with decoding(path), Image.open(path) as image:
+    with opened(path) as image:
         turn = turn_to_apply(image, exif)
         picture = _rgb(image, path)
     if turn is not None:
@@ -78,7 +121,7 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
 
 def picture_sizes(path: Path) -> Sizes:
     """The sizes of a picture file, stored and turned, from its header. Raises SegadaptError that names the file."""
-    with decoding(path), Image.open(path) as image:
+    with opened(path) as image:
         return sizes_of(image)
 
 
@@ -137,7 +180,7 @@ class LabelReader:
 
     def read_raw(self, path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Raw ids (H, W), or colours (H, W, 3) for an encoding of colours."""
-        with decoding(path), Image.open(path) as image:
+        with opened(path) as image:
             turn = turn_to_apply(image, self.exif)
             picture = self._channel(image, path)
             if turn is not None:

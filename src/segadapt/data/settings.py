@@ -15,6 +15,7 @@ from segadapt.data.orientation import Exif
 from segadapt.data.reading import LabelReader, UnknownIds
 from segadapt.data.transforms import Augmentation
 from segadapt.errors import UsageError, nearest
+from segadapt.files import user_path
 from segadapt.settings import MISSING, Settings
 
 
@@ -90,11 +91,11 @@ class DomainSettings(Settings):
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split, see `segadapt.data.catalog.select`."""
         lists = {
-            name: path.expanduser()
+            name: user_path(path)
             for name, path in (("train", self.train_list), ("val", self.val_list))
             if path is not None
         }
-        return select(self.resolved_layout(), self.root.expanduser(), split, lists, self.holdout)
+        return select(self.resolved_layout(), user_path(self.root), split, lists, self.holdout)
 
     def has_split(self, split: str) -> bool:
         """Whether these settings and the layout provide for a split (not whether its files are there)."""
@@ -134,7 +135,7 @@ def open_domain(
     With `labels=False` no label file is looked at. Raises UsageError for what does not fit: root, split, image list,
     encoding, an image without label.
     """
-    root, pairs = settings.root.expanduser(), settings.pairs(split)
+    root, pairs = user_path(settings.root), settings.pairs(split)
     reader = None
     if labels:
         reader = settings.label_reader(label_space)

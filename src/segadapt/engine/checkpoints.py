@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_with
 from segadapt.methods.method import Method
+from segadapt.models.checkpoint_files import load_torch
 
 FORMAT = 1
 IDENTITY = ("method", "network", "pixels", "stride_in_3x3")
@@ -86,8 +87,8 @@ def restore(
     Raises UsageError for a checkpoint of something else: another network or method, or one whose own `facts` of these
     names are others.
     """
-    _need_the_same(path, dict(content["about"]), {**(facts or {}), **pixel_facts(method)})
     try:
+        _need_the_same(path, dict(content["about"]), {**(facts or {}), **pixel_facts(method)})
         if set(content["modules"]) != set(method.modules) or set(content["optimizers"]) != set(method.optimizers):
             raise KeyError("other networks")
         for name, module in method.modules.items():
@@ -95,7 +96,7 @@ def restore(
         for name, optimizer in method.optimizers.items():
             optimizer.load_state_dict(_with_options_of(optimizer, content["optimizers"][name]))
         return int(content["step"]), dict(content["about"])
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise _of_another(path, "of another network, method or optimizer") from error
 
 
@@ -105,7 +106,7 @@ def read(path: Path, mapped: bool = False) -> dict[str, Any]:
     Raises SegadaptError when it cannot be read, UsageError for anything else than a checkpoint.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        content = load_torch(path, mapped)
     except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
         reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
         raise SegadaptError(
@@ -123,7 +124,10 @@ def read(path: Path, mapped: bool = False) -> dict[str, Any]:
 def about(path: Path) -> tuple[int, dict[str, Any]]:
     """The step of a checkpoint, and what `save` was told about it, without its tensors. Raises as `read` does."""
     content = read(path, mapped=True)
-    return int(content["step"]), dict(content["about"])
+    try:
+        return int(content["step"]), dict(content["about"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise _of_another(path, "of another kind: it does not say its step") from error
 
 
 def pixel_facts(method: Method) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_failure, write_text
 from segadapt.methods.method import Values
+from segadapt.plain_data import read_json_lines
 
 
 class Recorder:
@@ -34,14 +35,9 @@ class Recorder:
         if not self.path.is_file():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             return
-        kept = []
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                if int(json.loads(line)["step"]) <= step:
-                    kept.append(line)
-            except (ValueError, KeyError, TypeError):  # half a line, or none of ours
-                continue
-        write_text(self.path, "".join(f"{line}\n" for line in kept))
+        lines = read_json_lines(self.path)
+        kept = [text for text, line in lines if type(line.get("step")) is int and line["step"] <= step]
+        write_text(self.path, "".join(f"{text}\n" for text in kept))
 
     def add(self, step: int, losses: Values, rates: dict[str, float]) -> None:
         """Note a step (1 = after the first update): losses stay on the device until `flush`."""

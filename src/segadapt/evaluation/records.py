@@ -1,23 +1,21 @@
 """What a run folder says, read leniently: a report must work when stages, files or data are missing."""
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from pydantic import ValidationError
 
 from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.data.settings import DomainSettings
 from segadapt.errors import UsageError
 from segadapt.evaluation.criteria import agreement
-from segadapt.files import digest, need_folder, sha256
+from segadapt.evaluation.written import FILES, fault
+from segadapt.files import digest, is_file, is_folder, need_folder, sha256
 from segadapt.inference.model import MODEL, RECIPE, STYLE, UPPER_BOUND
+from segadapt.plain_data import Json, read_json, read_json_lines, read_yaml
 
-Json = dict[str, Any]
 Role = Literal["baseline", "adapted", "upper_bound", "evaluation", "helper"]
 State = Literal["done", "unfinished", "not started"]
 ROLES: dict[str, Role] = {
@@ -60,14 +58,14 @@ class StageRecord:
         """How far it has come."""
         if not _is_stage(self.folder):
             return "not started"
-        ended = (self.folder / ENDS_WITH.get(self.method, MODEL)).is_file()
+        ended = is_file(self.folder / ENDS_WITH.get(self.method, MODEL))
         return "done" if ended and self.about.get("state") in (None, "done") else "unfinished"
 
     @property
     def steps(self) -> tuple[int, int | None]:
         """(steps done, steps in all or None where nothing says so)."""
         planned = mapping(self.about.get("decided")).get("steps") or self.settings.get("steps")
-        return max((line["step"] for line in self.metrics), default=0), planned
+        return max((line["step"] for line in self.metrics), default=0), planned if type(planned) is int else None
 
     @property
     def continued(self) -> list[int]:
@@ -80,7 +78,7 @@ class StageRecord:
     def model(self) -> Path | None:
         """The selected model's file, if it is there."""
         file = self.folder / MODEL
-        return file if file.is_file() else None
+        return file if is_file(file) else None
 
     def domain(self, name: str) -> Json | None:
         """The scores on "target" or "source", if there are any."""
@@ -146,8 +144,9 @@ def read_run(folder: Path) -> RunRecord:
     missing: list[str] = []
     recipe = _read(folder / RECIPE, missing)
     environment = _read(folder / "environment.json", missing)
-    settings = {str(name): mapping(stage) for name, stage in mapping(recipe.get("stages")).items()}
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and _is_stage(path))
+    stages_there = {str(name): mapping(stage) for name, stage in mapping(recipe.get("stages")).items()}
+    settings = {name: stage for name, stage in stages_there.items() if Path(name).name == name}
+    found = sorted(path.name for path in folder.iterdir() if is_folder(path) and _is_stage(path))
     if not recipe and not found:
         raise UsageError("is no run folder: no recipe.yaml and no stage in it", where=folder, remedy="Check the path.")
     names = [*settings, *(name for name in found if name not in settings)]
@@ -160,17 +159,14 @@ def _read_stage(folder: Path, settings: Json, missing: list[str]) -> StageRecord
     if not _is_stage(folder):
         missing.append(f"{folder.name}: not started")
         return StageRecord(folder.name, folder, settings, [], None, {}, {})
-    read = {
-        name: _read(folder / name, missing) if (folder / name).is_file() else {}
-        for name in ("stage.json", "evaluation.json", "result.json")
-    }
+    read = {name: _read(folder / name, missing) if is_file(folder / name) else {} for name in FILES}
     evaluation = read["evaluation.json"] or None
     stage = StageRecord(
         folder.name, folder, settings, read_metrics(folder), evaluation, read["result.json"], read["stage.json"]
     )
     if stage.state != "done":
         missing.append(f"{stage.name}: not finished")
-    elif stage.role != "helper" and not (folder / "evaluation.json").is_file():
+    elif stage.role != "helper" and not is_file(folder / "evaluation.json"):
         missing.append(f"{stage.name}/evaluation.json: not there")
     return stage
 
@@ -185,10 +181,10 @@ def digest_of_results(run: Path) -> str:
 def read_metrics(stage: Path) -> list[Json]:
     """The lines of a stage's metrics.jsonl; none without the file, and a last line that was cut short is left out."""
     try:
-        lines = (stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = [line for _, line in read_json_lines(stage / "metrics.jsonl")]
+    except UsageError:
         return []
-    return list(_parsed(lines))
+    return [line for line in lines if type(line.get("step")) is int and line["step"] >= 0]
 
 
 def label_free_agreement(stage: Path) -> Json | None:
@@ -201,30 +197,22 @@ def label_free_agreement(stage: Path) -> Json | None:
     return agreement(points)
 
 
-def _parsed(lines: list[str]) -> Iterator[Json]:
-    for line in lines:
-        try:
-            content = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(content, dict) and "step" in content:
-            yield content
-
-
 def _read(path: Path, missing: list[str]) -> Json:
     """The mapping in a YAML or JSON file; empty, and noted in `missing`, when it is not there or cannot be read."""
     name = f"{path.parent.name}/{path.name}"
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
-    except FileNotFoundError:
+    if not is_file(path):
         missing.append(f"{name}: not there")
         return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError):
-        missing.append(f"{name}: cannot be read")
+    try:
+        content = (read_yaml if path.suffix == ".yaml" else read_json)(path, path.name)
+    except UsageError as error:
+        missing.append(f"{name}: cannot be read ({error.what})")
         return {}
     if not isinstance(content, dict):
         missing.append(f"{name}: holds something else")
+        return {}
+    if path.name in FILES and (wrong := fault(path.name, content)):
+        missing.append(f"{name}: is not as a stage writes it ({wrong})")
         return {}
     return content
 
@@ -236,7 +224,7 @@ def mapping(content: object) -> Json:
 
 def _is_stage(folder: Path) -> bool:
     names = ("metrics.jsonl", "evaluation.json", "result.json", MODEL, "stage.json")
-    return any((folder / name).is_file() for name in names)
+    return any(is_file(folder / name) for name in names)
 
 
 def _is_number(value: object) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from segadapt.data.label_spaces import IGNORE, LabelSpace
-from segadapt.data.reading import decoding, read_rgb
+from segadapt.data.reading import opened, read_rgb
 from segadapt.errors import SegadaptError
 from segadapt.evaluation import report_tables as tables
 from segadapt.evaluation.evaluate import spread
@@ -185,6 +185,6 @@ def _png(folder: Path, place: Path) -> Path:
 
 def _pixels(path: Path) -> Image.Image:
     """A picture of one channel as it is: train ids or grey."""
-    with decoding(path), Image.open(path) as opened:
-        opened.load()
-        return opened
+    with opened(path) as picture:
+        picture.load()
+        return picture

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from html import escape
 
 from segadapt.data.label_spaces import LabelSpace
-from segadapt.evaluation.records import Json, RunRecord, StageRecord, mapping
+from segadapt.evaluation.records import RunRecord, StageRecord, mapping
+from segadapt.plain_data import Json
 
 NOTHING = "–"
 RANGE = "0 … 100"
@@ -63,7 +64,7 @@ def summary_table(run: RunRecord) -> str:
         cells = {
             "stage": f'<span class="dot"></span>{escape(stage.name)}{_how(stage, target)}',
             "mIoU target": f"<b>{number(target.get('miou'))}</b>",
-            **{name: number((target.get("subsets") or {}).get(name)) for name in subsets},
+            **{escape(name): number((target.get("subsets") or {}).get(name)) for name in subsets},
             "mIoU source": number(stage.miou("source")),
             "gain": percent(share),
             "model kept": f"{escape(kept)}<small>step {escape(str(evaluation.get('step') or NOTHING))}</small>",

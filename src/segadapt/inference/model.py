@@ -7,17 +7,18 @@ from typing import Literal, cast, overload
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.devices import Precision, choose_device, choose_precision
 from segadapt.errors import UsageError
+from segadapt.files import is_file, is_folder, user_path
 from segadapt.inference.formats import OPACITY, Format, overlay, parse_formats, picture, save_picture
 from segadapt.inference.pixels import AnyImage, is_one, rgb_pixels
 from segadapt.inference.predictor import Predictor
 from segadapt.models.saved import ModelHeader, load_any
+from segadapt.plain_data import read_yaml
 
 MODEL = "model.safetensors"
 """The selected model in a stage's folder."""
@@ -150,12 +151,12 @@ def find_models(path: Path) -> list[Path]:
 
     Raises UsageError when there is none.
     """
-    path = path.expanduser()
-    if path.is_file():
+    path = user_path(path)
+    if is_file(path):
         return [path]
-    if (path / MODEL).is_file():
+    if is_file(path / MODEL):
         return [path / MODEL]
-    if not path.is_dir():
+    if not is_folder(path):
         raise UsageError(
             "the model is not there", where=path, remedy="Give a run folder, a stage folder or a checkpoint file."
         )
@@ -175,14 +176,14 @@ def find_generator(path: Path) -> Path:
 
     Raises UsageError when there is none.
     """
-    path = path.expanduser()
-    if path.is_file():
+    path = user_path(path)
+    if is_file(path):
         return path
     stages = [path, *(path / name for name, method in reversed(stage_methods(path).items()) if method == STYLE)]
-    found = next((stage / MODEL for stage in stages if (stage / MODEL).is_file()), None)
+    found = next((stage / MODEL for stage in stages if is_file(stage / MODEL)), None)
     if found is None:
         raise UsageError(
-            "holds no generator" if path.is_dir() else "the generator is not there",
+            "holds no generator" if is_folder(path) else "the generator is not there",
             where=path,
             remedy="Give a run folder with a finished style stage, such a stage's folder, or a generator's file.",
         )
@@ -192,7 +193,7 @@ def find_generator(path: Path) -> Path:
 def stage_methods(run: Path) -> dict[str, str]:
     """Stage name -> method in the order of the run's recipe; empty when the folder has no readable recipe."""
     try:
-        stages = yaml.safe_load((run / RECIPE).read_text(encoding="utf-8"))["stages"]
+        stages = read_yaml(run / RECIPE, "the recipe")["stages"]
         return {str(name): str(stage["method"]) for name, stage in stages.items()}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (UsageError, KeyError, TypeError, AttributeError):
         return {}

@@ -23,7 +23,7 @@ from segadapt.data.catalog import LAYOUTS
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import read_rgb
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
-from segadapt.files import write_with
+from segadapt.files import is_file, is_folder, write_with
 from segadapt.processes import usable_cores
 
 AHEAD = 3  # images decoded before they are asked for, at least
@@ -98,9 +98,9 @@ def find_images(inputs: Sequence[Path], without: Path | None = None) -> list[tup
     """
     found: dict[Path, Path] = {}
     for start in inputs:
-        if start.is_file():
+        if is_file(start):
             images = [(start, start.name)]
-        elif start.is_dir():
+        elif is_folder(start):
             images = [(pair.image, pair.name) for pair in LAYOUTS["folder"].index(start)]
             if without is not None and start.resolve() in without.resolve().parents:
                 images = [(image, name) for image, name in images if without.resolve() not in image.resolve().parents]

@@ -4,9 +4,9 @@ PyTorch files (both its formats, `weights_only`) and safetensors are read. The s
 name (`state_dict`, …), or with names that begin with `module.` (saved from a data-parallel wrapper).
 """
 
-import json
 import re
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -18,6 +18,7 @@ from torch import Tensor
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import need_file
 from segadapt.models.layouts import recognise
+from segadapt.plain_data import parse_json
 
 MODEL_FORMAT = 3
 """Version of the header of our own model files, raised when an older segadapt could not read a newer file."""
@@ -88,7 +89,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
     if HEADER not in metadata:
         return _recognised(path, tensors)
     try:
-        header = json.loads(metadata[HEADER])
+        header = parse_json(metadata[HEADER], path)
         version, network = int(header["format"]), str(header["network"])
         if network == GENERATOR:
             info = CheckpointInfo(path, "generator", "a segadapt style transfer network")
@@ -96,7 +97,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
             classes, attention = len(header["label_space"]["classes"]), bool(header["attention"])
             title = f"a segadapt model of network '{network}'"
             info = CheckpointInfo(path, "model", title, classes, attention)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
     if version > MODEL_FORMAT:
         raise UsageError(
@@ -107,12 +108,32 @@ def _read_safetensors(path: Path) -> Checkpoint:
     return Checkpoint(info, tensors, header)
 
 
+MOST_INFLATED = 20
+"""How many times its size a zip may unfold to: PyTorch writes its own unpacked, packed weights hold about as much."""
+
+
+def load_torch(path: Path, mapped: bool = False) -> Any:
+    """What `torch.load` reads in a file, on the CPU: tensors and plain data, nothing that runs.
+
+    With `mapped` the tensors stay in the file until they are used.
+
+    Raises ValueError for a zip that says it is very much larger than the file, before anything of it is unpacked, and
+    whatever else the restricted unpickler is led to by damaged bytes.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > MOST_INFLATED * path.stat().st_size:
+            raise ValueError(f"a file of {path.stat().st_size:,} bytes would unfold to {size:,}")
+    with warnings.catch_warnings():  # about forms that are refused
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
 def _read_torch(path: Path, magic: bytes) -> object:
     """What a PyTorch file holds, read by its restricted unpickler."""
     try:
-        with warnings.catch_warnings():  # about forms that are refused below, in a line of their own
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return load_torch(path)
     except OSError as error:
         raise SegadaptError(
             f"cannot be read ({error.strerror or error})", where=path, remedy="Check the file and its permissions."

@@ -1,13 +1,13 @@
 """Provenance travels in files: what a model, a checkpoint or a folder of made files says about where it comes from."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 
-from segadapt.models.checkpoint_files import HEADER
+from segadapt.errors import UsageError
+from segadapt.models.checkpoint_files import HEADER, load_torch
+from segadapt.plain_data import parse_json, read_json
 
 
 def used_target_labels(path: Path) -> bool:
@@ -40,9 +40,9 @@ def facts(path: Path) -> dict[str, Any]:
     try:
         if magic[8:] == b"{":  # a safetensors file
             with safe_open(path, framework="pt") as model:
-                found = json.loads((model.metadata() or {}).get(HEADER, "{}"))
+                found = parse_json((model.metadata() or {}).get(HEADER, "{}"), path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True) if magic[:2] == b"PK" else {}
+            content = load_torch(path, mapped=True) if magic[:2] == b"PK" else {}
             found = content.get("about", {}) if isinstance(content, dict) else {}
     except Exception:  # the unpickler raises whatever damaged bytes lead it to
         return {}
@@ -51,7 +51,7 @@ def facts(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(path, "the result")
+    except UsageError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -4,7 +4,6 @@ A download with a published SHA-256 is checked against it. One without is record
 weights folder, and must be the same from then on.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -13,18 +12,38 @@ from functools import partial
 from pathlib import Path
 
 from segadapt.errors import SegadaptError, UsageError, nearest
-from segadapt.files import need_file, sha256, write_json
+from segadapt.files import exists, is_file, need_file, sha256, user_path, write_json
+from segadapt.plain_data import read_json
 
-HUB_REPOSITORIES = {"vgg16_hub": "timm/vgg16.tv_in1k", "resnet101_hub": "timm/resnet101.tv_in1k"}
-"""ImageNet weights of torchvision (its first version of each), as timm offers them on the Hugging Face hub."""
 HUB_FILE = "model.safetensors"
 ASK_FOR = 5.0
 """Seconds in which the hub must answer."""
 
 
+@dataclass(frozen=True)
+class HubFile:
+    """A `HUB_FILE` on the Hugging Face hub."""
+
+    repository: str
+    revision: str | None  # the whole name of a commit; None: whatever is there now
+    sha256: str | None  # as the hub's page of the file says it; None: recorded at first use
+
+
+DOWNLOADS: dict[str, HubFile] = {
+    "vgg16_hub": HubFile(
+        "timm/vgg16.tv_in1k",
+        "b8d8aa2dd860af9233c8c67385a8097fd6c35d3f",
+        "57b026918159a6bf9faf8405c3a551903768e7138989d9c6224a14227203fad8",
+    ),
+    "resnet101_hub": HubFile("timm/resnet101.tv_in1k", None, None),
+}
+"""ImageNet weights of torchvision (its first version of each), as timm offers them. Of ResNet-101 no public page told
+us the hash, or more of the commit's name than eb1dff5; docs/networks.md says what that means."""
+
+
 def weights_folder() -> Path:
     """The folder of the user's weights: `$SEGADAPT_WEIGHTS`, else `~/.cache/segadapt/weights`."""
-    return Path(os.environ.get("SEGADAPT_WEIGHTS") or Path.home() / ".cache" / "segadapt" / "weights").expanduser()
+    return user_path(os.environ.get("SEGADAPT_WEIGHTS") or Path.home() / ".cache" / "segadapt" / "weights")
 
 
 @dataclass(frozen=True)
@@ -59,8 +78,8 @@ def need_start(start: str) -> Path | None:
 
 
 def _start_file(start: str) -> Path:
-    path = Path(start).expanduser()
-    if not path.exists() and not path.suffix and len(path.parts) == 1:
+    path = user_path(start)
+    if not exists(path) and not path.suffix and len(path.parts) == 1:
         raise UsageError(
             f"unknown start '{start}'",
             where="start",
@@ -87,16 +106,16 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
     from huggingface_hub.utils import logging as hub_logging
 
-    repository = HUB_REPOSITORIES[name]
+    file = DOWNLOADS[name]
     level = hub_logging.get_verbosity()
     hub_logging.set_verbosity(logging.ERROR)  # it would warn at every retry; what failed is told below, once
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
+        return Path(huggingface_hub.hf_hub_download(file.repository, HUB_FILE, revision=file.revision))
     except (OSError, ValueError) as error:
         offline = isinstance(error, LocalEntryNotFoundError)
         reason = "no connection, and not in the hub's cache" if offline else f"{type(error).__name__}"
         raise SegadaptError(
-            f"{HUB_FILE} could not be downloaded from https://huggingface.co/{repository} ({reason})",
+            f"{HUB_FILE} could not be downloaded from https://huggingface.co/{file.repository} ({reason})",
             where=name,
             remedy="Check the connection, or download the file elsewhere and give its path as `start`.",
         ) from error
@@ -114,18 +133,20 @@ def missing_download(start: str | None) -> str | None:
     import huggingface_hub
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    repository = HUB_REPOSITORIES[start]
-    if isinstance(huggingface_hub.try_to_load_from_cache(repository, HUB_FILE), str):
+    file = DOWNLOADS[start]
+    if isinstance(huggingface_hub.try_to_load_from_cache(file.repository, HUB_FILE, revision=file.revision), str):
         return None
     try:
-        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, HUB_FILE), timeout=ASK_FOR)
+        url = huggingface_hub.hf_hub_url(file.repository, HUB_FILE, revision=file.revision)
+        huggingface_hub.get_hf_file_metadata(url, timeout=ASK_FOR)
     except OfflineModeIsEnabled:
         reason = "HF_HUB_OFFLINE is set"
     except Exception as error:  # of the hub's client and of what it stands on: whatever it is, there is no file
         reason = f"no connection: {type(error).__name__}"
     else:
         return None
-    return f"{HUB_FILE} of https://huggingface.co/{repository} is not in the hub's cache, nor to be had now ({reason})"
+    where = f"https://huggingface.co/{file.repository}"
+    return f"{HUB_FILE} of {where} is not in the hub's cache, nor to be had now ({reason})"
 
 
 STARTS: dict[str, Callable[[], Path]] = {
@@ -136,15 +157,12 @@ STARTS: dict[str, Callable[[], Path]] = {
 }
 """What a recipe's `start:` can name besides a file."""
 
-DOWNLOADS: dict[str, str | None] = {"vgg16_hub": None, "resnet101_hub": None}
-"""The published SHA-256 of those that are downloaded; None: there is none to check against."""
-
 
 def _checked(name: str, path: Path, found: str) -> str:
     """What is known about a download's hash `found`. Raises SegadaptError when it is not the known one."""
     records = weights_folder() / "sha256.json"
-    recorded = _read_records(records)
-    published = DOWNLOADS[name]
+    recorded = read_records(records)
+    published = DOWNLOADS[name].sha256
     expected = published or recorded.get(name)
     if expected is None:
         write_json(records, {**recorded, name: found})
@@ -157,12 +175,12 @@ def _checked(name: str, path: Path, found: str) -> str:
     return f"SHA-256 as {'published' if published else 'at first use'}"
 
 
-def _read_records(records: Path) -> dict[str, str]:
-    if not records.is_file():
+def read_records(records: Path) -> dict[str, str]:
+    """Name -> SHA-256 of the downloads so far. Raises SegadaptError when the file cannot be read."""
+    if not is_file(records):
         return {}
     try:
-        return dict(json.loads(records.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise SegadaptError(
-            "cannot be read", where=records, remedy="Delete it: hashes are then recorded anew."
-        ) from error
+        content = read_json(records, "the record of hashes")
+    except UsageError as error:
+        raise SegadaptError(error.what, where=records, remedy="Delete it: hashes are then recorded anew.") from error
+    return {str(name): str(value) for name, value in content.items()} if isinstance(content, dict) else {}

@@ -7,6 +7,7 @@ from segadapt.config.recipe import Recipe
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import Watcher
+from segadapt.files import user_path
 from segadapt.pipeline.stages import kind_of
 
 
@@ -34,6 +35,6 @@ class Run:
 
     def _given_by(self, reference: str) -> Path:
         if not reference.startswith("@"):
-            return Path(reference).expanduser()
+            return user_path(reference)
         name = reference[1:]
         return self.stage_folder(name) / kind_of(self.recipe.stages[name].method).use

@@ -6,7 +6,6 @@ picture of 64×32 pixels per domain, with all networks that the method has. Read
 counted: "about" means within a factor of two.
 """
 
-import json
 import math
 import shutil
 import time
@@ -26,6 +25,7 @@ from segadapt.data.reading import picture_sizes
 from segadapt.engine.checkpoints import Checkpoints
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.updater import GradientUpdater
+from segadapt.errors import UsageError
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.inference.stylizer import USUAL_SIZE
@@ -40,6 +40,7 @@ from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.plan import Planned
 from segadapt.pipeline.stages import PSEUDO_LABELS
+from segadapt.plain_data import read_json_lines
 
 EFFICIENCY = 0.6
 """What a network reaches of the rate of its fattest convolutions."""
@@ -239,11 +240,10 @@ def conv_rate(runtime: Runtime, seconds: float = 0.5) -> float:
 def step_seconds(one: Planned) -> float | None:
     """The usual time of an update so far; None before there are some."""
     try:
-        lines = (one.stage.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        found = [json.loads(line).get("time/step") for line in lines]
-    except (OSError, ValueError, AttributeError):
+        found = [line.get("time/step") for _, line in read_json_lines(one.stage.folder / "metrics.jsonl")]
+    except UsageError:
         return None
-    times = [float(value) for value in found if value is not None]
+    times = [value for value in found if isinstance(value, float)]
     return median(times[-500:]) if len(times) >= 3 and one.action == "go on" else None
 
 

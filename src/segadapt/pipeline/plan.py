@@ -10,7 +10,7 @@ from segadapt.config.recipe import NAMED, StageSettings, references
 from segadapt.data.settings import open_domain
 from segadapt.errors import UsageError, UsageErrors, nearest
 from segadapt.evaluation.settings import EvaluateSettings
-from segadapt.files import digest, need_file, sha256
+from segadapt.files import digest, is_folder, need_file, sha256, user_path
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.starts import need_start
@@ -334,10 +334,10 @@ def _files(settings: StageSettings, key: str) -> list[Path]:
     names = [str(name) for name in (value if isinstance(value, list) else [value]) if name is not None]
     if not names or names[0].startswith("@"):
         return []
-    paths = [need_start(name) if key == "start" else Path(name).expanduser() for name in names]
+    paths = [need_start(name) if key == "start" else user_path(name) for name in names]
     there = [path for path in paths if path is not None]  # else a download, whose hash is checked when it is there
     for path in there:
-        if not path.is_dir() or USES.get(key) not in (STYLIZED, PSEUDO_LABELS):
+        if not is_folder(path) or USES.get(key) not in (STYLIZED, PSEUDO_LABELS):
             need_file(path, NAMED[key])
     return there
 

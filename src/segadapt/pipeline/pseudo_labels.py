@@ -22,10 +22,10 @@ from segadapt.data.contact_sheet import labels_over
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
 from segadapt.data.made import PUBLISHED_ENDING
 from segadapt.data.orientation import Exif
-from segadapt.data.reading import decoding, read_rgb
+from segadapt.data.reading import opened, read_rgb
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import UsageError
-from segadapt.files import need_file, sha256, write_json
+from segadapt.files import need_file, sha256, user_path, write_json
 from segadapt.inference.formats import Format, picture
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.inference.settings import PseudoLabelsSettings
@@ -99,7 +99,7 @@ def make_pseudo_labels(
     files = label_files(folder, images, settings.flat)
     need_other_places((image for image, _ in images), files.values())
     if settings.mask is not None:
-        need_file(settings.mask.expanduser(), "the mask")
+        need_file(user_path(settings.mask), "the mask")
     left_in(size)  # a mask that cannot be read is told now, not after hours
     done = _through_network(runtime, saved, space, images, folder, settings, display, overwrite, exif)
     display.say(f"{done.written} images through the network, {done.skipped} were there already")
@@ -199,7 +199,7 @@ def _read(folder: Path, place: Path) -> tuple[Labels, Labels]:
 
 
 def _pixels(path: Path) -> Labels:
-    with decoding(path), Image.open(path) as one_channel:
+    with opened(path) as one_channel:
         return np.asarray(one_channel)
 
 
@@ -210,7 +210,7 @@ def _left_in(mask: Path | None, border: int, size: tuple[int, int]) -> NDArray[n
     allowed = np.zeros((height, width), np.bool_)
     allowed[border : max(border, height - border), border : max(border, width - border)] = True
     if mask is not None:
-        pixels = np.asarray(read_rgb(mask.expanduser()).resize(size, Image.Resampling.NEAREST))
+        pixels = np.asarray(read_rgb(user_path(mask)).resize(size, Image.Resampling.NEAREST))
         allowed &= pixels.max(axis=2) > 0
     return allowed
 

@@ -1,13 +1,14 @@
 """What a run has left in its folder, for programs: stages, models, scores."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from segadapt.config.recipe import Recipe
+from segadapt.errors import UsageError
 from segadapt.inference.model import MODEL, find_model
 from segadapt.pipeline.plan import Planned
 from segadapt.pipeline.stages import PSEUDO_LABELS, STYLIZED, State
+from segadapt.plain_data import read_json
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _stage(one: Planned, recipe: Recipe) -> StageResult:
 
 def _scores(evaluation: Path) -> dict[str, float]:
     try:
-        domains = json.loads(evaluation.read_text(encoding="utf-8"))["domains"]
+        domains = read_json(evaluation, "the scores")["domains"]
         return {name: float(scores["miou"]) for name, scores in domains.items() if scores["miou"] is not None}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (UsageError, ValueError, KeyError, TypeError, AttributeError):
         return {}

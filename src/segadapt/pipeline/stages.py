@@ -4,7 +4,6 @@ A stage's fingerprint is everything that its result depends on: its settings, th
 the digests of its data and of the files it names, and a version of its code; never times or package versions.
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from segadapt.files import digest, write_json
 from segadapt.inference.model import MODEL
 from segadapt.pipeline import history
 from segadapt.pipeline.history import Content, Parts, switched_on
+from segadapt.plain_data import read_json
 
 State = Literal["new", "unfinished", "done", "changed"]
 
@@ -102,10 +102,10 @@ class Stage:
         if not self.file.is_file():
             return None
         try:
-            found = json.loads(self.file.read_text(encoding="utf-8"))
-            state, content = found["state"], dict(found["content"])
+            found = read_json(self.file, "what a stage says about itself")
+            state, content = str(found["state"]), dict(found["content"])
             return {"state": state, "content": content, "parts": history.read(found.get("continued", []))}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (UsageError, ValueError, KeyError, TypeError):
             return {}
 
     def state(self) -> State:
@@ -160,7 +160,7 @@ class Stage:
     def mark_unfinished(self) -> None:
         """Write that the stage is not done, and leave what it was made with."""
         if self.before():
-            write_json(self.file, json.loads(self.file.read_text(encoding="utf-8")) | {"state": "running"})
+            write_json(self.file, read_json(self.file, "what a stage says about itself") | {"state": "running"})
 
     def clear(self) -> None:
         """Remove what stages make, to redo it; other files stay. Raises UsageError where it lies behind a link."""

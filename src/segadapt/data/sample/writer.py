@@ -19,6 +19,7 @@ from segadapt.data.sample import png
 from segadapt.data.sample.domains import SAMPLE_VERSION, sample_pair
 from segadapt.errors import UsageError
 from segadapt.files import new_file, write_bytes, write_json, write_text
+from segadapt.plain_data import read_json
 
 CITIES = {"train": "alba", "val": "brisa"}
 SMALLEST = 64  # pixels: below, streets have no room
@@ -101,8 +102,8 @@ def _claim(out: Path, facts: dict[str, Any]) -> None:
         write_json(path, facts)
         return
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        found = read_json(path, "what the sample is")
+    except UsageError as error:
         raise UsageError("is not readable", where=path, remedy="Choose another folder.") from error
     if found != facts:
         raise UsageError(

@@ -1,0 +1,83 @@
+"""The files that stages write, as far as a report reads them: what must be where, for files that somebody has altered.
+
+Other keys may be there: newer versions write more. Numbers are numbers and not text, and finite.
+"""
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from segadapt.plain_data import Json
+
+Share = float | None
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class _Scores(_Written):
+    """One domain of evaluation.json; percent."""
+
+    miou: float | None = Field(None, ge=0, le=100)
+    subsets: dict[str, Share] | None = None
+    per_class: dict[str, Share] | None = None
+    scales: list[float] | None = None
+    confusion: list[list[int]] | None = None
+    columns: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _rows_and_columns(self) -> "_Scores":
+        if self.confusion is not None:
+            rows, columns = len(self.per_class or {}), len(self.columns or [])
+            if len(self.confusion) != rows or any(len(row) != columns for row in self.confusion):
+                raise ValueError(f"the confusion matrix is not {rows} × {columns}")
+        return self
+
+
+class _LabelFree(_Written):
+    spearman: float | None = Field(None, ge=-1, le=1)
+    points: int | None = None
+
+
+class _Evaluation(_Written):
+    """evaluation.json."""
+
+    step: int | None = Field(None, ge=0)
+    used_target_labels: bool | None = None
+    label_free: _LabelFree | None = None
+    domains: dict[str, _Scores] | None = None
+
+
+class _Result(_Written):
+    """result.json; shares of 1."""
+
+    images: int | None = None
+    labelled: float | None = Field(None, ge=0, le=1)
+    kept: dict[str, Share] | None = None
+    share: dict[str, float] | None = None
+    thresholds: dict[str, Share] | None = None
+    used_target_labels: bool | None = None
+
+
+class _Decided(_Written):
+    steps: int | None = Field(None, ge=0)
+
+
+class _About(_Written):
+    """stage.json."""
+
+    state: str | None = None
+    content: Json | None = None
+    decided: _Decided | None = None
+
+
+FILES: dict[str, type[_Written]] = {"evaluation.json": _Evaluation, "result.json": _Result, "stage.json": _About}
+
+
+def fault(name: str, content: Json) -> str | None:
+    """What is wrong with the content of one of `FILES`, in words; None when nothing is."""
+    try:
+        FILES[name].model_validate(content)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+    return None
