@@ -87,8 +87,10 @@ def restore(
     Raises UsageError for a checkpoint of something else: another network or method, or one whose own `facts` of these
     names are others.
     """
+    if not isinstance(content.get("about"), dict):
+        raise _of_another(path, "of another kind: it says nothing about itself")
+    _need_the_same(path, content["about"], {**(facts or {}), **pixel_facts(method)})
     try:
-        _need_the_same(path, dict(content["about"]), {**(facts or {}), **pixel_facts(method)})
         if set(content["modules"]) != set(method.modules) or set(content["optimizers"]) != set(method.optimizers):
             raise KeyError("other networks")
         for name, module in method.modules.items():
