@@ -9,7 +9,7 @@ from segadapt.evaluation.report import Underway, is_underway, settle, write_repo
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.show import Display
 
-EVERY = 15.0
+EVERY = 20.0
 """Seconds of work between two pages, at least: short stages share one."""
 
 
