@@ -17,10 +17,10 @@ setup: $(STAMP) ## make a virtual environment with the tested versions
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## sample domains, SE-GAN's six stages beside source-only, SEAN and target-trained, report (minutes on 2 cores)
+demo: $(STAMP) ## sample domains, SE-GAN's six stages beside source-only, SEAN and target-trained, report (at most 8 minutes on 2 cores)
 	$(BIN)/segadapt data sample $(DEMO)/data
 	$(BIN)/segadapt run demo data.source.root=$(DEMO)/data/gta5 data.target.root=$(DEMO)/data/cityscapes --out $(DEMO)/run
 	@echo "open $(DEMO)/run/report.html"

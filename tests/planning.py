@@ -31,7 +31,7 @@ def finish(folder: Path) -> Path:
 
 def without_report(patch: pytest.MonkeyPatch) -> None:
     """Runs write no report, for speed."""
-    patch.setattr("segadapt.pipeline.run.write_report", lambda *_, **__: None)
+    patch.setattr("segadapt.pipeline.run_page.write_report", lambda *_, **__: None)
 
 
 def recipe_of(folder: Path, finished: Path, **stages: dict[str, Any]) -> Path:

@@ -49,7 +49,7 @@ class World:
             (world.target / kind / "train").rename(world.target / kind / "val")  # all that a baseline asks for
         world.write(world.tree())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("segadapt.pipeline.run.write_report", lambda *_, **__: None)
+            patch.setattr("segadapt.pipeline.run_page.write_report", lambda *_, **__: None)
             run_recipe(load_recipe(str(world.recipe), []), world.run)
         return world
 

@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture
 def world(made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr("segadapt.pipeline.run.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("segadapt.pipeline.run_page.write_report", lambda *_, **__: None)
     return made.copy(tmp_path)
 
 

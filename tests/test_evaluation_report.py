@@ -10,7 +10,7 @@ from scored_runs import blocks, paint, registered, write_run
 from segadapt.data.label_spaces import load_label_space
 from segadapt.errors import UsageError
 from segadapt.evaluation.records import label_free_agreement, read_run
-from segadapt.evaluation.report import write_report
+from segadapt.evaluation.report import Underway, is_underway, settle, write_report
 from segadapt.evaluation.report_tables import class_table, gain, summary_table
 from web_page import Page
 
@@ -46,6 +46,19 @@ def test_a_whole_run(run: Path) -> None:
     assert f"segadapt report {run}" in page.text
     assert "0.80" in page.text  # Spearman's ρ of four evaluations with one swap
     assert "final: not started" in page.text
+
+
+def test_a_run_at_work_says_so_and_its_page_loads_itself_until_it_is_at_its_end(run: Path) -> None:
+    page = write_report(run, images=1, underway=Underway("bound & co", 3, 4, "about 2 min left"))
+    shown = Page(page)
+    assert is_underway(page) and 'http-equiv="refresh"' in shown.source
+    assert "Stage 3 of 4, bound & co , is at work; about 2 min left." in shown.text
+    assert "45.00" in shown.text and "not started" in shown.text  # in the table of stages
+    assert "What is missing here" not in shown.text
+    settle(page)
+    settled = Page(page)
+    assert not is_underway(page) and "In progress" not in settled.text and "refresh" not in settled.source
+    assert settled.tags.count("img") == shown.tags.count("img") and "45.00" in settled.text
 
 
 def test_no_data_on_this_machine(run: Path) -> None:

@@ -169,3 +169,11 @@ def test_batch_norm_and_its_statistics_stay_as_they_were() -> None:
     for name, buffers in before.items():
         for key, value in method.modules[name].named_buffers():
             assert torch.equal(value, buffers[key]), key
+
+
+def test_discriminators_of_another_width() -> None:
+    published, narrow = (se_gan(2, discriminator_width=width) for width in (None, 4))
+    channels = [[p.shape[0] for p in m.players["discriminator1"].parameters()][::2] for m in (published, narrow)]
+    assert channels == [[32, 64, 128, 256, 1], [4, 8, 16, 32, 1]]
+    values = narrow.step(batch(0), GradientUpdater(narrow.optimizers, CPU))
+    assert torch.isfinite(torch.stack(list(values.values()))).all()

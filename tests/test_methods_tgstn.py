@@ -140,3 +140,8 @@ def test_the_fast_generator_gives_the_published_steps_losses_and_gradients() -> 
             if key not in WITHOUT_EFFECT and not key.endswith("conv2d.bias"):  # a norm takes these away, too
                 assert mine.grad is not None and its.grad is not None
                 assert float((mine.grad - its.grad).norm()) < 1e-4 * float(its.grad.norm()), key
+
+
+def test_a_discriminator_of_another_width() -> None:
+    first = [tgstn(small(), discriminator_width=width).discriminator.conv1.weight.shape[0] for width in (None, 4)]
+    assert first == [32, 4]

@@ -15,6 +15,7 @@ from segadapt.pipeline import plan_table
 from segadapt.pipeline.estimate import Estimator
 from segadapt.pipeline.lock import locked
 from segadapt.pipeline.plan import Choice
+from segadapt.pipeline.time_left import duration
 from tiny_runs import last_checkpoint, run, same
 
 
@@ -78,7 +79,7 @@ def test_the_table_says_when_the_disk_is_too_small(
 
 
 def test_times_and_sizes_in_words() -> None:
-    assert [plan_table.duration(s) for s in (0.2, 59, 61, 3599, 12_000, 187_200)] == [
+    assert [duration(s) for s in (0.2, 59, 61, 3599, 12_000, 187_200)] == [
         *("1 s", "59 s", "1 min", "1 h 0 min", "3 h 20 min", "2 d 4 h"),
     ]
     sizes = [plan_table.size(n) for n in (900, 2_500_000, 3_400_000_000, 2 * 10**12)]

@@ -87,7 +87,7 @@ def test_a_finished_run_is_left_alone(finished: Path, capfd: pytest.CaptureFixtu
 def test_a_report_that_a_kill_has_prevented_is_made_up_for(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report of before is there, and of other results; which is newer says nothing: clocks are set back."""
     written: list[Path] = []
-    monkeypatch.setattr("segadapt.pipeline.run.write_report", lambda folder, *_, **__: written.append(folder))
+    monkeypatch.setattr("segadapt.pipeline.run_page.write_report", lambda folder, *_, **__: written.append(folder))
     run(finished / "recipe.yaml", finished / "run")
     assert written == []
     file = finished / "run/views/evaluation.json"

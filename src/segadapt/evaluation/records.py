@@ -104,6 +104,7 @@ class RunRecord:
     environment: Json
     stages: tuple[StageRecord, ...]
     missing: tuple[str, ...]  # what is not there, or cannot be read, in words
+    to_do: tuple[str, ...]  # which stages are not done, in words
 
     def label_space(self) -> LabelSpace:
         """The recipe's label space. Raises UsageError when it cannot be found."""
@@ -142,6 +143,7 @@ def read_run(folder: Path) -> RunRecord:
     """Read a run folder. Raises UsageError when it is no folder, or holds neither recipe nor stages."""
     need_folder(folder, "the run folder")
     missing: list[str] = []
+    to_do: list[str] = []
     recipe = _read(folder / RECIPE, missing)
     environment = _read(folder / "environment.json", missing)
     stages_there = {str(name): mapping(stage) for name, stage in mapping(recipe.get("stages")).items()}
@@ -150,14 +152,14 @@ def read_run(folder: Path) -> RunRecord:
     if not recipe and not found:
         raise UsageError("is no run folder: no recipe.yaml and no stage in it", where=folder, remedy="Check the path.")
     names = [*settings, *(name for name in found if name not in settings)]
-    stages = [_read_stage(folder / name, settings.get(name, {}), missing) for name in names]
-    return RunRecord(folder, recipe, environment, tuple(stages), tuple(missing))
+    stages = [_read_stage(folder / name, settings.get(name, {}), missing, to_do) for name in names]
+    return RunRecord(folder, recipe, environment, tuple(stages), tuple(missing), tuple(to_do))
 
 
-def _read_stage(folder: Path, settings: Json, missing: list[str]) -> StageRecord:
-    """What a stage's folder says; `missing` is told what should be there and is not."""
+def _read_stage(folder: Path, settings: Json, missing: list[str], to_do: list[str]) -> StageRecord:
+    """What a stage's folder says; `missing` is told what should be there and is not, `to_do` that it is not done."""
     if not _is_stage(folder):
-        missing.append(f"{folder.name}: not started")
+        to_do.append(f"{folder.name}: not started")
         return StageRecord(folder.name, folder, settings, [], None, {}, {})
     read = {name: _read(folder / name, missing) if is_file(folder / name) else {} for name in FILES}
     evaluation = read["evaluation.json"] or None
@@ -165,7 +167,7 @@ def _read_stage(folder: Path, settings: Json, missing: list[str]) -> StageRecord
         folder.name, folder, settings, read_metrics(folder), evaluation, read["result.json"], read["stage.json"]
     )
     if stage.state != "done":
-        missing.append(f"{stage.name}: not finished")
+        to_do.append(f"{stage.name}: not finished")
     elif stage.role != "helper" and not is_file(folder / "evaluation.json"):
         missing.append(f"{stage.name}/evaluation.json: not there")
     return stage

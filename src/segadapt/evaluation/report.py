@@ -1,6 +1,9 @@
 """One self-contained HTML page about a run: opens from disk without a network, with stages or data missing too."""
 
+import re
 import shlex
+from dataclasses import dataclass
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from string import Template
@@ -20,20 +23,36 @@ from segadapt.version import __version__
 TEMPLATE = Path(__file__).with_name("report.html")
 MARK_WITHIN = 4096  # bytes of the page: the digest of what it was made from is in its head
 ACROSS = 4  # pictures side by side
+RELOAD = 10  # seconds between two looks of a browser at the page of a run that is at work
+UNDERWAY = re.compile("<!-- underway -->.*?<!-- /underway -->\n?", re.DOTALL)
+"""What a page has only while its run is at work."""
 CARD_TITLES = {"baseline": "source only", "adapted": "adapted", "upper_bound": "target trained (upper bound)"}
 
 
-def write_report(run: Path, out: Path | None = None, images: int = 4, device: str = "cpu") -> Path:
+@dataclass(frozen=True)
+class Underway:
+    """What a run that is not at its end is doing."""
+
+    stage: str  # at work now
+    number: int  # of this stage, from 1
+    stages: int  # in all
+    note: str = ""  # such as the time left, in words
+
+
+def write_report(
+    run: Path, out: Path | None = None, images: int = 4, device: str = "cpu", underway: Underway | None = None
+) -> Path:
     """Write the page about the run folder `run` to `out` (`run/report.html` by default) and give its path.
 
     `images` target images are shown with the predictions of the stages that are compared, made on `device`, and up to
-    that many of each stage that makes files. Raises UsageError when `run` is no run folder.
+    that many of each stage that makes files. `underway`: the run is at work; the page says so and loads itself anew.
+    Raises UsageError when `run` is no run folder.
     """
     made_from = digest_of_results(run)  # first: what changes meanwhile makes the page an old one
     record = read_run(run)
     out = run / "report.html" if out is None else out
     need_writable(out)
-    problems = list(record.missing)
+    problems = [*record.missing, *([] if underway else record.to_do)]
     try:
         space = record.label_space()
     except SegadaptError as error:
@@ -43,6 +62,7 @@ def write_report(run: Path, out: Path | None = None, images: int = 4, device: st
     stages = stage_by_stage(record, space, images, budget)  # before the predictions, which take what is left
     rows = prediction_rows(record, images, device, budget, problems)
     body = [
+        _underway(underway),
         _cards(record),
         _notes(problems),
         _section("Stages", "", overview(record)),
@@ -59,6 +79,7 @@ def write_report(run: Path, out: Path | None = None, images: int = 4, device: st
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(f"{name}: segadapt report"),
         made_from=made_from,
+        reload=_only_underway(f'<meta http-equiv="refresh" content="{RELOAD}">') if underway else "",
         header=_header(name, record),
         body="\n".join(part for part in body if part),
         footer=f"Written by segadapt {__version__}.",
@@ -75,6 +96,36 @@ def is_current(report: Path, run: Path) -> bool:
     except OSError:
         return False
     return digest_of_results(run).encode() in head
+
+
+def is_underway(page: Path) -> bool:
+    """Whether a page says that its run is at work; its head does so, too."""
+    try:
+        with page.open("rb") as file:
+            return UNDERWAY.search(file.read(4096).decode(errors="replace")) is not None
+    except OSError:
+        return False
+
+
+def settle(page: Path) -> None:
+    """Take from a page what it has only while its run is at work: the run has stopped. All else stays as it is."""
+    if is_underway(page):
+        write_text(page, UNDERWAY.sub("", page.read_text(encoding="utf-8")))
+
+
+def _only_underway(content: str) -> str:
+    return f"<!-- underway -->{content}<!-- /underway -->"
+
+
+def _underway(run: Underway | None) -> str:
+    """That the run is at work, and at what."""
+    if run is None:
+        return ""
+    now = datetime.now().astimezone().strftime("%H:%M:%S")
+    text = f"Stage {run.number} of {run.stages}, <b>{escape(run.stage)}</b>, is at work"
+    said = f"{text}; {escape(run.note)}" if run.note else text
+    hint = f"As of {now}. The page is written anew as stages end, and loads itself every {RELOAD} seconds."
+    return _only_underway(f'<section class="underway"><h2>In progress</h2><p>{said}.</p><p>{hint}</p></section>')
 
 
 _SCORES = (

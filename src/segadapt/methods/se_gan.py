@@ -17,7 +17,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -28,7 +28,7 @@ from segadapt.methods.class_balance import BalancedSettings, ClassBalance, class
 from segadapt.methods.method import DomainName, Method, Terms, Updater, Values, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, segmenter_optimizer
 from segadapt.methods.settings import WithExtraSource
-from segadapt.models.discriminators import Discriminator
+from segadapt.models.discriminators import WIDTH, Discriminator, doubling
 from segadapt.models.segmenter import Segmenter
 from segadapt.noise import SampleNoise
 
@@ -45,6 +45,10 @@ class SeGanSettings(WithExtraSource, BalancedSettings):
     ema_warmup: bool = Field(True, description="min(α, 1 - 1/(step + 1)) instead of α")
     noise: float = Field(0.0, ge=0, description="σ of the noise on the target images, in units of 0..255")
     lr_discriminator: float = Field(1e-5, gt=0, description="learning rate of the discriminators (Adam, β2 0.99)")
+    discriminator_width: PositiveInt | None = Field(
+        None,
+        description="channels of a discriminator's first convolution (the next have 2, 4, 8 times as many); null: 32",
+    )
     discriminators: list[str] | None = Field(
         None, description="starting weights of the discriminators of heads 1, 2 …: published files; null: fresh"
     )
@@ -63,8 +67,9 @@ class SeGan(Method):
         self.student.set_mode(batch_norm=settings.learns_statistics)
         self.teacher: Segmenter = teacher_of(network, learns_statistics=settings.learns_statistics)
         self.balance = ClassBalance(network.classes, settings)
-        numbers = head_numbers(network.number_of_heads)
-        self.players = {f"discriminator{i}": Discriminator(network.classes) for i in numbers}  # in the heads' order
+        numbers = head_numbers(network.number_of_heads)  # in the heads' order
+        widths = doubling(settings.discriminator_width or WIDTH)
+        self.players = {f"discriminator{i}": Discriminator(network.classes, widths) for i in numbers}
         self.modules: dict[str, nn.Module] = {"student": network, "teacher": self.teacher, "balance": self.balance}
         self.modules.update(self.players)
         self.optimizers: dict[str, Optimizer] = {"student": segmenter_optimizer(network, settings)}

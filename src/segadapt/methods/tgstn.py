@@ -11,7 +11,7 @@ T and D work on Caffe pixels (BGR minus mean, about -123..151).
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,7 +20,7 @@ from segadapt.losses import cross_entropy, domain_loss, precise, squared_error
 from segadapt.methods.method import DomainName, Method, Terms, Updater, Values, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, make_optimizer
 from segadapt.methods.settings import TrainingSettings
-from segadapt.models.discriminators import Discriminator
+from segadapt.models.discriminators import WIDTH, Discriminator, doubling
 from segadapt.models.segmenter import CAFFE, Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 
@@ -37,6 +37,10 @@ class TgstnSettings(TrainingSettings):
     perceptual: float = Field(1.0, ge=0, description="weight of the distance of the segmenter's features")
     adversarial: float = Field(1.0, ge=0, description="weight of the adversarial loss")
     lr_discriminator: float = Field(5e-5, gt=0, description="learning rate of the discriminator (Adam)")
+    discriminator_width: PositiveInt | None = Field(
+        None,
+        description="channels of the discriminator's first convolution (the next have 2, 4, 8 times as many); null: 32",
+    )
     discriminator: str | None = Field(
         None, description="starting weights of the discriminator: a published file; null: fresh"
     )
@@ -51,7 +55,7 @@ class Tgstn(Method):
         self.settings, self.generator = settings, generator
         generator.fuse_norms(not settings.official)
         self.segmenter = segmenter.eval().requires_grad_(False)
-        self.discriminator = Discriminator(3)
+        self.discriminator = Discriminator(3, doubling(settings.discriminator_width or WIDTH))
         self.modules: dict[str, nn.Module] = {"generator": generator, "discriminator": self.discriminator}
         self.helpers = {"segmenter": segmenter}
         rate, decay = settings.lr_discriminator, settings.weight_decay

@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SLOPE = 0.2  # of the leaky ReLU
+WIDTH = 32
+"""Channels of the first convolution in SE-GAN; each of the next three has twice as many."""
+
+
+def doubling(first: int) -> tuple[int, int, int, int]:
+    """Channels of the first four convolutions, from those of the first."""
+    return first, 2 * first, 4 * first, 8 * first
 
 
 class Discriminator(nn.Module):
@@ -19,7 +26,7 @@ class Discriminator(nn.Module):
     for a loss with logits. Modules are called as in the published files.
     """
 
-    def __init__(self, channels: int, widths: tuple[int, int, int, int] = (32, 64, 128, 256)) -> None:
+    def __init__(self, channels: int, widths: tuple[int, int, int, int] = doubling(WIDTH)) -> None:
         super().__init__()
         first, second, third, fourth = widths
         self.conv1 = nn.Conv2d(channels, first, 4, stride=2, padding=1)

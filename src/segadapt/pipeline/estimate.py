@@ -9,7 +9,7 @@ counted: "about" means within a factor of two.
 import math
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,6 +40,7 @@ from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.plan import Planned
 from segadapt.pipeline.stages import PSEUDO_LABELS
+from segadapt.pipeline.time_left import Cost
 from segadapt.plain_data import read_json_lines
 
 EFFICIENCY = 0.6
@@ -49,14 +50,6 @@ PNG_BYTES, LABEL_BYTES = 1.8, 0.5
 Size = tuple[int, int]
 SMALL = (64, 32)
 """Width and height at which a training step is counted."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What is still to be spent on a stage."""
-
-    seconds: float = 0.0
-    bytes: int = 0
 
 
 class Estimator:
@@ -72,44 +65,56 @@ class Estimator:
         if one.action in ("leave", "skip"):
             return Cost()
         there = 0 if one.action == "begin" else folder_size(one.stage.folder)
+        updating, ranks = 0.0, self.run.runtime.ranks
         match one.settings:
             case TrainingSettings() as settings:
-                seconds, disk = self._training(one, settings)
+                updating, disk = self._training(one, settings)
+                seeing, images = self._scores(one, settings)
             case EvaluateSettings() as settings:
-                seconds, disk = self._views(settings, len_of(one.data.target_val) + len_of(one.data.source_val)), 0.0
+                images = len_of(one.data.target_val) + len_of(one.data.source_val)
+                seeing, disk = self._views(settings, images), 0.0
             case StylizeSettings() as settings:
                 size = settings.size or self.generator_size(settings.generator)
-                images = len_of(one.data.source) - (made(one) if one.action == "go on" else 0)
-                seconds = images * self.forward("generator", size) / self.rate / self.run.runtime.ranks
+                images = -(-(len_of(one.data.source) - (made(one) if one.action == "go on" else 0)) // ranks)
+                seeing = images * self.forward("generator", size) / self.rate
                 width, height = settings.output_size or first_size(one.data.source)
                 disk = PNG_BYTES * width * height * len_of(one.data.source)
             case PseudoLabelsSettings() as settings:
-                images = len_of(one.data.target) - (made(one) if one.action == "go on" else 0)
-                seconds = self._views(settings, images) / self.run.runtime.ranks
+                images = -(-(len_of(one.data.target) - (made(one) if one.action == "go on" else 0)) // ranks)
+                seeing = self._views(settings, images)
                 width, height = settings.size or self.size_of(settings.model)
                 disk = LABEL_BYTES * width * height * len_of(one.data.target)
-        return Cost(seconds, max(0, int(disk) - there))
+        return Cost(updating, seeing, images, max(0, int(disk) - there))
+
+    def _scores(self, one: Planned, settings: TrainingSettings) -> tuple[float, int]:
+        """(seconds, images) of the scores that end a training."""
+        if not isinstance(settings, SegmenterSettings):
+            return 0.0, 0
+        images = len_of(one.data.source_val) + len_of(one.data.target_val)
+        return images * self._each(settings), images
+
+    def _each(self, settings: SegmenterSettings) -> float:
+        """Seconds of one image in an evaluation."""
+        return self.forward(settings.network, settings.target_size or settings.size) / self.rate
 
     def _training(self, one: Planned, settings: TrainingSettings) -> tuple[float, float]:
-        """(seconds, bytes) of a training stage and its final scores."""
+        """(seconds, bytes) of a training without its final scores."""
         name = settings.network if isinstance(settings, SegmenterSettings) else "generator"
         weights = self.weights(name)
-        validation = (one.data.source_val, one.data.target_val) if isinstance(settings, SegmenterSettings) else ()
-        each = self.forward(name, settings.target_size or settings.size) / self.rate
-        seconds = each * sum(len_of(data) for data in validation)
         if settings.stand_in is not None:
-            return seconds, weights
+            return 0.0, weights
         steps = int(one.stage.decided["steps"])
         done = checkpoint_step(one.stage.folder) if one.action == "go on" else 0
         done = one.continuation.step if one.action == "continue" and one.continuation is not None else done
         work, checkpoint = self.step(settings)
         usual = settings.batch / self.run.runtime.ranks * work / self.rate
-        seconds += (steps - done) * (step_seconds(one) or usual)
+        seconds = (steps - done) * (step_seconds(one) or usual)
         models = 2
         if isinstance(settings, SegmenterSettings) and settings.evaluate_every:
             times = steps // settings.evaluate_every - done // settings.evaluate_every
             limit = settings.evaluate_images or math.inf
-            seconds += times * each * sum(min(limit, len_of(data)) for data in validation)
+            validation = (one.data.source_val, one.data.target_val)
+            seconds += times * self._each(settings) * sum(min(limit, len_of(data)) for data in validation)
             models = 4  # the best by each criterion, too
         kept = min(settings.keep + 1, -(-steps // settings.checkpoint_every))
         return seconds, models * weights + kept * checkpoint
@@ -190,6 +195,13 @@ class Estimator:
             assert isinstance(before, TrainingSettings)
             return before.target_size or before.size
         return load_any(self.run.file_of(reference), self.run.space).header.size
+
+
+def costs(run: Run, planned: Sequence[Planned]) -> dict[str, Cost]:
+    """Stage -> its cost; random numbers of whoever is at work are left as they are."""
+    with torch.random.fork_rng(devices=[]):
+        estimator = Estimator(run)
+        return {one.stage.name: estimator.cost(one) for one in planned}
 
 
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -7,8 +7,9 @@ from rich.table import Table
 
 from segadapt.methods.settings import TrainingSettings
 from segadapt.pipeline.context import Run
-from segadapt.pipeline.estimate import Cost, Estimator, checkpoint_step, free_disk, made
+from segadapt.pipeline.estimate import Estimator, checkpoint_step, free_disk, made
 from segadapt.pipeline.plan import Planned
+from segadapt.pipeline.time_left import Cost, duration
 
 
 def show_plan(run: Run, planned: list[Planned], yes: bool = False) -> None:
@@ -63,17 +64,6 @@ def why(one: Planned) -> str:
         return f"step {checkpoint_step(stage.folder)} of {steps}"
     there = made(one)
     return f"{there} of {images} images" if there else ""
-
-
-def duration(seconds: float) -> str:
-    """45 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    minutes = round(seconds / 60)
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    hours = round(seconds / 3600)
-    return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def size(count: int) -> str:

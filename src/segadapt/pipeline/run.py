@@ -20,7 +20,6 @@ from segadapt.data.label_spaces import load_label_space
 from segadapt.engine import runtime
 from segadapt.engine.ranks import Facts
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
-from segadapt.evaluation.report import is_current, write_report
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import write_json, write_text
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
@@ -30,6 +29,7 @@ from segadapt.pipeline import training
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.continuation import Continuation
 from segadapt.pipeline.domains import training_domains
+from segadapt.pipeline.estimate import costs
 from segadapt.pipeline.evaluation import after_training, evaluate_stage
 from segadapt.pipeline.lock import locked
 from segadapt.pipeline.pictures import need_shared
@@ -37,10 +37,12 @@ from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan, pla
 from segadapt.pipeline.plan_table import show_plan
 from segadapt.pipeline.pseudo_labels import pseudo_labels_stage
 from segadapt.pipeline.result import RunResult, result_of
+from segadapt.pipeline.run_page import RunPage
 from segadapt.pipeline.show import Display
 from segadapt.pipeline.stages import PSEUDO_LABELS, STYLIZED, flat, kind_of
 from segadapt.pipeline.stand_in import stand_in, stand_in_domains
 from segadapt.pipeline.stylize import stylize_stage
+from segadapt.pipeline.time_left import TimeLeft
 from segadapt.version import __version__
 
 
@@ -146,14 +148,19 @@ def _work(run: Run, planned: list[Planned], display: Display) -> None:
     """Do the stages, then the report."""
     if run.runtime.is_main:
         write_run_files(run)
-    for one in planned:
-        _do(run, one, display)
-    report = run.folder / "report.html"
+    to_do = [one for one in planned if one.action not in ("leave", "skip")]
+    page = RunPage(run, [one.stage.name for one in planned], display)
     if run.runtime.is_main:
-        if not is_current(report, run.folder):
-            display.say("writing the report")
-            write_report(run.folder, report, device=str(run.runtime.device))
-        display.say(f"report: {report}")
+        display.follow(TimeLeft([one.stage.name for one in to_do], lambda: costs(run, to_do)))
+    try:
+        for one in planned:
+            if one.action not in ("leave", "skip"):
+                page.before(one.stage.name)
+            _do(run, one, display)
+    except BaseException:
+        page.stop()
+        raise
+    page.end()
 
 
 def _do(run: Run, one: Planned, display: Display) -> None:

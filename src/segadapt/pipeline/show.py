@@ -1,4 +1,7 @@
-"""How a run looks in a terminal: progress with rate, losses and time left; plain lines where there is no terminal."""
+"""How a run looks in a terminal: progress with rate, losses and time left; plain lines where there is no terminal.
+
+The time left is the present stage's and, where a `TimeLeft` is followed, that of the whole run.
+"""
 
 import time
 from collections.abc import Iterator
@@ -15,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from segadapt.pipeline.time_left import TimeLeft, duration
+
 EVERY = 30.0
 """Seconds between lines when the output is a file."""
 
@@ -27,13 +32,27 @@ class Display:
         self.progress: Progress | None = None
         self.task: TaskID | None = None
         self.stage = ""
+        self.whole: TimeLeft | None = None
         self._begun: tuple[int, float] | None = None
         self._spoken = 0.0
+
+    def follow(self, whole: TimeLeft) -> None:
+        """From now on show the time that all stages together still take, too."""
+        self.whole = whole
+
+    def left(self) -> str:
+        """That time in words; empty where it is not known."""
+        seconds = None if self.whole is None else self.whole.left()
+        return "" if seconds is None else f"all stages: about {duration(seconds)} left"
 
     @contextmanager
     def showing(self, stage: str) -> Iterator[None]:
         """Show the progress of one stage while it runs."""
         self.stage, self._begun, self._spoken = stage, None, time.monotonic()
+        if self.whole is not None:
+            self.whole.begin(stage)
+        if self.console.is_terminal:
+            self.left()  # estimates now, not in the middle of a training
         columns = (
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -42,10 +61,11 @@ class Display:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[whole]}"),
             TextColumn("{task.fields[note]}", style="dim"),
         )
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
-            self.progress, self.task = progress, progress.add_task(stage, total=None, rate="", note="")
+            self.progress, self.task = progress, progress.add_task(stage, total=None, rate="", note="", whole="")
             try:
                 yield
             finally:
@@ -54,6 +74,8 @@ class Display:
     def training(self, step: int, steps: int, losses: dict[str, float]) -> None:
         """After each step."""
         now = time.monotonic()
+        if self.whole is not None:
+            self.whole.update(step, steps)
         if self._begun is None:
             self._begun = (step, now)
         done, seconds = step - self._begun[0], now - self._begun[1]
@@ -63,6 +85,8 @@ class Display:
 
     def images(self, done: int, count: int, note: str = "") -> None:
         """After each image of an evaluation."""
+        if self.whole is not None:
+            self.whole.image(done)
         self._advance(done, count, "", note)
 
     def scored(self, step: int, scores: dict[str, float]) -> None:
@@ -75,8 +99,11 @@ class Display:
         self.console.print(text, soft_wrap=True, markup=False)
 
     def _advance(self, done: int, count: int, rate: str, note: str) -> None:
-        if self.progress is not None and self.task is not None:
-            self.progress.update(self.task, completed=done, total=count, rate=rate, note=note)
-        if not self.console.is_terminal and time.monotonic() - self._spoken > EVERY:
+        if self.console.is_terminal:
+            if self.progress is not None and self.task is not None:
+                left = self.left()
+                self.progress.update(self.task, completed=done, total=count, rate=rate, whole=left, note=note)
+        elif time.monotonic() - self._spoken > EVERY:
             self._spoken = time.monotonic()
-            self.console.print(f"{self.stage}  {done}/{count}  {rate}  {note}", soft_wrap=True)
+            parts = [part for part in (self.stage, f"{done}/{count}", rate, self.left(), note) if part]
+            self.console.print("  ".join(parts), soft_wrap=True)
