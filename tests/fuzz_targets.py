@@ -38,7 +38,7 @@ from segadapt.evaluation.report_stages import overview
 from segadapt.inference.model import find_models
 from segadapt.methods.method import Method
 from segadapt.models import starts
-from segadapt.models.checkpoint_files import HEADER
+from segadapt.models.checkpoint_files import HEADER, identify
 from segadapt.models.saved import load_any, load_generator
 from segadapt.pipeline.stages import SEGMENTER, Stage
 from segadapt.plain_data import read_yaml
@@ -307,7 +307,8 @@ def _read_weights(content: bytes, folder: Path) -> object:
     path = _put(content, folder / "weights.pth")
     _quiet(lambda: load(path, _small()))
     _quiet(lambda: load_generator(path))
-    return load_any(path)
+    _quiet(lambda: load_any(path))
+    return identify(path)
 
 
 def _training() -> Any:

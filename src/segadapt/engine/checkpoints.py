@@ -86,7 +86,7 @@ def load(path: Path, method: Method) -> tuple[int, dict[str, Any]]:
         for name, optimizer in method.optimizers.items():
             optimizer.load_state_dict(content["optimizers"][name])
         return int(content["step"]), dict(content["about"])
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (LookupError, AttributeError, RuntimeError, ValueError, TypeError) as error:
         raise UsageError(
             "the checkpoint is of another network or method",
             where=path,
