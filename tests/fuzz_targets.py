@@ -38,7 +38,7 @@ from segadapt.evaluation.report_stages import overview
 from segadapt.inference.model import find_models
 from segadapt.methods.method import Method
 from segadapt.models import starts
-from segadapt.models.checkpoint_files import HEADER
+from segadapt.models.checkpoint_files import HEADER, identify
 from segadapt.models.saved import load_any, load_generator
 from segadapt.models.segmenter import IMAGENET
 from segadapt.pipeline.stages import SEGMENTER, Stage
@@ -309,7 +309,8 @@ def _read_weights(content: bytes, folder: Path) -> object:
     path = _put(content, folder / "weights.pth")
     _quiet(lambda: restore(read(path), _small(), path))
     _quiet(lambda: load_generator(path))
-    return load_any(path)
+    _quiet(lambda: load_any(path))
+    return identify(path)
 
 
 def _training() -> Any:

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -22,8 +23,10 @@ from segadapt.engine import checkpoints
 from segadapt.engine.recorder import Recorder
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_json, write_text
+from segadapt.methods.method import Method
 from segadapt.models.checkpoint_files import HEADER, identify
 from segadapt.models.saved import load_any
+from segadapt.models.segmenter import IMAGENET
 from segadapt.plain_data import read_json
 
 
@@ -146,3 +149,35 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
 def _picture(path: Path) -> Path:
     Image.new("RGB", (4, 4)).save(path)
     return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": None},
+        {"about": 3},
+        {"modules": []},
+        {"optimizers": {"a": None}},
+        {"optimizers": {"a": {"state": None}}},
+    ],
+)
+def test_a_checkpoint_that_somebody_altered(tmp_path: Path, change: dict[str, object]) -> None:
+    network = torch.nn.Linear(1, 1)
+    optimizers = {"a": torch.optim.SGD(network.parameters(), 0.1, 0.9)}
+    result = type("Result", (), {"pixels": IMAGENET})()
+    found = {"modules": {"network": network}, "optimizers": optimizers, "result": result}
+    method = cast(Method, type("Small", (), found)())
+    path = checkpoints.Checkpoints(tmp_path, 1).save(1, method, {})
+
+    def load() -> tuple[int, dict[str, object]]:
+        return checkpoints.restore(checkpoints.read(path), method, path)
+
+    assert load() == (1, {})
+    content = torch.load(path, weights_only=True)
+    for group in ({"param_groups": None}, {"param_groups": [None]}, {"state": None}):
+        torch.save({**content, "optimizers": {"a": {**content["optimizers"]["a"], **group}}}, path)
+        with pytest.raises(UsageError, match="the checkpoint is of another"):
+            load()
+    torch.save({**content, **change}, path)
+    with pytest.raises(UsageError, match="the checkpoint is of another"):
+        load()

@@ -98,7 +98,7 @@ def restore(
         for name, optimizer in method.optimizers.items():
             optimizer.load_state_dict(_with_options_of(optimizer, content["optimizers"][name]))
         return int(content["step"]), dict(content["about"])
-    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+    except (LookupError, AttributeError, RuntimeError, ValueError, TypeError) as error:
         raise _of_another(path, "of another network, method or optimizer") from error
 
 
