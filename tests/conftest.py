@@ -1,12 +1,13 @@
-"""Shared by all tests: one thread (the tests run side by side), and no cache of the user's."""
+"""Shared by all tests: one thread (the tests run side by side; SEGADAPT_TEST_THREADS asks for more), no cache of the user's."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("SEGADAPT_TEST_THREADS", "1")))
 
 
 @pytest.fixture(autouse=True)
