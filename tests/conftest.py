@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread (the tests run side by side; SEGADAPT_TEST_THREADS asks for more), no cache of the user's."""
+"""Shared by all tests: one thread (they run side by side; SEGADAPT_TEST_THREADS is another number), no user's cache."""
 
 import os
 from collections.abc import Iterator

@@ -72,6 +72,7 @@ def test_frozen_statistics_stay_and_learning_ones_move(name: str) -> None:
         assert torch.equal(statistics(result), before) == (mode == "frozen")
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", ["sean", "se_gan"])
 def test_a_teacher_learns_the_statistics_of_the_target_alone(name: str) -> None:
     method, teacher = make(name, batch_norm="learn", noise=0)
@@ -108,6 +109,7 @@ class TwoRanks(Runtime):
         return values.mul_(2).add_(2)
 
 
+@pytest.mark.numeric
 def test_ranks_go_on_with_the_mean_of_their_statistics() -> None:
     learning, frozen = network(), network()
     set_learning(frozen, False)
@@ -164,6 +166,7 @@ def kept_by(work: Callable[[], Tensor]) -> tuple[Tensor, list[int]]:
         return work(), kept
 
 
+@pytest.mark.numeric
 def test_a_frozen_norm_is_pytorchs_and_keeps_no_map() -> None:
     torch.manual_seed(0)
     norm, plain = frozen_norm(), nn.BatchNorm2d(6).eval().requires_grad_(False)

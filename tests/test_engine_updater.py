@@ -28,6 +28,7 @@ def gradients(method: Sean) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in method.student.parameters() if p.grad is not None])
 
 
+@pytest.mark.numeric
 @pytest.mark.usefixtures("float64")
 def test_micro_batches_give_the_gradient_of_the_whole_batch() -> None:
     whole, split = (sean(noise=5.0, attention_threshold=0.43) for _ in range(2))
@@ -60,6 +61,7 @@ def test_an_update_that_is_not_finite_changes_nothing_and_is_noted() -> None:
     assert (7, batch(7).names) in update.recent
 
 
+@pytest.mark.numeric
 def test_the_gradient_is_clipped_to_its_norm() -> None:
     method = sean()
     method.step(batch(0), GradientUpdater(method.optimizers, CPU, clip_norm=1e-3))
@@ -69,6 +71,7 @@ def test_the_gradient_is_clipped_to_its_norm() -> None:
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
+@pytest.mark.numeric
 def test_two_ranks_equal_one_process_with_the_whole_batch(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     content = tree(data, sean={"method": "sean", "steps": 3, "evaluate_every": 0, "optimizer": "sgd", "lr": 1e-3})

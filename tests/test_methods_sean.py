@@ -16,6 +16,8 @@ from segadapt.methods.sean import Sean, SeanSettings
 from segadapt.models.small import DeepLabSmall
 from segadapt.noise import SampleNoise
 
+pytestmark = pytest.mark.numeric
+
 CPU = Runtime(torch.device("cpu"), "fp32", 0, 1, 1, 0)
 
 
