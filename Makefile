@@ -7,11 +7,11 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-fast long-test kill-test fuzz lint format bench bench-quick clean
+.PHONY: help setup demo test test-fast test-kernels long-test kill-test fuzz lint format bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make a virtual environment with the tested versions
 
@@ -30,6 +30,16 @@ test: $(STAMP) ## all tests
 
 test-fast: $(STAMP) ## the tests that take less than a second each, for work in between (under two minutes; TESTS=… options)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow" $(TESTS)
+
+# Kernels of other CPUs: ATen's, oneDNN's, and threads. KERNELS=avx2:AVX2:1 is one run of them alone.
+KERNELS ?= avx2:AVX2:1 default:SSE41:2 avx2:AVX2:4
+
+test-kernels: $(STAMP) ## the numeric tests as on CPUs without AVX-512 (AVX2 alone) and without AVX (SSE), with 1, 2 and 4 threads
+	@for kernels in $(KERNELS); do \
+		echo "kernels and threads: $$kernels"; threads=$${kernels##*:}; onednn=$${kernels#*:}; \
+		ATEN_CPU_CAPABILITY=$${kernels%%:*} ONEDNN_MAX_CPU_ISA=$${onednn%:*} \
+			OMP_NUM_THREADS=$$threads SEGADAPT_TEST_THREADS=$$threads $(BIN)/pytest -m numeric -n $(JOBS) || exit 1; \
+	done
 
 long-test: $(STAMP) ## the recorded pseudo-labels at full size (about five minutes on 2 cores)
 	$(BIN)/pytest tests/long_pseudo_labels.py

@@ -1,5 +1,8 @@
-"""Shared by all tests: one thread (the tests run side by side), no cache of the user's, and which of them are slow."""
+"""Shared by all tests: one thread (SEGADAPT_TEST_THREADS is another number), no cache of the user's, the slow ones.
 
+They run side by side, each with so many threads."""
+
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import torch
 
 from slow import SLOW
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("SEGADAPT_TEST_THREADS", "1")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

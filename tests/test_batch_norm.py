@@ -71,6 +71,7 @@ def test_frozen_statistics_stay_and_learning_ones_move(name: str) -> None:
         assert torch.equal(statistics(result), before) == (mode == "frozen")
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", ["sean", "se_gan"])
 def test_a_teacher_learns_the_statistics_of_the_target_alone(name: str) -> None:
     method, teacher = make(name, batch_norm="learn", noise=0)
@@ -146,6 +147,7 @@ def kept_by(work: Callable[[], Tensor]) -> tuple[Tensor, list[int]]:
         return work(), kept
 
 
+@pytest.mark.numeric
 def test_a_frozen_norm_is_pytorchs_and_keeps_no_map() -> None:
     torch.manual_seed(0)
     norm, plain = frozen_norm(), nn.BatchNorm2d(6).eval().requires_grad_(False)

@@ -86,6 +86,7 @@ def roughen(case: Case) -> None:
                 parameter.mul_(1 + 0.2 * torch.rand_like(parameter))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", TIMED)
 def test_the_reference_step_computes_the_same(name: str, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def noisy(images: Tensor, sigma: float) -> Tensor:
@@ -118,6 +119,7 @@ def test_the_reference_reads_the_same(tmp_path: Path) -> None:
     assert (theirs.labels < len(space)).any()
 
 
+@pytest.mark.numeric
 def test_the_reference_sums_views_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = Small(CLASSES).eval()
@@ -135,6 +137,7 @@ def test_the_reference_sums_views_the_same(tmp_path: Path) -> None:
     assert (alone.labels(image) == labels).mean() > 0.999
 
 
+@pytest.mark.numeric
 def test_the_reference_stylizes_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = StyleTransfer()
@@ -188,6 +191,7 @@ def test_layers(tmp_path: Path) -> None:
         check(row, bare=False)
 
 
+@pytest.mark.numeric
 def test_layers_are_the_usual_ones() -> None:
     torch.manual_seed(0)
     for layer in layers.layers():

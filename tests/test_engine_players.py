@@ -14,6 +14,8 @@ from segadapt.engine.updater import GradientUpdater
 from segadapt.losses import Loss
 from segadapt.methods.method import Terms
 
+pytestmark = pytest.mark.numeric
+
 SLOPES = {"first": torch.tensor([3.0, 4.0]), "second": torch.tensor([0.03, 0.04])}
 
 

@@ -148,6 +148,7 @@ def test_one_image_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert 1 <= most["images"] <= AHEAD + 2
 
 
+@pytest.mark.numeric
 def test_quick_scores_are_the_scores(tmp_path: Path) -> None:
     labels = [blocks(SPACE, seed) for seed in range(4)]
     seen = [np.where(label == ROAD, SKY, label).astype(np.uint8) for label in labels]
@@ -178,6 +179,7 @@ def test_spread() -> None:
     assert spread(3, 1) == [1]
 
 
+@pytest.mark.numeric
 def test_infomax_by_hand() -> None:
     """Two pixels, (0.9, 0.1) and (0.2, 0.8): H(0.55, 0.45) - mean of the two entropies."""
 
@@ -192,6 +194,7 @@ def test_infomax_by_hand() -> None:
     assert criterion.value() == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("logits", "expected"), [("same", 0.0), ("flat", 0.0), ("balanced", math.log(4))])
 def test_infomax_at_its_ends(logits: str, expected: float) -> None:
     """One class everywhere: 0. No opinion: 0. Sure, and all classes equally: log C, without NaN from 0 · log 0."""

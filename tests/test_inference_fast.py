@@ -19,6 +19,8 @@ from segadapt.models.folding import fold_sequences
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import ReflectedConv, StyleTransfer, TransposedConv
 
+pytestmark = pytest.mark.numeric
+
 SIZE = (96, 64)  # (W, H) of the networks' input
 Picture = NDArray[np.uint8]
 

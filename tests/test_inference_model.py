@@ -78,6 +78,7 @@ def test_no_model_is_a_misuse(tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
 
 
+@pytest.mark.numeric
 def test_predict_takes_paths_arrays_and_pillow_images(run: Path, tmp_path: Path) -> None:
     model = load(run / "adapt")
     truth = blocks(SPACE, 7)

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.models.segmenter import IMAGENET, Segmenter
 
+pytestmark = pytest.mark.numeric
+
 SIZE = (64, 48)  # (W, H) of the network's input
 CLASSES = 5
 Picture = NDArray[np.uint8]

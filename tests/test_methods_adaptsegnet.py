@@ -26,6 +26,8 @@ from segadapt.batch import Batch
 from segadapt.engine.updater import GradientUpdater
 from segadapt.methods.adaptsegnet import AdaptSegNet, AdaptSegNetSettings
 
+pytestmark = pytest.mark.numeric
+
 SETTINGS: dict[str, Any] = {
     "network": "deeplab_small",
     "steps": 3,

@@ -60,6 +60,7 @@ def test_the_body_of_resnet101_is_named_as_often_as_published() -> None:
     assert [len(group["params"]) for group in once.param_groups] == [104, len(heads)]
 
 
+@pytest.mark.numeric
 def test_repeated_updates_are_a_walk_entry_by_entry_that_outlives_a_checkpoint() -> None:
     torch.manual_seed(0)
     network = Nested()

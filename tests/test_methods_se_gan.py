@@ -29,6 +29,8 @@ from segadapt.engine.updater import GradientUpdater
 from segadapt.methods.method import Method
 from segadapt.methods.se_gan import SeGan, SeGanSettings
 
+pytestmark = pytest.mark.numeric
+
 LENGTH = 10
 SETTINGS: dict[str, Any] = {
     "network": "deeplab_small",

@@ -23,6 +23,8 @@ from segadapt.engine.updater import GradientUpdater
 from segadapt.methods.class_balance import ClassBalance, class_counts
 from segadapt.methods.self_training import SelfTraining, SelfTrainingSettings
 
+pytestmark = pytest.mark.numeric
+
 SETTINGS: dict[str, Any] = {
     "network": "deeplab_small",
     "labels": "pseudo",

@@ -27,6 +27,8 @@ from segadapt.models.segmenter import Segmenter
 from segadapt.models.small import DeepLabSmall
 from segadapt.models.style_transfer import InstanceNorm, StyleTransfer
 
+pytestmark = pytest.mark.numeric
+
 CAFFE_MEAN = torch.tensor([104.00698793, 116.66876762, 122.67891434], dtype=torch.float64).view(1, 3, 1, 1)
 MEAN = torch.tensor([123.675, 116.28, 103.53], dtype=torch.float64).view(1, 3, 1, 1)
 STD = torch.tensor([58.395, 57.12, 57.375], dtype=torch.float64).view(1, 3, 1, 1)

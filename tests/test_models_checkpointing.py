@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from segadapt.models import networks
 from segadapt.models.segmenter import Segmenter, SegOutput
 
+pytestmark = pytest.mark.numeric
+
 
 def fresh(name: str, batch_norm: bool = False) -> Segmenter:
     torch.manual_seed(0)

@@ -13,6 +13,8 @@ from segadapt.models.deeplab_v2 import Bottleneck, DeepLabResNet101
 from segadapt.models.layouts import PUBLISHED_RESNET101, own_name
 from segadapt.models.segmenter import CAFFE
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def published() -> DeepLabResNet101:

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from segadapt.models.networks import build
 from segadapt.models.small import HEAD_DILATIONS, DeepLabSmall
 
+pytestmark = pytest.mark.numeric
+
 
 def test_logits_are_at_an_eighth_of_the_size() -> None:
     network = DeepLabSmall(19)

@@ -13,6 +13,8 @@ from segadapt.models.pretrained import load_module
 from segadapt.models.saved import GeneratorHeader, load_generator, save_generator
 from segadapt.models.style_transfer import InstanceNorm, StyleTransfer
 
+pytestmark = pytest.mark.numeric
+
 
 def assert_as_recorded(output: Tensor, name: str) -> None:
     recorded = torch.from_numpy(forward()[name])

@@ -13,6 +13,8 @@ from segadapt.models.published import published_state
 from segadapt.models.segmenter import CAFFE
 from segadapt.models.vgg import DeepLabVGG16
 
+pytestmark = pytest.mark.numeric
+
 
 def published_network(name: str, prefix: str = "") -> DeepLabVGG16:
     """Our network with the weights that the numbers were recorded with."""

@@ -71,6 +71,7 @@ def test_the_most_confident_pixels_of_each_class(tmp_path: Path, capfd: pytest.C
     assert "6 images through the network, 0 were there already" in said and "% of the class kept" in said
 
 
+@pytest.mark.numeric
 def test_files_hold_what_the_predictor_says(tmp_path: Path) -> None:
     run(write_stages(tmp_path, pseudo_labels={"mirror": False}), tmp_path / "run")
     network = load_model(tmp_path / "model.safetensors").network
@@ -86,6 +87,7 @@ def test_files_hold_what_the_predictor_says(tmp_path: Path) -> None:
         assert coloured.getpalette()[: 3 * 19] == CITY19.colors.ravel().tolist()  # type: ignore[index]
 
 
+@pytest.mark.numeric
 def test_official_keeps_every_pixel_of_the_published_views(tmp_path: Path) -> None:
     run(write_stages(tmp_path, pseudo_labels={"official": True}), tmp_path / "run")
     labels, argmax, _ = stacked(tmp_path / "run/pseudo_labels")

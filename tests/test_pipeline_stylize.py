@@ -25,6 +25,7 @@ def pixels(path: Path) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path))
 
 
+@pytest.mark.numeric
 def test_the_recorded_style_transfer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_micro(tmp_path / "micro")
     torch.save(transformer_net_start(), tmp_path / "transformer_net.pth")
@@ -53,6 +54,7 @@ def test_a_sheet_that_cannot_be_written_is_told_before_the_work(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.numeric
 def test_pixels_by_hand(tmp_path: Path) -> None:
     """RGB to Caffe pixels, through the generator, mean added, clipped, rounded."""
     network = load_generator(write_generator(tmp_path / "generator.safetensors")).network
