@@ -1,8 +1,13 @@
-"""Shared by all tests: one thread (SEGADAPT_TEST_THREADS is another number), no cache of the user's, the slow ones.
+"""Shared by all tests: the CPU, one thread (SEGADAPT_TEST_THREADS is another number), no cache of the user, and the slow.
 
-They run side by side, each with so many threads."""
+They run side by side, each with so many threads, and without a GPU where there is one: they show what is bit for bit
+the same, and `auto` must mean one thing.
+"""
 
 import os
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch, here and in the processes that tests start
+
 from collections.abc import Iterator
 from pathlib import Path
 
