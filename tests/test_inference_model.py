@@ -155,11 +155,19 @@ def test_load_takes_the_gpu_where_there_is_one(run: Path, monkeypatch: pytest.Mo
         ({"device": "gpu"}, "'gpu' is no device"),
         ({"size": (0, 5)}, "must be positive"),
         ({"scales": ()}, "must be positive"),
+        ({"scales": 0.0}, "must be positive"),
+        ({"scales": None}, "scales: None are no scales"),
+        ({"scales": "1"}, "scales: '1' are no scales"),
     ],
 )
 def test_options_of_load_are_checked(run: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         load(run / "adapt", **options)
+
+
+def test_one_number_is_one_scale(run: Path) -> None:
+    assert load(run / "adapt", device="cpu", scales=0.5).predictor.scales == (0.5,)
+    assert load(run / "adapt", device="cpu", scales=np.float32(0.5)).predictor.scales == (0.5,)  # type: ignore[arg-type]
 
 
 def test_precision_is_honoured(run: Path) -> None:

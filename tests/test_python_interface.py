@@ -12,8 +12,9 @@ from tiny_runs import tree, write_data, write_recipe
 
 def test_dir_shows_what_there_is() -> None:
     public = {"Choice", "Model", "Prediction", "RunResult", "StageResult", "load", "run_recipe", "__version__"}
-    assert public == set(segadapt.__all__) and public <= set(dir(segadapt))
-    for name in public:
+    errors = {"SegadaptError", "SegadaptErrors", "Stopped", "UsageError", "UsageErrors"}
+    assert public | errors == set(segadapt.__all__) == set(dir(segadapt))
+    for name in public | errors:
         assert getattr(segadapt, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         segadapt.lod  # noqa: B018

@@ -5,10 +5,13 @@ result = model.predict("street.jpg")    # labels (H, W) uint8, probabilities (C,
 
 done = segadapt.run_recipe("mine.yaml", "runs/mine", {"seed": 1})      # a shipped recipe's name, or a file
 done.scores, done.model                 # mIoU by stage and domain; the model to load
+
+What fails raises a SegadaptError, of which UsageError (a ValueError too) is what the caller can mend.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from segadapt.errors import SegadaptError, SegadaptErrors, Stopped, UsageError, UsageErrors
 from segadapt.version import __version__
 
 if TYPE_CHECKING:
@@ -17,7 +20,21 @@ if TYPE_CHECKING:
     from segadapt.pipeline.result import RunResult, StageResult
     from segadapt.pipeline.run import run_recipe
 
-__all__ = ["Choice", "Model", "Prediction", "RunResult", "StageResult", "__version__", "load", "run_recipe"]
+__all__ = [
+    "Choice",
+    "Model",
+    "Prediction",
+    "RunResult",
+    "SegadaptError",
+    "SegadaptErrors",
+    "StageResult",
+    "Stopped",
+    "UsageError",
+    "UsageErrors",
+    "__version__",
+    "load",
+    "run_recipe",
+]
 
 _HOMES = {
     **dict.fromkeys(("Model", "Prediction", "load"), "segadapt.inference.model"),
@@ -37,4 +54,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__

@@ -16,24 +16,20 @@ def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise UsageError(
-            f"'{wanted}' is no device", where="--device", remedy="Use auto, cpu, cuda or cuda:N."
-        ) from None
+        raise UsageError(f"'{wanted}' is no device", where="device", remedy="Use auto, cpu, cuda or cuda:N.") from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UsageError("no CUDA device was found", where=f"--device {wanted}", remedy="Use --device cpu.")
+            raise UsageError("no CUDA device was found", where=f"device {wanted}", remedy="Use device cpu.")
         if device.index is None:
             device = torch.device("cuda", local_rank)
         if device.index is not None and device.index >= torch.cuda.device_count():
             raise UsageError(
                 f"there are only {torch.cuda.device_count()} CUDA devices",
-                where=f"--device {device}",
+                where=f"device {device}",
                 remedy="Name one of them.",
             )
     elif device.type != "cpu" or device.index is not None:
-        raise UsageError(
-            f"device '{wanted}' is not supported", where="--device", remedy="Use auto, cpu, cuda or cuda:N."
-        )
+        raise UsageError(f"device '{wanted}' is not supported", where="device", remedy="Use auto, cpu, cuda or cuda:N.")
     return device
 
 

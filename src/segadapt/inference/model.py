@@ -1,6 +1,6 @@
 """A trained model in Python: `segadapt.load(path).predict("street.jpg")`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, overload
@@ -27,6 +27,8 @@ UPPER_BOUND = "target_trained"
 """The method that is no answer to the task but its upper bound: `load` of a run does not mean it."""
 STYLE = "tgstn"
 """The method whose model is no segmenter but a generator."""
+
+NUMBER = (int, float, np.number)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def load(
     *,
     device: torch.device | str = "auto",
     size: tuple[int, int] | None = None,
-    scales: Sequence[float] = (1.0,),
+    scales: float | Sequence[float] = (1.0,),
     mirror: bool = False,
     window: tuple[int, int] | None = None,
     precision: Precision | Literal["auto"] = "fp32",
@@ -113,8 +115,8 @@ def load(
 
     A run means its last stage with a model that is not the upper bound (`target_trained`). `device` "auto" is a GPU if
     there is one; `precision` "auto" is bf16 where that is fast. `size` (W, H) is the one that the model says by
-    default; for the other options see `Predictor`. Raises UsageError for a path without a model, for a device that is
-    not there, and for options that make no sense.
+    default; `scales` is a number or several; for the other options see `Predictor`. Raises UsageError for a path
+    without a model, for a device that is not there, and for options that make no sense.
     """
     place = choose_device(str(device))
     chosen = choose_precision(precision, place)
@@ -124,7 +126,7 @@ def load(
         predictor = Predictor(
             saved.network,
             size or saved.header.size,
-            scales=scales,
+            scales=_scales(scales),
             mirror=mirror,
             window=window,
             device=place,
@@ -135,6 +137,14 @@ def load(
     except ValueError as error:
         raise UsageError(str(error), where="load", remedy="Change the option.") from error
     return Model(file, predictor, saved.header)
+
+
+def _scales(given: float | Sequence[float]) -> list[float]:
+    """One number is one scale. Raises UsageError for anything but numbers."""
+    scales = [given] if isinstance(given, NUMBER) else list(given) if isinstance(given, Iterable) else None
+    if scales is None or not all(isinstance(scale, NUMBER) and not isinstance(scale, bool) for scale in scales):
+        raise UsageError(f"{given!r} are no scales", where="scales", remedy="Give a number or several: (1, 0.75).")
+    return [float(scale) for scale in scales]
 
 
 def find_model(path: Path) -> Path:
