@@ -61,7 +61,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--linear-images", type=int, default=20, help="N of the linear part")
     parser.add_argument("--network", choices=list(NETWORKS), help="instead of the published ones (loses the meaning)")
     parser.add_argument("--compile", action="store_true", help="steps of compiled networks")
-    parser.add_argument("--checkpointing", action="store_true", help="steps that save memory by computing maps twice")
+    parser.add_argument("--checkpointing", action="store_true", help="compute activations twice, to save memory")
     parser.add_argument("--published-rules", action="store_true", help="put views together as the published program")
     parser.add_argument("--picture", type=Path, help="a street picture for the loader, instead of a drawn one")
     parser.add_argument("--threads", type=int, default=cores(), help="CPU threads; default: all cores")

@@ -57,7 +57,7 @@ TINY = Scale(Setup(NAMED["tiny"], "deeplab_small"), 1, 2, Lengths(ours=6, warm_u
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the whole, and about how many seconds it takes on a big GPU."""
+    """A part of the whole, and about how many seconds it takes on a big GPU."""
 
     name: str
     seconds: float

@@ -39,7 +39,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_supervised_training_gives_the_published_vgg_pretraining",
         "test_tgstn_gives_the_published_losses",
     ),
-    "test_methods_tgstn.py": ("test_three_steps_equal_the_hand_written_ones", "test_two_pieces_equal_one_pass"),
+    "test_methods_tgstn.py": ("test_three_steps_equal_the_hand_written_ones", "test_two_micro_batches_equal_one_pass"),
     "test_models_checkpointing.py": ("test_less_is_kept_for_the_way_back", "test_nothing_changes"),
     "test_models_deeplab_v2.py": ("test_it_computes_what_the_published_network_does",),
     "test_models_pretrained.py": (

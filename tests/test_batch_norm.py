@@ -136,7 +136,7 @@ def frozen_norm() -> BatchNorm2d:
 
 
 def kept_by(work: Callable[[], Tensor]) -> tuple[Tensor, list[int]]:
-    """What `work` gives, and how many values each tensor has that is kept for the way back."""
+    """What `work` gives, and how many values each tensor has that is kept for the backward pass."""
     kept: list[int] = []
 
     def note(values: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ def test_a_frozen_norm_is_pytorchs_and_keeps_no_map() -> None:
     ],
 )
 def test_under_autocast_a_frozen_norm_is_part_of_the_convolution(options: dict[str, Any]) -> None:
-    """As near to float32 as convolution and norm one after another, in values and gradients; and no map is kept."""
+    """As near to float32 as convolution and norm one after another, in values and gradients; no activation is kept."""
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(64, 6, **options), frozen_norm()
     inputs = torch.randn(1, 64, 32, 30)

@@ -67,7 +67,7 @@ def test_shipped_recipes_only_lack_what_a_user_must_say(name: str) -> None:
         ("stages.sean.steps=null", "exactly one of `steps` and `epochs`"),
         ("stages.sean.method=seam", "Did you mean 'sean'?"),
         ("stages.sean.quirks.foo=true", "no such quirk"),
-        ("stages.sean.accumulate=3", "cannot be split into 3 equal pieces"),
+        ("stages.sean.accumulate=3", "cannot be split into 3 equal micro-batches"),
         ("lr", "is no override"),
         ('stages.sean.size=["???", 40]', "stages.sean.size must be given"),
         ("stages.sean.size=[???, 40]", "a ? between { } or [ ] needs quotes"),

@@ -136,14 +136,14 @@ def test_a_single_level_has_no_first_discriminator() -> None:
 
 
 @pytest.mark.usefixtures("float64", "few_channels")
-def test_two_pieces_equal_one_pass() -> None:
-    whole, pieces = adaptsegnet(batch=4), adaptsegnet(batch=4, accumulate=2)
+def test_two_micro_batches_equal_one_pass() -> None:
+    whole, split = adaptsegnet(batch=4), adaptsegnet(batch=4, accumulate=2)
     expected = whole.step(batch(0, 4), GradientUpdater(whole.optimizers, CPU))
-    values = pieces.step(batch(0, 4), GradientUpdater(pieces.optimizers, CPU, accumulate=2))
+    values = split.step(batch(0, 4), GradientUpdater(split.optimizers, CPU, accumulate=2))
     assert {name: float(v) for name, v in values.items()} == pytest.approx(
         {name: float(v) for name, v in expected.items()}, rel=EQUAL
     )
-    check_weights(pieces, {name: copied(module) for name, module in whole.modules.items()})
+    check_weights(split, {name: copied(module) for name, module in whole.modules.items()})
 
 
 @pytest.mark.parametrize(

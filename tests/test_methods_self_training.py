@@ -83,13 +83,13 @@ def test_three_steps_equal_the_hand_written_ones(heads: int, changes: dict[str, 
 
 
 @pytest.mark.usefixtures("float64")
-def test_two_pieces_equal_one_pass() -> None:
-    whole, pieces = self_training(batch=4), self_training(batch=4, accumulate=2)
+def test_two_micro_batches_equal_one_pass() -> None:
+    whole, split = self_training(batch=4), self_training(batch=4, accumulate=2)
     given = batch(0, 4, target_labels=True)
     expected = whole.step(given, GradientUpdater(whole.optimizers, CPU))
-    values = pieces.step(given, GradientUpdater(pieces.optimizers, CPU, accumulate=2))
+    values = split.step(given, GradientUpdater(split.optimizers, CPU, accumulate=2))
     assert float(values["total"]) == pytest.approx(float(expected["total"]), rel=EQUAL)
-    check_weights(pieces, {"network": copied(whole.network)})
+    check_weights(split, {"network": copied(whole.network)})
 
 
 def test_batch_norm_learns_until_the_first_evaluation() -> None:

@@ -112,16 +112,16 @@ def test_three_steps_equal_the_hand_written_ones(pixels: str) -> None:
 
 
 @pytest.mark.usefixtures("float64")
-def test_two_pieces_equal_one_pass() -> None:
+def test_two_micro_batches_equal_one_pass() -> None:
     torch.manual_seed(1)
     segmenter = small()
-    whole, pieces = tgstn(copy.deepcopy(segmenter), batch=2), tgstn(segmenter, batch=2, accumulate=2)
+    whole, split = tgstn(copy.deepcopy(segmenter), batch=2), tgstn(segmenter, batch=2, accumulate=2)
     expected = whole.step(batch(0), GradientUpdater(whole.optimizers, CPU))
-    values = pieces.step(batch(0), GradientUpdater(pieces.optimizers, CPU, accumulate=2))
+    values = split.step(batch(0), GradientUpdater(split.optimizers, CPU, accumulate=2))
     assert {name: float(v) for name, v in values.items()} == pytest.approx(
         {name: float(v) for name, v in expected.items()}, rel=EQUAL
     )
-    check_weights(pieces, {name: copied(module) for name, module in whole.modules.items()}, WITHOUT_EFFECT)
+    check_weights(split, {name: copied(module) for name, module in whole.modules.items()}, WITHOUT_EFFECT)
 
 
 def test_the_fast_generator_gives_the_published_steps_losses_and_gradients() -> None:

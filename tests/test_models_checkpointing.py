@@ -29,7 +29,7 @@ def loss_of(output: SegOutput) -> Tensor:
 
 
 def step(network: Segmenter) -> tuple[Tensor, dict[str, Tensor]]:
-    """Two passes before one way back, as the methods have it: the loss, and all gradients."""
+    """Two passes before one backward pass, as the methods have it: the loss, and all gradients."""
     loss = loss_of(network(images())) + loss_of(network(255 - images()))
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
@@ -60,7 +60,7 @@ def test_nothing_changes(name: str, batch_norm: bool, bf16: bool) -> None:
     assert len(moved) == (104 if batch_norm else 0)
 
 
-# ResNet's frozen batch norms keep no maps anyhow, so that less is left to save.
+# ResNet's frozen batch norms keep no activations anyhow, so that less is left to save.
 @pytest.mark.parametrize(
     ("name", "share"), [("deeplab_resnet101", 0.75), ("deeplab_vgg16", 0.6), ("deeplab_small", 0.6)]
 )

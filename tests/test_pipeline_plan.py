@@ -66,7 +66,7 @@ def test_a_dry_run_of_changed_settings_names_them_and_leaves_the_run_as_it_is(
     assert re.search(r"sean +sean +made with other settings, redone +settings\.lr: 0\.001 -> 0\.5", said)
     assert "settings.ema: 0.99 -> 0.9" in said and "@sean (model) is another one now" in said and "--yes" in said
     run(recipe, finished / "run", dry_run=True)
-    assert "Nothing is to do" in capfd.readouterr().out
+    assert "Nothing to do" in capfd.readouterr().out
     assert everything(finished / "run") == before
 
 
@@ -89,7 +89,7 @@ def test_times_and_sizes_in_words() -> None:
 # --- the estimate ---
 
 
-def test_a_stage_that_goes_on_is_estimated_from_its_own_steps(finished: Path, tmp_path: Path) -> None:
+def test_a_resumed_stage_is_estimated_from_its_own_steps(finished: Path, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, finished, a={"method": "source_only", "steps": 4, "checkpoint_every": 2})
     run(recipe, tmp_path / "run")
     stage = tmp_path / "run/a"
@@ -100,7 +100,7 @@ def test_a_stage_that_goes_on_is_estimated_from_its_own_steps(finished: Path, tm
         line.update({"time/step": 5000.0} if "time/step" in line else {})
     (stage / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     about, stages = planned(recipe, tmp_path / "run")
-    assert stages["a"].action == "go on" and plan_table.why(stages["a"]) == "step 2 of 4"
+    assert stages["a"].action == "resume" and plan_table.why(stages["a"]) == "step 2 of 4"
     assert Estimator(about).cost(stages["a"]).seconds == pytest.approx(2 * 5000, rel=0.05)
 
 
@@ -161,7 +161,7 @@ def test_the_flags_of_the_command(
     said = command(capsys, *plan_new, "--only", "sean", "--only", "source_only").out
     assert re.findall(r"(\w+) +\w+ +left alone", said) == ["views"]
     said = command(capsys, "run", recipe, "--dry-run", "--out", finished / "run", "--fresh", "--from", "sean").out
-    assert re.findall(r"(\w+) +\w+ +done anew +--fresh", said) == ["sean", "views"] and "wants --yes" in said
+    assert re.findall(r"(\w+) +\w+ +done anew +--fresh", said) == ["sean", "views"] and "pass --yes to allow it" in said
     told = command(capsys, *plan_new, "--from", "views")
     assert_told(told, 2, "--from views", "stage 'views' uses 'sean'", "or --from sean for all from there on.")
 

@@ -48,7 +48,7 @@ class Setup:
 
     sizes: Sizes
     network: str | None = None  # instead of the published ones
-    checkpointing: bool = False  # maps are computed again on the way back instead of being kept
+    checkpointing: bool = False  # activations are computed again in the backward pass instead of being kept
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def make_case(name: str, setup: Setup, runtime: Runtime) -> Case:
 
 
 def set_checkpointing(module: nn.Module, on: bool) -> None:
-    """Whether a segmenter keeps its maps for the way back or computes them again (`Segmenter.checkpointing`)."""
+    """Whether a segmenter computes its activations again in the backward pass (`Segmenter.checkpointing`)."""
     if isinstance(module, Segmenter):
         module.checkpointing = on
 

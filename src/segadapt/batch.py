@@ -54,13 +54,13 @@ class Batch:
         return Batch(self.step, self.seeds, source, None if self.target is None else self.target.pin_memory())
 
     def split(self, parts: int) -> list["Batch"]:
-        """`parts` equal pieces, for gradient accumulation; `parts` divides the number of samples."""
+        """`parts` equal micro-batches, for gradient accumulation; `parts` divides the number of samples."""
         size = len(self.seeds) // parts
         assert size * parts == len(self.seeds), (parts, len(self.seeds))
-        pieces = []
+        micro_batches = []
         for start in range(0, len(self.seeds), size):
             stop = start + size
             source = None if self.source is None else self.source.part(start, stop)
             target = None if self.target is None else self.target.part(start, stop)
-            pieces.append(Batch(self.step, self.seeds[start:stop], source, target))
-        return pieces
+            micro_batches.append(Batch(self.step, self.seeds[start:stop], source, target))
+        return micro_batches

@@ -17,12 +17,12 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """PyTorch's, of which a frozen one keeps no map for the way back: (B, C, H, W) -> the same shape.
+    """PyTorch's, of which a frozen one keeps no activation for the backward pass: (B, C, H, W) -> the same shape.
 
     Frozen, in eval mode and without gradients of its own, it is one factor and one shift per channel, and the gradient
     of its input needs these alone; PyTorch's operation keeps its input all the same, which is about half of what a
-    ResNet keeps in training. Where autocast has the maps in another dtype, PyTorch's operation does it, which computes
-    in float32; see `normed` for what is better there.
+    ResNet keeps in training. Where autocast has the activations in another dtype, PyTorch's operation does it, which
+    computes in float32; see `normed` for what is better there.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -46,10 +46,10 @@ class BatchNorm2d(nn.BatchNorm2d):
 def normed(conv: nn.Conv2d, norm: nn.Module, maps: Tensor) -> Tensor:
     """`norm(conv(maps))`, (B, F, H, W) -> (B, C, h, w); on a CPU under autocast in fewer and quicker operations.
 
-    There a frozen norm goes into the convolution's weights, which are fewer than the maps' values and must be cast
-    anyway: no map is read, written or kept for it. And a 1×1 convolution is a matrix product, which is a third quicker
-    on its way back. (On a GPU the seven small kernels that this takes instead of one would cost the host more than they
-    save the device; float32 on a CPU keeps the published order of operations.)
+    There a frozen norm goes into the convolution's weights, which are fewer than the activations and must be cast
+    anyway: no activation is read, written or kept for it. And a 1×1 convolution is a matrix product, which is a third
+    quicker in the backward pass. (On a GPU the seven small kernels that this takes instead of one would cost the host
+    more than they save the device; float32 on a CPU keeps the published order of operations.)
     """
     if maps.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return norm(conv(maps))  # type: ignore[no-any-return]

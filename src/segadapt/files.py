@@ -209,7 +209,7 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
+    """Hexadecimal SHA-256 of a file's bytes, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

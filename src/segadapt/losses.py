@@ -1,4 +1,4 @@
-"""Losses as pure functions of maps of one size. They return sums and counts, never means.
+"""Losses as pure functions of tensors of one size. They return sums and counts, never means.
 
 Why: a mean over labelled pixels is not the mean of the ranks' means. Whoever minimizes divides the sum by the count of
 all ranks and all accumulation steps, so that a loss has the same value however its batch is spread.
@@ -80,7 +80,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
 
 
 def masked_squared_error(maps: Tensor, wanted: Tensor, mask: Tensor) -> Loss:
-    """Squared error of two maps over the pixels of a mask and all channels (SEAN, the consistency loss).
+    """Squared error of two tensors over the pixels of a mask and all channels (SEAN, the consistency loss).
 
     maps, wanted (B, C, H, W) float, no gradient flows to `wanted`; mask (B, 1, H, W) bool. The count is masked
     pixels · C; with no masked pixel sum and count are 0, and the term counts as 0.
@@ -92,7 +92,7 @@ def masked_squared_error(maps: Tensor, wanted: Tensor, mask: Tensor) -> Loss:
 
 
 def squared_error(maps: Tensor, wanted: Tensor) -> Loss:
-    """Squared error of two maps of one shape, mean over everything (SE-GAN, consistency; TGSTN, perceptual loss).
+    """Squared error of two tensors of one shape, mean over everything (SE-GAN, consistency; TGSTN, perceptual loss).
 
     maps, wanted (B, C, H, W) float; no gradient flows to `wanted`.
     """
@@ -107,7 +107,7 @@ DOMAIN_LABELS: dict[Domain, float] = {"source": 0.0, "target": 1.0}
 def domain_loss(answers: Tensor, domain: Domain, least_squares: bool = False) -> Loss:
     """How far a discriminator's answers are from saying `domain`: binary cross-entropy with logits, or MSE.
 
-    answers (B, 1, h, w): the raw output map. The mean over each map counts once per image, so that terms of maps of
+    answers (B, 1, h, w): its logits. The mean over each image's counts once, so that terms of images of
     different sizes can be added. Source is 0, target 1.
     """
     answers = precise(answers)

@@ -89,7 +89,7 @@ QUIRKS: dict[str, Quirk] = {
         Quirk(
             "d2_head1",
             ("se_gan",),
-            "In its own update the discriminator of head 2 sees head 1's map of the target (GTA5).",
+            "In its own update the discriminator of head 2 sees head 1's softmax map of the target (GTA5).",
             "It sees head 2's.",
         ),
         Quirk(
@@ -107,7 +107,7 @@ QUIRKS: dict[str, Quirk] = {
         Quirk(
             "sum_at_input",
             ("evaluate",),
-            "The maps of several views are summed at the network's input size; the sum is upsampled to the labels'.",
+            "The softmax maps of several views are summed at the network's input size, and the sum is upsampled.",
             "Each view is upsampled to the size of the labels at once.",
         ),
         Quirk(

@@ -17,7 +17,7 @@ MISSING = "???"
 """The value of a key that a recipe leaves to its user."""
 
 NOT_A_RESULT: dict[str, JsonValue] = {"result": False}
-"""Marks settings that do not change what comes out: they may differ when a run goes on."""
+"""Marks settings that do not change what comes out: they may differ when a run is resumed."""
 
 SMALLEST, LARGEST = 8, 16383
 """Pixels on a side: the networks' stride, and WebP's largest picture."""

@@ -30,7 +30,7 @@ def run(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete and redo stages whose settings have changed.")] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Delete and redo the chosen stages even if done; wants --yes.")
+        bool, typer.Option("--fresh", help="Delete and redo the chosen stages even if done; needs --yes.")
     ] = False,
     continued: Annotated[
         list[str] | None,

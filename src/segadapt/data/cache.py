@@ -244,7 +244,7 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
         "resampling": {"images": "bicubic", "labels": "nearest"}[kind],
         "format": suffix,
     }
-    if dataset.exif == "turn":  # stores from before there was a choice hold stored pixels, and go on doing so
+    if dataset.exif == "turn":  # stores from before there was a choice hold stored pixels, and still do
         facts["exif"] = "turn"
     palette = b""
     if kind == "labels":

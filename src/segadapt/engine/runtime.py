@@ -168,4 +168,4 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
                 device, precision, rank, ranks, torch.get_num_threads(), workers, measure, compile=settings.compile
             )
     finally:
-        torch.set_num_threads(threads_before)  # a program that calls a run goes on as it was
+        torch.set_num_threads(threads_before)  # whoever called the run keeps its own number

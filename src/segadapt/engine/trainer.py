@@ -79,7 +79,7 @@ class Trainer:
             for name, optimizer in training.method.optimizers.items()
         }
         self._saved_at = -1
-        self._scores_due = False  # the checkpoint gone on from was written instead of an evaluation that failed
+        self._scores_due = False  # the checkpoint resumed from was written instead of an evaluation that failed
 
     def run(self) -> None:
         """Train up to `steps`. Raises Stopped after a signal, SegadaptError when the loss is not finite."""
@@ -228,7 +228,7 @@ class Trainer:
         )
 
     def _diverged(self, what: str) -> SegadaptError:
-        """The error about a training that cannot go on, with the command that can."""
+        """The error about a training that cannot continue, with the command that can."""
         stage, latest, lower = self.training.folder.name, self.checkpoints.latest(), f"{self.settings.lr / 10:g}"
         remedy = f"Lower `lr`, set `clip_norm` or use precision fp32, as in stages.{stage}.lr={lower}"
         if latest is None:

@@ -47,7 +47,7 @@ class GradientUpdater:
         if self.accumulate == 1:
             values = self._backward(losses, batch, players[0])
         else:
-            values = self._backward_in_pieces(losses, batch.split(self.accumulate), parameters, players[0])
+            values = self._backward_in_micro_batches(losses, batch.split(self.accumulate), parameters, players[0])
         self._sum_over_ranks([p.grad for p in parameters if p.grad is not None])
         # On the device even when the terms of an optimizer have not begun, so that it has no gradient.
         norms = [get_total_norm([p.grad for p in own if p.grad is not None]).to(values["total"]) for own in owned]
@@ -70,7 +70,7 @@ class GradientUpdater:
             ema.follow(teacher, student, decay)
 
     def _backward(self, losses: Callable[[Batch], Terms], batch: Batch, first: str) -> Values:
-        """The plain case: each part of the loss goes back as soon as it is there, and its maps are given up."""
+        """Each part of the loss is backpropagated as soon as it is there, which frees its activations."""
         terms, means = dict[str, Loss](), list[Tensor]()
         with self.runtime.autocast():  # around all parts: each weight is cast once
             for part in filter(None, losses(batch)):  # a part may have no term at some steps
@@ -82,18 +82,18 @@ class GradientUpdater:
                 means += found
         return _values(terms, means, first)
 
-    def _backward_in_pieces(
+    def _backward_in_micro_batches(
         self,
         losses: Callable[[Batch], Terms],
-        pieces: list[Batch],
+        micro_batches: list[Batch],
         parameters: list[nn.Parameter],
         first: str,
     ) -> Values:
         """Accumulation. The counts are known only at the end, so each term keeps a gradient of its own till then."""
         terms, gradients = dict[str, Loss](), dict[str, list[Tensor | None]]()
-        for piece in pieces:
+        for micro_batch in micro_batches:
             with self.runtime.autocast():
-                for part in filter(None, losses(piece)):
+                for part in filter(None, losses(micro_batch)):
                     with torch.autocast(self.runtime.device.type, enabled=False):
                         found = _gradients(part, parameters)
                     for name, term in part.items():

@@ -34,9 +34,10 @@ QUADRANTS_FROM = 1.5  # the scale from which `ViewRules.quadrants` cuts the inpu
 
 @dataclass(frozen=True)
 class ViewRules:
-    """How several views become one map. All off: each is upsampled to the output size, then softmax, then the mean.
+    """How several views become one softmax map.
 
-    The published SE-GAN program has all three on; one view alone is always treated as the published evaluation does.
+    All off: each is upsampled to the output size, then softmax, then the mean. The published SE-GAN program has all
+    three on; one view alone is always treated as the published evaluation does.
     """
 
     quadrants: bool = False  # scales from 1.5 run as four quadrants; of a mirror image, the whole is mirrored, then cut

@@ -1,6 +1,6 @@
-"""Maps at full size, a few rows at a time.
+"""Logits at full size, a few rows at a time.
 
-Upsampling, softmax, the sum over the views and the arg-max of a block of rows stay in a core's cache, where whole maps
+Upsampling, softmax, the sum over the views and the arg-max of a block of rows stay in a core's cache, where whole ones
 (19 classes at 2048×1024: 160 MB, several times) would go through memory at each of these steps.
 """
 
@@ -35,17 +35,17 @@ def row_blocks(views: Sequence[Tensor], size: tuple[int, int], align_corners: bo
 
 
 class _Stretched:
-    """Maps (1, C, h, w) that are as wide as the output, and what makes rows of the output from theirs."""
+    """Logits (1, C, h, w) that are as wide as the output, and what makes rows of the output from theirs."""
 
-    def __init__(self, maps: Tensor, size: tuple[int, int], align_corners: bool) -> None:
+    def __init__(self, logits: Tensor, size: tuple[int, int], align_corners: bool) -> None:
         height, width = size
-        self.maps = maps @ bilinear.matrix(maps.shape[3], width, align_corners, maps).T  # (1, C, h, W)
-        self.matrix = bilinear.matrix(maps.shape[2], height, align_corners, maps)  # (H, h), two values a row at most
+        self.logits = logits @ bilinear.matrix(logits.shape[3], width, align_corners, logits).T  # (1, C, h, W)
+        self.matrix = bilinear.matrix(logits.shape[2], height, align_corners, logits)  # (H, h), two values a row
         used = self.matrix != 0
         self.first = used.byte().argmax(dim=1).tolist()
-        self.last = (maps.shape[2] - 1 - used.flip(1).byte().argmax(dim=1)).tolist()
+        self.last = (logits.shape[2] - 1 - used.flip(1).byte().argmax(dim=1)).tolist()
 
     def rows(self, here: slice) -> Tensor:
         """These rows of the output, (1, C, n, W)."""
         used = slice(self.first[here.start], self.last[here.stop - 1] + 1)
-        return self.matrix[here, used] @ self.maps[:, :, used]
+        return self.matrix[here, used] @ self.logits[:, :, used]

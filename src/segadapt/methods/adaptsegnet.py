@@ -5,7 +5,7 @@ per head; source (x_s, y_s), target x_t; p_i = softmax of head i at the size of 
 1  L_seg = CE(G_2(x_s), y_s) + 0.1 · CE(G_1(x_s), y_s)
 2  L_adv = λ_2 · d(D_2(p_2(x_t)), source) + λ_1 · d(D_1(p_1(x_t)), source)       d: BCE, or MSE (least squares)
 3  L     = L_seg + L_adv
-4  L_D_i = ½ d(D_i(p_i(x_s)), source) + ½ d(D_i(p_i(x_t)), target)                 of the same maps, detached
+4  L_D_i = ½ d(D_i(p_i(x_s)), source) + ½ d(D_i(p_i(x_t)), target)                 of the same softmax maps, detached
 5  G, D_1, D_2 ← optimizer steps on L, L_D_1, L_D_2
 Of more than two heads the last is the main one, and each other one is as head 1.
 Two-level: λ_2 1e-3, λ_1 2e-4. Single level (least squares): λ_2 0.01, λ_1 0 and no auxiliary CE: then D_1 is not there.

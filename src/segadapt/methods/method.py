@@ -20,9 +20,10 @@ from segadapt.models.style_transfer import StyleTransfer
 
 DomainName = Literal["source", "target"]
 Terms = Iterator[dict[str, Loss]]
-"""The named terms of a loss, in parts that share no maps with gradients.
+"""The named terms of a loss, in parts that share no activations with gradients.
 
-Each part is sent back before the next one is computed, so that one pass of a network at a time has its maps in memory.
+Each part is backpropagated before the next one is computed, so that one pass of a network at a time has its activations
+in memory.
 """
 Values = dict[str, Tensor]
 """Named scalars on the device: `total` (weighted) and one unweighted mean per loss term."""
@@ -34,7 +35,7 @@ class Updater(Protocol):
     def minimize(self, players: Sequence[str], losses: Callable[[Batch], Terms], batch: Batch) -> Values:
         """One step of the named optimizers on Σ weight · sum / count, over all ranks and accumulation steps.
 
-        `losses` is called once per accumulation step with a piece of the batch. `total` is the first player's: the
+        `losses` is called once per accumulation step with a micro-batch. `total` is the first player's: the
         terms of the others do not count in it. Gradients are clipped player by player.
         """
 

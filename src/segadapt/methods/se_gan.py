@@ -6,7 +6,7 @@ source (x_s, y_s), stylized copies among them; target x_t; p_i = softmax of head
 2  L_con = mean (p_2(S, x_t + n) - p_2(T, x_t + n'))² + μ · the same of head 1      noise n', n ~ N(0, σ²), n' first
 3  L_adv = BCE(D_2(p_2(S, x_t)), source) + 0.1 · BCE(D_1(p_1(S, x_t)), source)
 4  L     = L_seg + λ_con L_con + λ_adv (1 - step/total) L_adv
-5  L_D_i = ½ BCE(D_i(p_i(S, x_s)), source) + ½ BCE(D_i(p_i(S, x_t)), target)      of the same maps, detached
+5  L_D_i = ½ BCE(D_i(p_i(S, x_s)), source) + ½ BCE(D_i(p_i(S, x_t)), target)      of the same softmax maps, detached
 6  S, D_1, D_2 ← optimizer steps on L, L_D_1, L_D_2
 7  T ← α T + (1 - α) S
 A network with one head has neither D_1 nor the terms of head 1; of more than two the last is the main one, and each

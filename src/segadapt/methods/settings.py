@@ -70,7 +70,9 @@ class TrainingSettings(QuirkySettings):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of `steps` and `epochs`. Set the other one to null")
         if self.batch % self.accumulate:
-            raise ValueError(f"batch {self.batch} cannot be split into {self.accumulate} equal pieces (`accumulate`)")
+            raise ValueError(
+                f"batch {self.batch} cannot be split into {self.accumulate} equal micro-batches (`accumulate`)"
+            )
         if self.steps is not None:
             self.need_long_schedule(self.steps)
         return self
@@ -106,19 +108,19 @@ class SegmenterSettings(TrainingSettings):
         False, description="leave a head of another class count fresh instead of refusing the start"
     )
     align_corners: bool | None = Field(
-        None, description="corner rule when maps are upsampled, here and later; null: the network's own"
+        None, description="corner rule when logits are upsampled, here and later; null: the network's own"
     )
     head_lr: float = Field(1.0, gt=0, description="the heads' learning rate, as a multiple of `lr`")
     batch_norm: Literal["frozen", "learn"] = Field(
         "frozen",
-        description="frozen: by the statistics that the start has; learn: by those of each pass's own images on all "
-        "ranks (of one micro-batch, with `accumulate`), and the running ones follow (a teacher's: those of the "
-        "target). A fresh network needs `learn`",
+        description="frozen: by the running statistics of the initial weights; learn: by those of each pass's own "
+        "images on all ranks (of one micro-batch, with `accumulate`), and the running ones follow (a teacher's: those "
+        "of the target). A fresh network needs `learn`",
     )
     checkpointing: bool = Field(
         False,
-        description="compute activations again on the way back instead of keeping them: less memory, about one forward "
-        "pass more",
+        description="compute activations again in the backward pass instead of keeping them: less memory, about one "
+        "forward pass more",
         json_schema_extra=NOT_A_RESULT,
     )
     evaluate_every: int = Field(500, ge=0, description="steps between evaluations during training; 0: only at the end")

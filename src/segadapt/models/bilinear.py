@@ -11,8 +11,8 @@ def matrix(old: int, new: int, align_corners: bool, like: Tensor) -> Tensor:
     return F.interpolate(unit[None], size=new, mode="linear", align_corners=align_corners)[0].T
 
 
-def upsample(maps: Tensor, size: tuple[int, ...], align_corners: bool) -> Tensor:
-    """Maps (B, C, h, w) -> (B, C, *size) as `F.interpolate` gives them up to rounding; size = (H, W)."""
-    rows = matrix(maps.shape[2], size[0], align_corners, maps)
-    columns = matrix(maps.shape[3], size[1], align_corners, maps)
-    return rows @ (maps @ columns.T)
+def upsample(logits: Tensor, size: tuple[int, ...], align_corners: bool) -> Tensor:
+    """Logits (B, C, h, w) -> (B, C, *size) as `F.interpolate` gives them up to rounding; size = (H, W)."""
+    rows = matrix(logits.shape[2], size[0], align_corners, logits)
+    columns = matrix(logits.shape[3], size[1], align_corners, logits)
+    return rows @ (logits @ columns.T)

@@ -41,8 +41,8 @@ class AtrousHead(nn.Module):
 def summed(convs: Sequence[nn.Conv2d], features: Tensor) -> Tensor:
     """The sum of 3×3 convolutions that keep the size, by one product: features (B, F, h, w) -> (B, C, h, w).
 
-    The product gives each tap of each convolution a map of its own; shifted by the dilations, these are added up. By
-    itself a convolution with as few output channels as there are classes leaves a processor's matrix units idle: the
+    The product gives each tap of each convolution an output of its own; shifted by the dilations, these are added up.
+    By itself a convolution with as few output channels as there are classes leaves a processor's matrix units idle: the
     heads took a quarter of a self-training step for a twentieth of its operations.
     """
     # Flipped: `fold` sends a tap's value to where it belongs, a convolution fetches it from there.

@@ -40,7 +40,7 @@ class ModelHeader(Settings):
     attention: bool = Field(description="whether it has SEAN's attention")
     published_aspp: bool = Field(description="quirk `aspp`: its head uses its first two dilations only")
     pixels: str = Field(description="name of the pixel format")
-    align_corners: bool | None = Field(None, description="its corner rule when maps are upsampled; null: the network's")
+    align_corners: bool | None = Field(None, description="its corner rule when logits are upsampled; null: its own")
     stride_in_3x3: bool = Field(
         False, description="`deeplab_resnet101`: the stride is in the 3×3 convolutions, as in torchvision's weights"
     )

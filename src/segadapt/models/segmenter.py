@@ -14,7 +14,7 @@ A network owns its pixel format: data sets yield uint8 RGB, and the conversion (
 To bring a network of one's own: subclass `Segmenter`, set `pixels`, implement `encode` and `heads`, register it with
 `segadapt.models.networks.register`. Attention (SEAN, AAAI 2019) is then there for free. With `head_parameters` its
 heads may learn at another rate; a network whose heads see different features has a `segment` of its own, too. To save
-memory on request, `encode` passes its maps through `through`.
+memory on request, `encode` passes its activations through `through`.
 """
 
 import copy
@@ -110,7 +110,7 @@ class Segmenter(nn.Module):
     stride: int  # of the logits against the input
     align_corners: bool = False  # of `upsample`; may be set per instance, model files keep it
     number_of_heads: int = 1  # how many `SegOutput.heads` has
-    checkpointing: bool = False  # whether a training step computes maps twice instead of keeping them, see `through`
+    checkpointing: bool = False  # whether a training step computes activations twice, see `through`
 
     def __init__(self, classes: int, feature_channels: int, attention: bool = False) -> None:
         super().__init__()
@@ -141,8 +141,8 @@ class Segmenter(nn.Module):
         self.train()
         set_learning(self, batch_norm)
 
-    def through(self, blocks: Iterable[nn.Module], maps: Tensor) -> Tensor:
-        """`maps`, passed through the blocks one after another.
+    def through(self, blocks: Iterable[nn.Module], activations: Tensor) -> Tensor:
+        """`activations`, passed through the blocks one after another.
 
         With `checkpointing`, where gradients are wanted, only what enters each block is kept, and the rest is computed
         again in the backward pass (Chen et al., 2016, arXiv 1604.06174): a training step takes less memory and about
@@ -151,21 +151,21 @@ class Segmenter(nn.Module):
         """
         if not (self.checkpointing and torch.is_grad_enabled()):
             for block in blocks:
-                maps = block(maps)
-            return maps
+                activations = block(activations)
+            return activations
         again = partial(checkpoint, use_reentrant=False, preserve_rng_state=True)  # dropout draws the same again
         for block in blocks:
             learning = [norm for norm in batch_norms(block) if norm.training]
             if not learning:
-                maps = again(block, maps)
+                activations = again(block, activations)
             elif torch.compiler.is_compiling():
-                maps = block(maps)  # the compiler knows no contexts
+                activations = block(activations)  # the compiler knows no contexts
             else:
-                maps = again(block, maps, context_fn=partial(_first_and_again, learning))
-        return maps
+                activations = again(block, activations, context_fn=partial(_first_and_again, learning))
+        return activations
 
     def for_inference(self) -> Self:
-        """A frozen copy in eval mode whose maps are the same up to rounding: made to run, not to train or to save.
+        """A frozen copy in eval mode whose logits are the same up to rounding: made to run, not to train or to save.
 
         Batch norms that follow a convolution in an `nn.Sequential` are folded into it; a network may do more.
         """
@@ -185,12 +185,12 @@ class Segmenter(nn.Module):
         attention = self.attention(features)
         return SegOutput(self.heads((1 + attention) * features), attention, features)
 
-    def upsample(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Maps (B, C, h, w) -> (B, C, *size), bilinear, by the network's own corner rule; size = (H, W).
+    def upsample(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Logits (B, C, h, w) -> (B, C, *size), bilinear, by the network's own corner rule; size = (H, W).
 
         Another way to compute the same may take its place; inference on a CPU has one of its own.
         """
-        return F.interpolate(maps, size=size, mode="bilinear", align_corners=self.align_corners)
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=self.align_corners)
 
     def logits_at(self, output: SegOutput, size: tuple[int, ...]) -> list[Tensor]:
         """The logits of each head at this size (H, W): (B, C, H, W), float32 or better, the main head's last."""
@@ -205,7 +205,7 @@ def _first_and_again(norms: Sequence[nn.Module]) -> tuple[AbstractContextManager
 class _StatisticsKept:
     """What the norms learn in here goes into copies of their statistics, and is forgotten.
 
-    Entered once for each way back through a block: with accumulation there is one per loss.
+    Entered once for each backward pass through a block: with accumulation there is one per loss.
     """
 
     def __init__(self, norms: Sequence[nn.Module]) -> None:

@@ -118,9 +118,9 @@ class DeepLabSmall(Segmenter):
     def head_parameters(self) -> list[nn.Parameter]:
         return list(self.head.parameters())
 
-    def upsample(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    def upsample(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
         """The contract's bilinear rule as two matrix products: on a CPU five times as fast there and back."""
-        return bilinear.upsample(maps, size, self.align_corners)
+        return bilinear.upsample(logits, size, self.align_corners)
 
 
 class DeepLabSmallBN(DeepLabSmall):

@@ -36,13 +36,13 @@ class ReflectedConv(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-    """(x - mean) / sqrt(biased variance + 1e-9) over each map, times `scale` (from U(0, 1)), plus `shift` (from 0).
+    """(x - mean) / sqrt(biased variance + 1e-9) over each channel, times `scale` (from U(0, 1)), plus `shift` (from 0).
 
     Computed in the dtype of its weights, written out. PyTorch's own kernels (`fused`) are five to ten times as fast on
     a CPU, but round so that TGSTN's second step is 2e-3 away from the recorded one (Adam's first steps are nearly
-    signs, which small gradients feel). Where autocast has the maps in another dtype, `fused` keeps them in it, with
-    statistics in float32: to each image what batch norm does to a batch, whose kernel for the way back through
-    channels-last maps is several times as fast as that of group norm.
+    signs, which small gradients feel). Where autocast has the activations in another dtype, `fused` keeps them in it,
+    with statistics in float32: to each image what batch norm does to a batch, whose backward kernel for channels-last
+    activations is several times as fast as that of group norm.
     """
 
     fused: bool = False

@@ -56,7 +56,7 @@ class DeepLabVGG16(Segmenter):
         return self.through(blocks, pixels)
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Features (B, 1024, h, w) -> one map of logits (B, C, h, w)."""
+        """Features (B, 1024, h, w) -> logits (B, C, h, w)."""
         return (self.classifier(features),)
 
     def head_parameters(self) -> list[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""`--continue STAGE`: a training goes on from one of its checkpoints with other settings, or for longer.
+"""`--continue STAGE`: a training continues from one of its checkpoints with other settings, or for longer.
 
 Nothing of it is silent: stage.json keeps what the updates before were made with, and the fingerprint covers it. Only
 where the updates before would have been the same (more steps, and a schedule that does not depend on them) the stage

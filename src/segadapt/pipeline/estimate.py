@@ -1,6 +1,6 @@
 """About how long the stages of a plan take and how much disk they fill, before anything is done.
 
-Time: for a stage that goes on, its own steps so far; for all others counted operations over the rate of a convolution,
+Time: for a resumed stage, its own steps so far; for all others counted operations over the rate of a convolution,
 measured in about a second on this device in this precision. What a training step costs is counted in one step on a
 picture of 64×32 pixels per domain, with all networks that the method has. Reading images and elementwise work are not
 counted: "about" means within a factor of two.
@@ -75,12 +75,12 @@ class Estimator:
                 seeing, disk = self._views(settings, images), 0.0
             case StylizeSettings() as settings:
                 size = settings.size or self.generator_size(settings.generator)
-                images = -(-(len_of(one.data.source) - (made(one) if one.action == "go on" else 0)) // ranks)
+                images = -(-(len_of(one.data.source) - (made(one) if one.action == "resume" else 0)) // ranks)
                 seeing = images * self.forward("generator", size) / self.rate
                 width, height = settings.output_size or first_size(one.data.source)
                 disk = PNG_BYTES * width * height * len_of(one.data.source)
             case PseudoLabelsSettings() as settings:
-                images = -(-(len_of(one.data.target) - (made(one) if one.action == "go on" else 0)) // ranks)
+                images = -(-(len_of(one.data.target) - (made(one) if one.action == "resume" else 0)) // ranks)
                 seeing = self._views(settings, images)
                 width, height = settings.size or self.size_of(settings.model)
                 disk = LABEL_BYTES * width * height * len_of(one.data.target)
@@ -104,7 +104,7 @@ class Estimator:
         if settings.stand_in is not None:
             return 0.0, weights
         steps = int(one.stage.decided["steps"])
-        done = checkpoint_step(one.stage.folder) if one.action == "go on" else 0
+        done = checkpoint_step(one.stage.folder) if one.action == "resume" else 0
         done = one.continuation.step if one.action == "continue" and one.continuation is not None else done
         work, checkpoint = self.step(settings)
         usual = settings.batch / self.run.runtime.ranks * work / self.rate
@@ -256,11 +256,11 @@ def step_seconds(one: Planned) -> float | None:
     except UsageError:
         return None
     times = [value for value in found if isinstance(value, float)]
-    return median(times[-500:]) if len(times) >= 3 and one.action == "go on" else None
+    return median(times[-500:]) if len(times) >= 3 and one.action == "resume" else None
 
 
 def checkpoint_step(stage: Path) -> int:
-    """From where a training would go on."""
+    """From where a training would resume."""
     latest = Checkpoints(stage / "checkpoints", 1).latest()
     return 0 if latest is None else int(latest.stem.removeprefix("step_"))
 

@@ -53,7 +53,7 @@ USES: dict[str, Kind] = {
 ANY = (8, 8)
 """A size, where it does not matter."""
 
-Action = Literal["skip", "leave", "begin", "go on", "continue", "redo"]
+Action = Literal["skip", "leave", "begin", "resume", "continue", "redo"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Planned:
             return "continue"
         if self.state == "changed" or (self.fresh and self.state != "new"):
             return "redo"
-        actions: dict[State, Action] = {"new": "begin", "unfinished": "go on", "done": "skip"}
+        actions: dict[State, Action] = {"new": "begin", "unfinished": "resume", "done": "skip"}
         return actions[self.state]
 
     def said(self) -> str:

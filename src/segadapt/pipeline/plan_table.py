@@ -30,7 +30,7 @@ def show_plan(run: Run, planned: list[Planned], yes: bool = False) -> None:
             for caution in one.settings.cautions():
                 console.print(f"warning: {one.stage.name}: {caution}", markup=False)
     if not busy:
-        console.print("Nothing is to do.")
+        console.print("Nothing to do.")
         return
     place, wanted, free = run.runtime, sum(cost.bytes for cost in costs), free_disk(run.folder)
     where = f"{place.ranks} × {place.device}" if place.ranks > 1 else f"{place.device}"
@@ -41,7 +41,7 @@ def show_plan(run: Run, planned: list[Planned], yes: bool = False) -> None:
     if wanted > free:
         console.print(f"The disk of {run.folder} is too small: about {size(wanted - free)} more are needed.")
     if not yes and any(one.action == "redo" for one in planned):
-        console.print("Results would be deleted: the command wants --yes for that.")
+        console.print("Results would be deleted: pass --yes to allow it.")
 
 
 def why(one: Planned) -> str:

@@ -26,7 +26,7 @@ FRONTS = (ids.BUILDING, ids.WALL, ids.FENCE)
 
 @dataclass(frozen=True)
 class Look:
-    """How pictures of a domain come about; ranges are drawn from anew for each picture."""
+    """How pictures of a domain are made; ranges are drawn from anew for each picture."""
 
     textures: dict[int, tuple[str, float]]  # label id -> (tile, strength as a share of the colour)
     sun: float  # probability of direct sun, with cast shadows
