@@ -17,8 +17,8 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_docs.py": ("test_every_shipped_recipe_plans_its_stages", "test_runnable_blocks_run"),
     "test_engine_resume.py": (
         "test_a_broken_validation_image_costs_no_steps",
-        "test_a_killed_training_goes_on_exactly",
-        "test_a_stopped_training_goes_on_exactly",
+        "test_a_killed_training_resumes_exactly",
+        "test_a_stopped_training_resumes_exactly",
     ),
     "test_engine_runtime.py": ("test_a_compiled_network_learns_the_same",),
     "test_engine_updater.py": ("test_two_ranks_equal_one_process_with_the_whole_batch",),
@@ -53,7 +53,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_models_vgg.py": ("test_vgg_base_computes_what_the_published_network_does",),
     "test_pipeline_kill.py": ("test_a_pipeline_that_is_killed_ends_as_if_it_had_not_been",),
     "test_pipeline_pseudo_labels.py": (
-        "test_a_killed_stage_goes_on_exactly",
+        "test_a_killed_stage_resumes_exactly",
         "test_a_model_of_other_classes_labels_those_that_it_shares",
         "test_the_verb",
     ),
@@ -62,7 +62,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_an_unlabelled_target_leaves_the_scores_of_the_source",
     ),
     "test_pipeline_stylize.py": (
-        "test_a_killed_stage_goes_on_exactly",
+        "test_a_killed_stage_resumes_exactly",
         "test_the_recorded_style_transfer",
         "test_two_ranks_write_what_one_writes",
     ),

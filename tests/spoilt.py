@@ -112,7 +112,7 @@ class World:
         return self.paint(path, Image.fromarray(np.full((SIZE[1], SIZE[0]), 3000, np.uint16)))
 
     def lose_result(self) -> "World":
-        """The finished run without its model: the stage goes on from its checkpoint."""
+        """The finished run without its model: the stage resumes from its checkpoint."""
         self.model.unlink()
         return self
 

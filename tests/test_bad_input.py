@@ -137,7 +137,7 @@ CHECKPOINTS = [
          "is damaged or incomplete", "or use another one."),
     Case("truncated", "start", lambda w: w.cut(w.model).train(f"stages.baseline.start={w.model}"), 1, "{w.model}",
          "is damaged or incomplete", "or use another one."),
-    Case("truncated", "going on", lambda w: w.lose_result().cut(w.checkpoint).go_on(), 1, "{w.checkpoint}",
+    Case("truncated", "resuming", lambda w: w.lose_result().cut(w.checkpoint).go_on(), 1, "{w.checkpoint}",
          "the checkpoint cannot be read", "then resumes from the one before."),
 ]  # fmt: skip
 

@@ -100,7 +100,7 @@ def test_copies_of_all_serve_lists_and_images_alone(root: Path) -> None:
     assert "prepared images" in unlabelled.origin and "labels" not in unlabelled.origin
 
 
-def test_it_goes_on_where_it_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_resumes_where_it_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = plan(opened(root, prepared=False), "gta5", None)
 
     def killed(done: int, total: int) -> None:

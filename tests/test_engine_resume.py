@@ -33,7 +33,7 @@ def same_results(a: Path, b: Path) -> bool:
 
 
 @pytest.mark.parametrize("at", [1, 3])
-def test_a_stopped_training_goes_on_exactly(
+def test_a_stopped_training_resumes_exactly(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     run(recipe, tmp_path / "whole")
@@ -54,7 +54,7 @@ def test_a_stopped_training_goes_on_exactly(
     assert same_results(tmp_path / "whole/sean", tmp_path / "parts/sean")
 
 
-def test_a_killed_training_goes_on_exactly(recipe: Path, tmp_path: Path) -> None:
+def test_a_killed_training_resumes_exactly(recipe: Path, tmp_path: Path) -> None:
     """kill -9 after the first checkpoint, and half a line in the metrics file."""
     out = tmp_path / "killed"
     process = subprocess.Popen(

@@ -152,7 +152,8 @@ def test_load_takes_the_gpu_where_there_is_one(run: Path, monkeypatch: pytest.Mo
     ("options", "said"),
     [
         ({"precision": "fp16"}, "precision: 'fp16' is no precision"),
-        ({"device": "gpu"}, "'gpu' is no device"),
+        ({"device": "gpu"}, "^device: 'gpu' is no device"),
+        ({"device": "cuda"}, "^device cuda: no CUDA device was found. Use device cpu.$"),
         ({"size": (0, 5)}, "must be positive"),
         ({"scales": ()}, "must be positive"),
         ({"scales": 0.0}, "must be positive"),
@@ -160,7 +161,10 @@ def test_load_takes_the_gpu_where_there_is_one(run: Path, monkeypatch: pytest.Mo
         ({"scales": "1"}, "scales: '1' are no scales"),
     ],
 )
-def test_options_of_load_are_checked(run: Path, options: dict[str, Any], said: str) -> None:
+def test_options_of_load_are_checked(
+    run: Path, options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match=said):
         load(run / "adapt", **options)
 

@@ -1,4 +1,4 @@
-"""`--continue`: a training goes on from a named checkpoint with other settings, or for longer, and says so for good."""
+"""`--continue`: a training continues from a checkpoint with other settings, or for longer, and says so for good."""
 
 import json
 import shutil

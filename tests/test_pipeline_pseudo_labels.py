@@ -122,7 +122,7 @@ def test_a_mask_and_a_border_are_left_out_and_do_not_count(tmp_path: Path) -> No
     assert found["labelled"] == pytest.approx((labels != IGNORE).mean())
 
 
-def test_a_killed_stage_goes_on_exactly(tmp_path: Path) -> None:
+def test_a_killed_stage_resumes_exactly(tmp_path: Path) -> None:
     settings = {"scales": [1, 2, 3], "size": [192, 96]}
     recipe, out = write_stages(tmp_path, pseudo_labels=settings), tmp_path / "killed"
     begun = "pseudo_labels/confidence/*/*.png"

@@ -89,7 +89,7 @@ def test_the_stage_writes_copies_a_sheet_and_a_result(tmp_path: Path, capfd: pyt
     assert "6 images stylized, 0 were there already" in capfd.readouterr().err
 
 
-def test_a_killed_stage_goes_on_exactly(tmp_path: Path) -> None:
+def test_a_killed_stage_resumes_exactly(tmp_path: Path) -> None:
     """kill -9 with an image of a batch there and the other not; the batch is computed again, whole."""
     recipe, out = write_stages(tmp_path, stylize={"size": [256, 128], "batch": 2}), tmp_path / "killed"
     kill_when(lambda: list(out.glob("stylize/images/*.png")), "run", recipe, "--threads", 1, "--out", out)

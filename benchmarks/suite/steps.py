@@ -99,7 +99,7 @@ def step_row(
 
 
 def needed_flops(name: str, setup: Setup, runtime: Runtime) -> int:
-    """Operations of the bare passes, each map computed once; compiled networks could not be counted."""
+    """Operations of the bare passes, each activation computed once; compiled networks could not be counted."""
     case = make_case(name, replace(setup, checkpointing=False), replace(runtime, compile=False))
     return BarePasses(case).flops(case.batch(0))
 

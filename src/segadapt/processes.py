@@ -68,7 +68,7 @@ def signals_held() -> Iterator[None]:
     """Context in which processes are started: SIGINT and SIGTERM wait till its end, and children never see them.
 
     A child inherits what its parent's thread holds back, so that there is no moment at which the signal finds it
-    unprepared. Wants `leave_signals_to_parent` in the child, without which it could not be ended any more.
+    unprepared. Needs `leave_signals_to_parent` in the child, without which it could not be ended any more.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_PARENTS)
     try:

@@ -109,7 +109,7 @@ class Findings:
 
 @dataclass
 class _PairFindings:
-    """What a worker process sends back about one pair."""
+    """What a worker process returns about one pair."""
 
     name: str
     reasons: list[str]

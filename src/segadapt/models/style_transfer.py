@@ -69,9 +69,9 @@ class InstanceNorm(nn.Module):
 class TransposedConv(nn.Module):
     """A `ReflectedConv` of kernel 3 after upsampling by 2 as one transposed convolution: for inference.
 
-    Nearest-neighbour upsampling adds each tap of the kernel to two pixels, so 3 taps on the large map are 4 taps of
-    stride 2 on the small one: 4/9 of the multiplications, and the large map is never there. The border that reflection
-    gives the large map is the last pixel of the small one, repeated.
+    Nearest-neighbour upsampling adds each tap of the kernel to two pixels, so 3 taps on the large input are 4 taps of
+    stride 2 on the small one: 4/9 of the multiplications, and the large input is never there. The border that
+    reflection gives the large input is the last pixel of the small one, repeated.
     """
 
     def __init__(self, conv: ReflectedConv) -> None:
