@@ -1,4 +1,4 @@
-"""Shared by all tests: the CPU, one thread (SEGADAPT_TEST_THREADS: another number), no cache of the user, the slow ones.
+"""Shared by all tests: the CPU, one thread (SEGADAPT_TEST_THREADS: another number), no user's cache, the slow ones.
 
 They run side by side, each with so many threads, and without a GPU where there is one: they show what is bit for bit
 the same, and `auto` must mean one thing.
