@@ -123,7 +123,7 @@ def test_links_to_folders_around_the_images_are_not_followed(tmp_path: Path) -> 
     for folder in (images, labels, elsewhere):
         folder.mkdir(parents=True)
         Image.new("L", (4, 4)).save(folder / "1.png")
-    for number, target in enumerate(("..", "../..", labels, elsewhere)):
+    for number, target in enumerate((Path(".."), Path("../.."), labels, elsewhere)):
         (images / f"link{number}").symlink_to(target)
     (elsewhere / "up").symlink_to("..")  # found through a link, and lies there too
     (tmp_path / "linked").symlink_to(images)
