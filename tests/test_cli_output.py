@@ -67,6 +67,13 @@ def test_content_follows_the_suffix(world: World, capsys: CapSys, name: str) -> 
     assert not (world.folder / name).exists()
 
 
+@pytest.mark.parametrize("name", ["scores.json", "scores.csv"])
+def test_a_path_that_ends_in_a_slash_is_a_folder(world: World, capsys: CapSys, name: str) -> None:
+    outcome = command(capsys, *world.evaluate("--out", f"{world.folder / name}/"))
+    assert_told(outcome, 2, "--out", f"{name}/ is a folder, and a file is written", "Give a file's path.")
+    assert not (world.folder / name).exists()
+
+
 def test_scores_as_csv_and_on_standard_output(world: World, capsys: CapSys) -> None:
     scores, table = world.folder / "scores.json", world.folder / "scores.csv"
     assert command(capsys, *world.evaluate("--out", str(scores))).code == 0

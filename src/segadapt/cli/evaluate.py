@@ -60,7 +60,7 @@ def evaluate(
     device: Device = "auto",
     precision: PrecisionName = "fp32",
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out", "-o", metavar="FILE", help="FILE.json or FILE.csv, with confusion plots beside it; - prints JSON."
         ),
