@@ -131,7 +131,7 @@ def test_several_failures_are_a_line_each() -> None:
 def test_a_run_is_scored_from_any_folder(
     world: World, capsys: CapSys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("segadapt.pipeline.run.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("segadapt.pipeline.run_page.write_report", lambda *_, **__: None)
     monkeypatch.chdir(world.folder)
     tree = world.tree()
     tree["data"]["source"]["root"], tree["data"]["target"]["root"] = "gta5", "cityscapes"
@@ -156,7 +156,12 @@ def test_an_image_list_says_what_is_scored(world: World, capsys: CapSys) -> None
     for arguments in ([*own, *listed], ["evaluate", world.run, "--domain", "source", *listed]):
         assert command(capsys, *arguments).code == 0
         (domain,) = json.loads(scores.read_text())["domains"].values()
-        assert domain["images"] == 1
+        assert domain["images"] == 1 and domain["list"] == str(world.folder / "some.txt")
+    own = ["evaluate", world.model, "--layout", "gta5", "--root", os.path.relpath(world.source)]
+    told = command(capsys, *own, "--list", os.path.relpath(world.folder / "some.txt"), "--out", "-")
+    (domain,) = json.loads(told.out)["domains"].values()
+    assert domain["list"] == str(Path.cwd() / os.path.relpath(world.folder / "some.txt"))
+    assert "1 images of some.txt" in told.err and Path(domain["root"]).is_absolute()
     both = command(capsys, "evaluate", world.run, *listed)
     assert_told(both, 2, "--list", "names images of one domain", "or --domain source.")
     (world.folder / "some.txt").write_text("no.png\n")
