@@ -17,10 +17,10 @@ def in_float64(_: str) -> None:
     """Networks, losses and pixels are float64, and no report is written."""
     import torch
 
-    from segadapt.pipeline import run
+    from segadapt.pipeline import run_page
 
     torch.set_default_dtype(torch.float64)
-    run.write_report = lambda run, *_, **__: run  # type: ignore[attr-defined]
+    run_page.write_report = lambda run, *_, **__: run  # type: ignore[attr-defined]
 
 
 def in_a_second(_: str) -> None:
@@ -40,9 +40,9 @@ def of_version(version: str) -> None:
 
 def counting(file: str) -> None:
     """Note in a file how many operations on files the command does up to the end of its report."""
-    from segadapt.pipeline import run
+    from segadapt.pipeline import run_page
 
-    done, write_report = [0], run.write_report  # type: ignore[attr-defined]
+    done, write_report = [0], run_page.write_report  # type: ignore[attr-defined]
 
     def note() -> None:
         done[0] += 1
@@ -52,7 +52,7 @@ def counting(file: str) -> None:
         Path(file).write_text(str(counted))
         return result
 
-    run.write_report = noting  # type: ignore[attr-defined]
+    run_page.write_report = noting  # type: ignore[attr-defined]
     _at_operations(before=note, after=lambda: None)
 
 
