@@ -93,8 +93,8 @@ PATHS = [
 DATA = [
     Case("image", "truncated", lambda w: w.cut(w.image).train(), 1, "{w.image}",
          "cannot be read as an image", "finds all such files."),
-    Case("image", "text", lambda w: w.predict(w.model, image=w.recipe), 1, "{w.recipe}",
-         "cannot be read as an image", "finds all such files."),
+    Case("image", "text", lambda w: w.predict(w.model, image=w.recipe), 2, "{w.recipe}",
+         "is no picture", "folders of images."),
     Case("image", "floats", lambda w: w.paint_floats(w.image).evaluate(), 1, "{w.image}",
          "holds 32-bit or floating-point values", "Convert it to 8 or 16 bits."),
     Case("label size", "training", lambda w: w.paint_ids(7, (32, 48)).train(), 1, "{w.label}",

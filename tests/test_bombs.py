@@ -117,6 +117,21 @@ def test_links_to_folders_around_them_are_not_followed(tmp_path: Path) -> None:
     assert names[0] == "a/b/1.png" and "linked/1.png" in names
 
 
+def test_links_to_folders_around_the_images_are_not_followed(tmp_path: Path) -> None:
+    """Label files would be found as images, and pictures of other data sets; a folder beside them is fine."""
+    images, labels, elsewhere = (tmp_path / name for name in ("data/images", "data/labels", "elsewhere/more"))
+    for folder in (images, labels, elsewhere):
+        folder.mkdir(parents=True)
+        Image.new("L", (4, 4)).save(folder / "1.png")
+    for number, target in enumerate((Path(".."), Path("../.."), labels, elsewhere)):
+        (images / f"link{number}").symlink_to(target)
+    (elsewhere / "up").symlink_to("..")  # found through a link, and lies there too
+    (tmp_path / "linked").symlink_to(images)
+    (images / "link4").symlink_to(tmp_path)
+    for folder in (images, tmp_path / "linked", labels.parent / "labels" / ".." / "images"):
+        assert sorted(files_below(folder, IMAGE_SUFFIXES)) == ["1.png", "link2/1.png", "link3/1.png"]
+
+
 def test_folders_that_all_lead_to_one_another(tmp_path: Path) -> None:
     folders = [tmp_path / str(number) for number in range(12)]
     for folder in folders:

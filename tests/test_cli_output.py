@@ -67,6 +67,13 @@ def test_content_follows_the_suffix(world: World, capsys: CapSys, name: str) -> 
     assert not (world.folder / name).exists()
 
 
+@pytest.mark.parametrize("name", ["scores.json", "scores.csv"])
+def test_a_path_that_ends_in_a_slash_is_a_folder(world: World, capsys: CapSys, name: str) -> None:
+    outcome = command(capsys, *world.evaluate("--out", f"{world.folder / name}/"))
+    assert_told(outcome, 2, "--out", f"{name}/ is a folder, and a file is written", "Give a file's path.")
+    assert not (world.folder / name).exists()
+
+
 def test_scores_as_csv_and_on_standard_output(world: World, capsys: CapSys) -> None:
     scores, table = world.folder / "scores.json", world.folder / "scores.csv"
     assert command(capsys, *world.evaluate("--out", str(scores))).code == 0
@@ -149,7 +156,12 @@ def test_an_image_list_says_what_is_scored(world: World, capsys: CapSys) -> None
     for arguments in ([*own, *listed], ["evaluate", world.run, "--domain", "source", *listed]):
         assert command(capsys, *arguments).code == 0
         (domain,) = json.loads(scores.read_text())["domains"].values()
-        assert domain["images"] == 1
+        assert domain["images"] == 1 and domain["list"] == str(world.folder / "some.txt")
+    own = ["evaluate", world.model, "--layout", "gta5", "--root", os.path.relpath(world.source)]
+    told = command(capsys, *own, "--list", os.path.relpath(world.folder / "some.txt"), "--out", "-")
+    (domain,) = json.loads(told.out)["domains"].values()
+    assert domain["list"] == str(Path.cwd() / os.path.relpath(world.folder / "some.txt"))
+    assert "1 images of some.txt" in told.err and Path(domain["root"]).is_absolute()
     both = command(capsys, "evaluate", world.run, *listed)
     assert_told(both, 2, "--list", "names images of one domain", "or --domain source.")
     (world.folder / "some.txt").write_text("no.png\n")

@@ -48,7 +48,9 @@ def test_stylized_copies_join_the_originals_with_the_same_labels(layout: str, tm
         assert np.array_equal(copy.label, original.label)
     with pytest.raises(IndexError):
         joined.read(6)
-    assert str(tmp_path / "own") in joined.origin and str(tmp_path / "made") in joined.origin
+    own_root, made = tmp_path / "own", tmp_path / "made"
+    assert own.origin == f"3 pairs: images of {own_root}, labels of {own_root}"
+    assert joined.origin == f"{own.origin} and 3 pairs: images of {made}, labels of {own_root}"
     before = joined.digest
     write_copies(tmp_path / "made", NAMES[layout], size=(600, 300))
     assert JoinedDataset((own, with_images(own, tmp_path / "made"))).digest != before
@@ -80,6 +82,7 @@ def test_pseudo_labels_are_the_labels_and_the_true_ones_are_not_opened(ending: s
         assert (sample.label[:12] == 255).all() and (sample.label[12:] == index).all()
         assert np.array_equal(sample.image, own.read(index).image)
     assert made.digest != own.digest
+    assert made.origin == f"3 pairs: images of {tmp_path / 'own'}, labels of {tmp_path / 'made'}"
 
 
 @pytest.mark.parametrize("what", ["stylized copy", "pseudo-label"])

@@ -139,6 +139,24 @@ def test_the_command_says_so_and_ends_well(tmp_path: Path) -> None:
     assert "\nwarning: 1 image of val, 1 in all, can be found in train too (b.png)" in result.output
 
 
+def test_the_verdict_is_last_and_counts_what_splits_share(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in (1, 2, 3, 10)]
+    write(tmp_path, dict.fromkeys(names, BOTH))
+    (tmp_path / "two.yaml").write_text("[ground, crack]")
+    (tmp_path / "val.txt").write_text("2.png\n")
+    options = f"--label-space {tmp_path}/two.yaml --images images --labels labels --val-list {tmp_path}/val.txt"
+    arguments = ["check", "folder", str(tmp_path), *options.split(), "--workers", "1"]
+    lines = CliRunner().invoke(app, arguments).output.splitlines()
+    warnings = [line for line in lines if "warning: " in line]
+    assert "can be found in train too" in warnings[-1]
+    assert lines[-1] == f"usable, {len(warnings)} warning{'s' * (len(warnings) > 1)}"
+    for name in ("10.png", "2.png"):
+        (tmp_path / "images" / name).write_text("no picture")
+    lines = CliRunner().invoke(app, [*arguments, "--split", "train"]).output.splitlines()
+    broken = [line for line in lines if "broken: " in line]
+    assert ["/2.png" in line for line in broken] == [True, False] and lines[-1].startswith("2 broken, 0 unknown labels")
+
+
 def test_shares_of_images_where_sizes_differ(tmp_path: Path) -> None:
     """They were of the images that are not broken, counted over all: 133 %."""
     write(tmp_path, {f"{k}.png": BOTH for k in range(4)})

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space
-from segadapt.errors import SegadaptError, UsageError
+from segadapt.errors import SegadaptError, UsageError, UsageErrors
 from segadapt.inference.formats import output_paths, overlay, parse_formats, picture
 from segadapt.inference.streams import AHEAD, Flow, Job, ahead, find_images, readers, run_stream
 
@@ -42,6 +42,15 @@ def test_inputs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         find_images([tmp_path / "empty"])
     with pytest.raises(UsageError, match=r"nowhere: is not there"):
         find_images([tmp_path / "nowhere"])
+    (tmp_path / "mask.yaml").write_text("no picture")
+    with pytest.raises(UsageErrors) as raised:
+        find_images([tmp_path / name for name in ("nowhere", "mask.yaml", "empty", "gone.png")])
+    assert [Path(str(error.where)).name for error in raised.value.errors] == [
+        "nowhere",
+        "mask.yaml",
+        "empty",
+        "gone.png",
+    ]
     save(tmp_path / "x" / "same.png")
     save(tmp_path / "x" / "same.jpg")
     with pytest.raises(UsageError, match="same name"):

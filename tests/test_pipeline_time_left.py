@@ -2,7 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +14,7 @@ from segadapt.pipeline import run_page, show
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.estimate import costs
 from segadapt.pipeline.evaluation import evaluate_stage
+from segadapt.pipeline.show import Display
 from segadapt.pipeline.time_left import Cost, TimeLeft
 from tiny_runs import run, tree, write_data, write_recipe
 
@@ -127,7 +129,7 @@ def test_a_run_shows_its_time_left_and_a_page_as_its_stages_end(
     said = capfd.readouterr().err
     assert "second  1/2  all stages: about" in said
     assert "warning: the report of what there is so far could not be written: " in said  # and the run went on
-    assert pages == [("first", 1, 3), ("second", 2, 3), ("views", 3, 3), None]
+    assert pages == [("second", 2, 3), ("views", 3, 3), None]
     assert not is_underway(tmp_path / "run/report.html")
 
 
@@ -144,7 +146,6 @@ def test_the_page_of_a_run_that_stops_no_longer_says_that_it_is_at_work(
             raise SegadaptError("broken", where=name, remedy="")
         evaluate_stage(about, name, *rest)
 
-    monkeypatch.setattr(run_page, "EVERY", 0.0)
     monkeypatch.setattr("segadapt.pipeline.run.evaluate_stage", broken)
     with pytest.raises(SegadaptError, match="broken"):
         run(recipe, tmp_path / "run", "stages.first=null")
@@ -155,3 +156,34 @@ def test_the_page_of_a_run_that_stops_no_longer_says_that_it_is_at_work(
     page.write_text(written)  # as a kill would leave it
     run(recipe, tmp_path / "run", "stages.first=null")
     assert not is_underway(page) and "views: not finished" not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "pages"),
+    [
+        ({"a": 1.0, "b": 1.0, "c": 1.0}, ["b", None]),  # short stages share a page
+        ({"a": 1.0, "b": 1.0, "c": 1000.0}, ["b", "c", None]),  # which a long one does not let them wait for
+        ({}, ["b", "c", None]),  # nobody knows how long they take
+    ],
+)
+def test_there_is_a_page_after_the_first_stage_and_before_each_long_one(
+    seconds: dict[str, float], pages: list[str | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And at a stop, whatever has ended since the last page."""
+    written: list[str | None] = []
+
+    def noted(folder: Path, *_: Any, underway: Underway | None, **__: Any) -> None:
+        written.append(None if underway is None else underway.stage)
+
+    monkeypatch.setattr(run_page, "write_report", noted)
+    display = Display(main=False)
+    display.follow(TimeLeft(["a", "b", "c"], lambda: {name: Cost(seconds[name]) for name in seconds}))
+    place = SimpleNamespace(is_main=True, device="cpu")
+    page = run_page.RunPage(cast(Run, SimpleNamespace(folder=tmp_path, runtime=place)), ["a", "b", "c"], display)
+    page.stop()  # as a stop in stage a would: there is nothing to see
+    for stage in "abc":
+        page.before(stage)
+        page.after()
+    page.stop()
+    page.stop()  # which has been shown
+    assert written == pages

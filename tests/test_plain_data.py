@@ -105,3 +105,25 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / ("a" * 5000)):
         with pytest.raises(UsageError, match="it is not"):
             read_yaml(place, "it")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "color"),
+    [
+        ("classes:\n  - {name: a, color: #ff0000}\n  - {name: b}\n", 2, "#ff0000"),
+        ("- {color: #f00, name: a}\n- b\n", 1, "#f00"),
+        ('- {name: a, color: "#00ff00", rgb: {p: [#ff0000, 3]}}\n# color: #123456\n- b\n', 1, "#ff0000"),
+        ("a: [#ff0000]\n", 1, "#ff0000"),
+    ],
+)
+def test_a_colour_without_quotes_is_told_as_one(text: str, line: int, color: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse_yaml(text, "x.yaml")
+    assert f"In line {line} " in raised.value.remedy and f'"{color}"' in raised.value.remedy
+
+
+@pytest.mark.parametrize("text", ["a: [1, 2 # hi\nb: 3\n", 'a: ["#ff0000", 1\nb: 3\n', "# a: #ff0000\nb: [1\nc: 2\n"])
+def test_other_comments_are_not_taken_for_colours(text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse_yaml(text, "x.yaml")
+    assert "colour" not in raised.value.remedy

@@ -8,6 +8,7 @@ works for minutes on a small file.
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +29,9 @@ LONGEST_NUMBER = 100
 """Characters of a number."""
 YAML_BYTES, JSON_BYTES, LINE_BYTES = 1_000_000, 64_000_000, 1_000_000
 """The largest file of YAML and of JSON, and the longest line of JSON."""
+
+_COLOR = re.compile(r"""(?:[^#"']|"[^"]*"|'[^']*')*?(?::\s+|[,\[]\s*)(#[0-9a-fA-F]{3}(?:[0-9a-fA-F]{3})?)\b""")
+"""The beginning of a line whose first comment stands for a value and looks like a colour."""
 
 Json = dict[str, Any]
 
@@ -76,9 +80,19 @@ def parse_yaml(text: str, where: Path | str) -> Any:
         remedy = "Mend the file; YAML needs `key: value`."
         if "'@'" in str(error):
             remedy = "A value that begins with @ needs quotes."
+        elif mark and (color := _unquoted_color(text, mark.line)):
+            remedy = f'In line {color[0]} the # begins a comment; write a colour in quotes, "{color[1]}".'
         raise UsageError(f"not valid YAML{line}", where=where, remedy=remedy) from error
     except (ValueError, OverflowError) as error:  # an escape like "\UFFFFFFFF", which the parser does not check
         raise UsageError(f"not valid YAML ({error})", where=where, remedy="Mend the file.") from error
+
+
+def _unquoted_color(text: str, last: int) -> tuple[int, str] | None:
+    """Line number, from 1, and text of the last colour without quotes in the lines up to `last`, which is from 0."""
+    for number, line in reversed([*enumerate(text.splitlines()[: last + 1], start=1)]):
+        if found := _COLOR.match(line):
+            return number, found[1]
+    return None
 
 
 def parse_json(text: str, where: Path | str) -> Any:

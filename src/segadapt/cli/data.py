@@ -71,7 +71,6 @@ def check(
     segadapt data check cityscapes /data/Cityscapes --split val --out look
     """
     from segadapt.data.check import check_split, default_splits
-    from segadapt.data.check_warnings import warnings_between
     from segadapt.data.contact_sheet import contact_sheet
     from segadapt.data.label_spaces import load_label_space
     from segadapt.errors import SegadaptError
@@ -96,8 +95,7 @@ def check(
                 contact_sheet(findings, samples).save(temporary, "PNG")
             typer.echo(f"samples with their labels: {out / f'{name}.png'}")
         wrong += len(findings.broken) + (len(findings.unknown) if findings.unknown_is_error else 0)
-    for warning in warnings_between(checked):
-        typer.echo(f"warning: {warning}")
+    _print_verdict(checked)
     if wrong:
         raise SegadaptError(
             f"{wrong} things are wrong" if wrong > 1 else "one thing is wrong",
@@ -257,6 +255,7 @@ def _in_words(size: int) -> str:
 
 def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
     """The report of one split on stdout."""
+    from segadapt.data.catalog import natural
     from segadapt.data.check_warnings import warnings_about
 
     typer.echo(
@@ -281,16 +280,28 @@ def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
         typer.echo(f"  unknown label {value}: {found.pixels} pixels in {found.files} files ({files})")
     if len(unknown) > 20:
         typer.echo(f"  and {len(unknown) - 20} more unknown labels")
-    for reasons in findings.broken.values():
-        for reason in reasons:
+    for name in sorted(findings.broken, key=natural):
+        for reason in findings.broken[name]:
             typer.echo(f"  broken: {reason}")
-    warnings = warnings_about(findings)
-    for warning in warnings:
+    for warning in warnings_about(findings):
         typer.echo(f"  warning: {warning}")
-    if not findings.sound:
-        typer.echo(f"  {len(findings.broken)} broken, {len(findings.unknown)} unknown labels")
+
+
+def _print_verdict(checked: "list[Findings]") -> None:
+    """What concerns several splits, and what comes of it all: last, so that it counts everything."""
+    from segadapt.data.check_warnings import warnings_about, warnings_between
+
+    between = warnings_between(checked)
+    for warning in between:
+        typer.echo(f"warning: {warning}")
+    broken = sum(len(findings.broken) for findings in checked)
+    unknown = sum(len(findings.unknown) for findings in checked)
+    warnings = len(between) + sum(len(warnings_about(findings)) for findings in checked)
+    counted = f"{warnings} warning{'s' * (warnings > 1)}" if warnings else ""
+    if not all(findings.sound for findings in checked):
+        typer.echo(", ".join([f"{broken} broken", f"{unknown} unknown labels", *([counted] if counted else [])]))
     else:
-        typer.echo(f"  usable, {len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else "  all sound")
+        typer.echo(f"usable, {counted}" if counted else "all sound")
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def evaluate(
     device: Device = "auto",
     precision: PrecisionName = "fp32",
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out", "-o", metavar="FILE", help="FILE.json or FILE.csv, with confusion plots beside it; - prints JSON."
         ),
@@ -223,6 +223,7 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
                 space,
                 layout=settings.layout,
                 split=split,
+                image_list=settings.list_of(split),
                 keep=keep,
                 progress=progress,
             )
@@ -251,7 +252,8 @@ def _print_scores(console: "Console", file: Path, record: dict[str, Any]) -> Non
     table = Table(highlight=False)
     table.add_column(f"IoU in percent ({record['label_space']})")
     for name, scores in domains.items():
-        table.add_column(f"{name} {scores['split']}\n{scores['images']} images", justify="right")
+        listed = f" of {Path(scores['list']).name}" if scores["list"] else ""
+        table.add_column(f"{name} {scores['split']}\n{scores['images']} images{listed}", justify="right")
     for label in record["classes"]:
         table.add_row(label, *(_percent(scores["per_class"][label]) for scores in domains.values()))
     table.add_section()

@@ -20,7 +20,7 @@ def export(
             metavar="MODEL", help="A run folder, stage folder, model.safetensors or (--discriminator) step_N.pt."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="FILE.pth.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="FILE.pth.")],
     start_file: Annotated[
         bool, typer.Option("--start-file", help="ResNet-101: as the file that the published programs start from.")
     ] = False,

@@ -1,5 +1,6 @@
 """Where a verb writes its one file (`--out`, `--sheet`): a path whose suffix says the form, or `-`, standard output."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 STANDARD_OUTPUT = Path("-")
+SEPARATORS = os.sep + (os.altsep or "")
 PATHS_OF_IT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
@@ -25,8 +27,8 @@ class OutputFile:
     suffix: str  # of the path, in lower case: the form of what is written
 
     @classmethod
-    def parse(cls, path: Path, option: str, suffixes: Iterable[str]) -> "OutputFile":
-        """From an option's value; on standard output the form is the first of `suffixes`.
+    def parse(cls, value: Path | str, option: str, suffixes: Iterable[str]) -> "OutputFile":
+        """From an option's value, as it was typed; on standard output the form is the first of `suffixes`.
 
         Raises UsageError for a suffix that is none of them, for what is no regular file (a device, a link, a folder),
         and where nothing can be written: before hours of work, not after.
@@ -34,12 +36,14 @@ class OutputFile:
         from segadapt.errors import UsageError
         from segadapt.files import need_regular, need_writable
 
-        forms = tuple(suffixes)
+        forms, path = tuple(suffixes), Path(value)
         if path == STANDARD_OUTPUT:
             return cls(None, forms[0])
         suffix = path.suffix.lower()
         if str(path) in PATHS_OF_IT:
             raise UsageError("is standard output", where=path, remedy="Give - instead.")
+        if str(value).endswith(tuple(SEPARATORS)):  # which a Path drops
+            raise UsageError(f"{value} is a folder, and a file is written", where=option, remedy="Give a file's path.")
         need_regular(path)  # a device or a folder is told as one, whatever its suffix
         if suffix not in forms:
             known = " or ".join([", ".join(forms[:-1]), forms[-1]] if len(forms) > 1 else forms)

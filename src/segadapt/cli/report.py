@@ -12,7 +12,7 @@ from segadapt.cli.views import Device
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The page; default RUN/report.html; - prints it.")
+        str | None, typer.Option("--out", "-o", metavar="FILE", help="The page; default RUN/report.html; - prints it.")
     ] = None,
     images: Annotated[int, typer.Option(min=0, help="Target images to show.")] = 4,
     device: Device = "auto",

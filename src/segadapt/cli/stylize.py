@@ -25,7 +25,7 @@ def stylize(
     batch: Annotated[int, typer.Option(help="Images that go through the generator at once.")] = 2,
     png_level: Annotated[int, typer.Option(help="Compression, 0 (fastest) to 9.")] = 1,
     sheet: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Write a picture of a few originals and copies side by side; - prints PNG."),
     ] = None,
     target: Annotated[Path | None, typer.Option(help="Folder of target images to show on the sheet.")] = None,

@@ -267,16 +267,25 @@ def _identity(folder: str) -> _Identity | None:
     return found.st_dev, found.st_ino
 
 
+def _around(folder: str) -> frozenset[_Identity]:
+    """The folders that one lies in: by its path, and where a link leads somewhere else, by its place there."""
+    path = Path(folder).absolute()
+    by_path = () if ".." in path.parts else path.parents  # before a .. is what the folder does not lie in
+    return frozenset(found for place in {*by_path, *path.resolve().parents} if (found := _identity(str(place))))
+
+
 def files_below(folder: Path, suffixes: frozenset[str], without: Path | None = None) -> Iterator[str]:
     """Paths below `folder`, with slashes, of files with one of the suffixes; hidden ones and `without` are skipped.
 
     Links to folders are followed, since data sets are often put together from them, but not into a folder that they
-    lie in. Raises UsageError when they lead to one folder in more than `MOST_WAYS` ways.
+    lie in, above `folder` too. Raises UsageError when they lead to one folder in more than `MOST_WAYS` ways.
     """
-    above: dict[str, frozenset[_Identity]] = {}
+    above = {str(folder): _around(str(folder))}
     ways = Counter[_Identity]()
     for place, folders, files in os.walk(folder, followlinks=True):
-        around, found = above.pop(place, frozenset()), _identity(place)
+        around, found = above.pop(place), _identity(place)
+        if Path(place).is_symlink():
+            around |= _around(place)
         if found is None or found in around:
             folders.clear()
             continue

@@ -53,13 +53,15 @@ class SegmentationDataset:
     pairs: list[Pair]
     size: tuple[int, int]  # (width, height) of training
     labels: LabelReader | None  # None: images only
-    root: Path
+    root: Path  # of the data set itself, whatever is read in place of its images or labels
     size_mismatch: SizeMismatch = "error"
     exif: Exif = "turn"  # whether images are turned as their EXIF says; for labels the reader knows
     augment: Augmentation | None = None
     image_copies: Copies | None = None
     label_copies: Copies | None = None
     remark: str = ""  # about prepared copies that are not used, for `origin`
+    made_images: Path | None = None  # folder of the stylized copies that stand for the images
+    made_labels: Path | None = None  # folder of the pseudo-labels that stand for the labels
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -67,10 +69,10 @@ class SegmentationDataset:
     @property
     def origin(self) -> str:
         """Where samples come from, for a log line."""
-        used = [("images", self.image_copies), ("labels", self.label_copies)][: 1 if self.labels is None else 2]
+        used = [("images", self.made_images, self.image_copies), ("labels", self.made_labels, self.label_copies)]
         parts = [
-            f"{kind} of {self.root}" if copies is None else f"prepared {kind} in {copies.folder}"
-            for kind, copies in used
+            f"{kind} of {made or self.root}" if copies is None else f"prepared {kind} in {copies.folder}"
+            for kind, made, copies in used[: 1 if self.labels is None else 2]
         ]
         return f"{len(self)} pairs: {', '.join(parts)}" + (f" ({self.remark})" if self.remark else "")
 

@@ -27,7 +27,7 @@ def with_images(dataset: SegmentationDataset, folder: Path) -> SegmentationDatas
     copies = _counterparts(dataset.pairs, found, folder, "stylized copy")
     pairs = [replace(pair, image=copy) for pair, copy in zip(dataset.pairs, copies, strict=True)]
     # The published copies all have one size, whatever the size of their labels.
-    return replace(dataset, pairs=pairs, root=folder, image_copies=None, size_mismatch="stretch")
+    return replace(dataset, pairs=pairs, made_images=folder, image_copies=None, size_mismatch="stretch")
 
 
 def with_labels(dataset: SegmentationDataset, folder: Path, space: LabelSpace) -> SegmentationDataset:
@@ -39,7 +39,7 @@ def with_labels(dataset: SegmentationDataset, folder: Path, space: LabelSpace) -
     labels = _counterparts(dataset.pairs, found, folder, "pseudo-label")
     pairs = [replace(pair, label=label) for pair, label in zip(dataset.pairs, labels, strict=True)]
     reader = LabelReader(space, TRAIN)
-    return replace(dataset, pairs=pairs, labels=reader, label_copies=None, size_mismatch="stretch")
+    return replace(dataset, pairs=pairs, labels=reader, made_labels=folder, label_copies=None, size_mismatch="stretch")
 
 
 def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:

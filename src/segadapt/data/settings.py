@@ -97,6 +97,11 @@ class DomainSettings(Settings):
         }
         return select(self.resolved_layout(), user_path(self.root), split, lists, self.holdout)
 
+    def list_of(self, split: str) -> Path | None:
+        """The image list that names the images of a split; None where no list does."""
+        path = {"train": self.train_list, "val": self.val_list}.get(split)
+        return None if path is None else user_path(path)
+
     def has_split(self, split: str) -> bool:
         """Whether these settings and the layout provide for a split (not whether its files are there)."""
         own = self.resolved_layout().splits

@@ -48,15 +48,16 @@ def evaluate_domain(
     *,
     layout: str,
     split: str,
+    image_list: Path | None = None,
     threads: int | None = None,
     keep: Keep | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Scores over all images of `dataset`, with labels in `score_space`: one of evaluation.json's domains.
 
-    The class of a pixel is decided at the size of its label map. `layout` and `split` are for the record, `threads`
-    decode (None: as many as suit the device). Raises UsageError when the two label spaces have no class in common,
-    SegadaptError for a broken file.
+    The class of a pixel is decided at the size of its label map. `layout`, `split` and `image_list` are for the record,
+    `threads` decode (None: as many as suit the device). Raises UsageError when the two label spaces have no class in
+    common, SegadaptError for a broken file.
     """
     if dataset.labels is None or dataset.labels.space != score_space:
         raise ValueError(f"the data set must be opened with its labels in {score_space.name}")
@@ -72,8 +73,9 @@ def evaluate_domain(
             progress(number, len(dataset))
     return {
         "layout": layout,
-        "root": str(dataset.root),
+        "root": str(dataset.root.absolute()),
         "split": split,
+        "list": None if image_list is None else str(image_list.absolute()),
         "images": len(dataset),
         "data_digest": dataset.digest,
         "size": list(predictor.size),
@@ -129,7 +131,7 @@ def evaluation_record(
 def scores_as_csv(records: list[dict[str, Any]]) -> str:
     """Records of `evaluation_record` as CSV: a row per model and domain; percent, empty for what has no score."""
     about = ("model", "stage", "method", "step", "selection", "used_target_labels", "label_space")
-    scored = ("layout", "split", "images", "miou")
+    scored = ("layout", "root", "split", "list", "images", "miou")
     rows = []
     for record in records:
         for name, scores in record["domains"].items():

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from segadapt.data.catalog import LAYOUTS
+from segadapt.data.catalog import IMAGE_SUFFIXES, LAYOUTS
 from segadapt.data.orientation import Exif
-from segadapt.data.reading import read_rgb
-from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
+from segadapt.data.reading import picture_sizes, read_rgb
+from segadapt.errors import SegadaptError, SegadaptErrors, UsageError, UsageErrors
 from segadapt.files import is_file, is_folder, write_with
 from segadapt.processes import usable_cores
 
@@ -93,19 +93,20 @@ def find_images(inputs: Sequence[Path], without: Path | None = None) -> list[tup
     """(image, its place in an output folder, without suffix) of files and, recursively, folders; natural order in each.
 
     What lies in the folder `without` (the output of a run before) is no input, unless it is named itself. A file
-    `a/b.jpg` goes to `b`, an image `folder/x/y.png` of an input `folder` to `x/y`. Raises UsageError when an input is
-    not there or holds no image, and when two images would go to one place.
+    `a/b.jpg` goes to `b`, an image `folder/x/y.png` of an input `folder` to `x/y`. Raises UsageError when two images
+    would go to one place, and UsageError (UsageErrors for several) that names each input which is not there, is no
+    picture or holds none.
     """
     found: dict[Path, Path] = {}
+    every, errors = [], list[UsageError]()
     for start in inputs:
-        if is_file(start):
-            images = [(start, start.name)]
-        elif is_folder(start):
-            images = [(pair.image, pair.name) for pair in LAYOUTS["folder"].index(start)]
-            if without is not None and start.resolve() in without.resolve().parents:
-                images = [(image, name) for image, name in images if without.resolve() not in image.resolve().parents]
-        else:
-            raise UsageError("is not there", where=start, remedy="Give image files or folders of images.")
+        try:
+            every.append(_images_of(start, without))
+        except UsageError as error:
+            errors.append(error)
+    if errors:
+        raise UsageErrors(errors) if len(errors) > 1 else errors[0]
+    for images in every:
         for image, name in images:
             place = Path(name).with_suffix("")
             if found.setdefault(place, image) != image:
@@ -113,6 +114,25 @@ def find_images(inputs: Sequence[Path], without: Path | None = None) -> list[tup
                     f"has the same name as {found[place]}", where=image, remedy="Write them to folders of their own."
                 )
     return [(image, place) for place, image in found.items()]
+
+
+def _images_of(start: Path, without: Path | None) -> list[tuple[Path, str]]:
+    """The images of one input, with their names below it. Raises UsageError when there are none."""
+    if is_file(start):
+        if start.suffix.lower() not in IMAGE_SUFFIXES:  # else it is one to be, and broken ones stop no others
+            try:
+                picture_sizes(start)
+            except SegadaptError as error:
+                raise UsageError(
+                    "is no picture", where=start, remedy="Give image files or folders of images."
+                ) from error
+        return [(start, start.name)]
+    if not is_folder(start):
+        raise UsageError("is not there", where=start, remedy="Give image files or folders of images.")
+    images = [(pair.image, pair.name) for pair in LAYOUTS["folder"].index(start)]
+    if without is not None and start.resolve() in without.resolve().parents:
+        images = [(image, name) for image, name in images if without.resolve() not in image.resolve().parents]
+    return images
 
 
 def need_other_places(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:

@@ -58,6 +58,7 @@ def evaluate_stage(run: Run, name: str, settings: EvaluateSettings, display: Dis
             run.space,
             layout=data[domain].layout,
             split=split,
+            image_list=data[domain].list_of(split),
             threads=threads(run.runtime),
             progress=progress,
         )

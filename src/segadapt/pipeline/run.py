@@ -149,7 +149,8 @@ def _work(run: Run, planned: list[Planned], display: Display) -> None:
     if run.runtime.is_main:
         write_run_files(run)
     to_do = [one for one in planned if one.action not in ("leave", "skip")]
-    page = RunPage(run, [one.stage.name for one in planned], display)
+    ended = any(one.state == "done" for one in planned)
+    page = RunPage(run, [one.stage.name for one in planned], display, ended)
     if run.runtime.is_main:
         display.follow(TimeLeft([one.stage.name for one in to_do], lambda: costs(run, to_do)))
     try:
@@ -157,6 +158,8 @@ def _work(run: Run, planned: list[Planned], display: Display) -> None:
             if one.action not in ("leave", "skip"):
                 page.before(one.stage.name)
             _do(run, one, display)
+            if one.action not in ("leave", "skip"):
+                page.after()
     except BaseException:
         page.stop()
         raise

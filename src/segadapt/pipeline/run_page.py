@@ -10,21 +10,23 @@ from segadapt.pipeline.context import Run
 from segadapt.pipeline.show import Display
 
 EVERY = 20.0
-"""Seconds of work between two pages, at least: short stages share one."""
+"""Seconds of work between two pages, at least: short stages share one, unless a longer one follows."""
 
 
 class RunPage:
     """The page of a run; rank 0 writes it."""
 
-    def __init__(self, run: Run, stages: list[str], display: Display) -> None:
-        """`stages`: all of the run, in order."""
+    def __init__(self, run: Run, stages: list[str], display: Display, ended: bool = False) -> None:
+        """`stages`: all of the run, in order; `ended`: some have ended in a command before this one."""
         self.run, self.stages, self.display = run, stages, display
         self.path: Path = run.folder / "report.html"
-        self._written, self._there = time.monotonic(), False
+        self._written: float | None = None  # when, on the clock of `time.monotonic`
+        # Whether a stage has ended that the page does not show.
+        self._due = ended and run.runtime.is_main and not is_current(self.path, run.folder)
 
     def before(self, stage: str) -> None:
         """A stage is about to begin: show what there is so far. A page that cannot be written does not stop the run."""
-        if not self.run.runtime.is_main or time.monotonic() - self._written < EVERY:
+        if not self.run.runtime.is_main or not self._due or self._can_wait(stage):
             return
         number = self.stages.index(stage) + 1
         try:
@@ -32,10 +34,13 @@ class RunPage:
         except SegadaptError as error:
             self.display.say(f"warning: the report of what there is so far could not be written: {error}")
         else:
-            if not self._there:
+            if self._written is None:
                 self.display.say(f"report of what there is so far: {self.path}")
-            self._there = True
         self._written = time.monotonic()
+
+    def after(self) -> None:
+        """A stage has ended."""
+        self._due = True
 
     def end(self) -> None:
         """The run is at its end: the page about all of it, unless the one that is there is."""
@@ -47,10 +52,26 @@ class RunPage:
         self.display.say(f"report: {self.path}")
 
     def stop(self) -> None:
-        """The run has stopped before its end: the page no longer says that it is at work."""
-        if self.run.runtime.is_main:
-            with suppress(SegadaptError):
-                settle(self.path)
+        """The run has stopped before its end: the page shows all stages that have ended, and none at work.
+
+        What is wrong with the page is not told: the reason of the stop is.
+        """
+        if not self.run.runtime.is_main:
+            return
+        with suppress(SegadaptError):
+            settle(self.path)  # first, since there may be no time for more
+        if self._due:
+            with suppress(Exception):  # such as no memory beside a training's
+                self._write(None)
+                self.display.say(f"report of what there is so far: {self.path}")
+
+    def _can_wait(self, stage: str) -> bool:
+        """Whether there will be another page soon, after `stage`."""
+        if self._written is None or time.monotonic() - self._written >= EVERY:
+            return False
+        seconds = None if self.display.whole is None else self.display.whole.of(stage)
+        return seconds is not None and seconds < EVERY
 
     def _write(self, underway: Underway | None) -> None:
+        self._due = False
         write_report(self.run.folder, self.path, device=str(self.run.runtime.device), underway=underway)

@@ -74,20 +74,34 @@ class TimeLeft:
 
     def left(self) -> float | None:
         """Seconds from now to the end of the last stage; None where that cannot be estimated."""
-        if self._costs is None:
-            try:
-                self._costs = self._estimate()
-            except SegadaptError:  # such as a model that cannot be read: its stage says so when it is its turn
-                self._costs = {}
-        if not self._costs:
+        if not self._known():
             return None
         now, begun = next(reversed(self._parts), None), len(self._parts)
         coming = [name for name in self.stages if name not in self._parts]
         seconds = self._between / begun * len(coming) if begun else 0.0
         for name in coming if now is None else [now, *coming]:
-            for kind in (UPDATES, IMAGES):
-                seconds += (1 - self._share(name, kind)) * self._expected(name, kind) * self._factor(name, kind)
+            seconds += self._of(name)
         return seconds
+
+    def of(self, stage: str) -> float | None:
+        """Seconds that one of the stages still takes, without what comes before its first update or image."""
+        return self._of(stage) if self._known() else None
+
+    def _of(self, name: str) -> float:
+        parts = (
+            (1 - self._share(name, kind)) * self._expected(name, kind) * self._factor(name, kind)
+            for kind in (UPDATES, IMAGES)
+        )
+        return sum(parts)
+
+    def _known(self) -> bool:
+        """Whether there are estimates."""
+        if self._costs is None:
+            try:
+                self._costs = self._estimate()
+            except SegadaptError:  # such as a model that cannot be read: its stage says so when it is its turn
+                self._costs = {}
+        return bool(self._costs)
 
     def _note(self, kind: str, more: int, left: int | None = None) -> None:
         now, part = self._clock(), next(reversed(self._parts.values()))[kind]
