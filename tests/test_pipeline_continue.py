@@ -163,8 +163,18 @@ def test_a_checkpoint_from_elsewhere_is_told_by_its_hash(recipe: Path, out: Path
             "network deeplab_small, and the stage has deeplab_",
         ),
         (["stages.a.optimizer=sgd"], go_on("a"), "of another network, method or optimizer"),
+        (
+            ["stages.a.optimizer=sgd"],
+            go_on("a=step_00000002.pt"),
+            "--continue a: .+ is no training checkpoint for this",
+        ),
         (["stages.a.steps=3"], go_on("a"), "is of step 4, and the stage has 3"),
         ([], go_on("a=step_00000003.pt"), r"no checkpoint 'step_00000003\.pt'.*step_00000002\.pt, step_00000004\.pt"),
+        (
+            [],
+            go_on(f"a={__file__}"),
+            r"--continue a: .+\.py is no training checkpoint .+ or not a file of PyTorch\)\. Name",
+        ),
         ([], go_on("b"), "--continue: no stage 'b'"),
         ([], go_on("a", fresh=True), "--continue a: the stage is done anew with --fresh"),
         (["stages.a.stand_in=x.pth"], go_on("a"), "--continue a: the stage is not trained|not there"),
