@@ -110,6 +110,15 @@ def test_a_changed_rate_continues_from_the_checkpoint_that_was_named(recipe: Pat
     # The same command again, and the one without the flag, find it done; going back to the old settings does not.
     assert actions(recipe, out, LOWER, choice=choice) == actions(recipe, out, LOWER) == ["skip"]
     assert actions(recipe, out) == ["redo"]
+    # A continuation from here, or from where it changed, is told by what differs in it, not by the one before.
+    longer = [LOWER, "stages.a.steps=6"]
+    for change, checkpoint, said in (
+        (longer, "", "step 4 (step_00000004.pt), for longer, as if it had not ended"),
+        (longer, "=step_00000002.pt", "step 2 (step_00000002.pt), with other settings"),
+        ([*longer, "seed=2"], "", "step 4 (step_00000004.pt), with other settings"),
+    ):
+        one = planned(recipe, out, *change, choice=go_on(f"a{checkpoint}"))[1]["a"]
+        assert one.action == "continue" and one.said() == f"continues from {said}" and one.stage.parts
     assert actions(recipe, finished / "run") == ["skip"]
 
 

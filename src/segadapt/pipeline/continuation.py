@@ -39,8 +39,9 @@ class Continuation:
     caution: str | None = None  # what a person should know about it
 
     def said(self) -> str:
-        """In words."""
-        how = "with other settings" if self.stage.parts else "for longer, as if it had not ended"
+        """In words. What was made with others before an earlier continuation is no news."""
+        changed = bool(self.stage.parts) and self.stage.parts[-1].until == self.step
+        how = "with other settings" if changed else "for longer, as if it had not ended"
         return f"continues from step {self.step} ({self.checkpoint.name}), {how}"
 
     def read(self) -> dict[str, Any]:
