@@ -8,9 +8,10 @@ import yaml
 
 from command import assert_told, command
 from planning import STAGES, actions, finish, without_report
-from segadapt.config.load import load_recipe
+from segadapt.config.load import load_recipe, need_closed
+from segadapt.config.resolved import filled, recorded
 from segadapt.errors import UsageError
-from segadapt.pipeline.plan import Choice
+from segadapt.pipeline.plan import ALL, Choice
 from segadapt.pipeline.run import run_recipe
 from tiny_runs import tree, write_recipe
 
@@ -80,11 +81,26 @@ def test_what_is_open_is_known_from_the_run_itself(
 ) -> None:
     """So a second command says less, and the run's own recipe loses nothing."""
     without_report(monkeypatch)
-    loaded = load_recipe(str(opened(tmp_path, finished)), [], keep_open=True)
-    result = run_recipe(loaded, finished / "run", choice=SEAN)
-    assert result.folder == finished / "run"
-    written = yaml.safe_load((finished / "run/recipe.yaml").read_text())
-    assert written["data"]["source"]["root"] == str(finished / "data/gta5")
+    path = opened(tmp_path, finished)
+    for recipe, choice in ((load_recipe(str(path), [], keep_open=True), SEAN), (path, SEAN), (path, ALL)):
+        result = run_recipe(recipe, finished / "run", choice=choice)
+        assert result.folder == finished / "run" and {stage.state for stage in result.stages.values()} == {"done"}
+        written = yaml.safe_load((finished / "run/recipe.yaml").read_text())
+        assert written["data"]["source"]["root"] == str(finished / "data/gta5")
+    with pytest.raises(UsageError, match=r"data\.source\.root must be given") as failure:
+        run_recipe(path, tmp_path / "new")
+    assert failure.value.where == str(path)
+
+
+def test_what_the_run_says_must_fit_the_recipe(finished: Path, tmp_path: Path) -> None:
+    """One value that does not, as the name of a stage that is left out now, hides no other."""
+    loaded = load_recipe(
+        str(opened(tmp_path, finished, sean={"start": "???"})), ["stages.source_only=null"], keep_open=True
+    )
+    known = filled(loaded, recorded(finished / "run/recipe.yaml"))
+    assert str(known.data.source.root) == str(finished / "data/gta5")
+    with pytest.raises(UsageError, match=r"recipe: stages\.sean\.start must be given"):
+        need_closed(known, "recipe")
 
 
 def test_a_choice_that_nothing_can_make_is_told_at_the_start(finished: Path, tmp_path: Path) -> None:
