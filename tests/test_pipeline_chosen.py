@@ -1,5 +1,6 @@
 """`--only` and `--from` ask for what the chosen stages need, and for nothing else."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ def test_a_domain_that_is_not_read_need_not_be_given(
     done = command(capsys, "run", path, "--only", "self_training", "--out", tmp_path / "run")
     assert done.code == 0, done.err
     assert (tmp_path / "run/self_training/model.safetensors").is_file()
+    scored = command(capsys, "evaluate", tmp_path / "run", "--out", tmp_path / "scores.json")
+    assert scored.code == 0 and "data.source.root not given, scored on the target alone" in scored.err
+    assert set(json.loads((tmp_path / "scores.json").read_text())["domains"]) == {"target"}
+    alone = command(capsys, "evaluate", tmp_path / "run/self_training", "--domain", "source")
+    assert_told(alone, 2, str(tmp_path / "run/recipe.yaml"), "data.source.root is not given", "--layout and --root.")
     other = command(capsys, "run", path, "--only", "source_only", "--out", tmp_path / "run")
     assert_told(other, 2, "recipe", "data.source.root must be given", "or set it in the file.")
 

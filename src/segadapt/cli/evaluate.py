@@ -174,13 +174,25 @@ class Data:
             raise UsageError(message, where=option, remedy="See docs/data-sets.md.") from error
 
     def _of_run(self, folder: Path) -> "tuple[str | None, dict[str, DomainSettings]]":
-        """The same from a run's recipe; the classes are in the model's header."""
+        """The same from a run's recipe, of the domains that it gives; the classes are in the model's header."""
+        from segadapt.config.load import open_keys
         from segadapt.errors import UsageError
         from segadapt.evaluation.records import read_run
 
         run = read_run(folder)
         wanted = ("target", "source") if self.domain == "both" else (self.domain,)
-        domains = {name: self.listed(name, run.domain(name)) for name in wanted}
+        own = {name: run.domain(name) for name in wanted}
+        given = {name: domain for name, domain in own.items() if domain.given}
+        left_open = [key for name in own for key in open_keys(own[name].model_dump(mode="json"), f"data.{name}.")]
+        if not given:
+            raise UsageError(
+                f"{left_open[0]} is not given",
+                where=folder / "recipe.yaml",
+                remedy="Set it in the file, choose another --domain, or give --layout and --root.",
+            )
+        if left_open:
+            typer.echo(f"{folder}: {', '.join(left_open)} not given, scored on the {' '.join(given)} alone", err=True)
+        domains = {name: self.listed(name, domain) for name, domain in given.items()}
         found = {name: domain for name, domain in domains.items() if domain.has_split(self.split_of(name, domain))}
         for name, domain in domains.items():
             split = self.split_of(name, domain)
