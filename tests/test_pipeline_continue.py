@@ -209,12 +209,18 @@ def test_a_diverged_training_continues_with_the_command_that_its_error_names(rec
     out, diverged = tmp_path / "run", ["stages.a.lr=1e30", "stages.a.log_every=10", "stages.a.checkpoint_every=5"]
     diverged += ["stages.a.steps=5", "stages.a.evaluate_every=0"]
     for _ in range(2):
-        with pytest.raises(SegadaptError, match=r"was not finite at step 2 \(.+\.png.*last good checkpoint: none yet"):
+        with pytest.raises(
+            SegadaptError, match=r"was not finite at step 2 \(.+\.png.*last good checkpoint: none yet"
+        ) as failure:
             run(recipe, out, *diverged)
+        assert "the same command with stages.a.lr=RATE --yes, which begins the stage anew." in failure.value.remedy
         assert not list(out.glob("a/checkpoints/*")) and not list(out.glob("a/*.safetensors"))
+    lower = "stages.a.lr=1e-3"
+    assert actions(recipe, out, *diverged, lower) == ["begin"]  # "redo" where a model was kept: hence --yes
     sick = [*diverged, "stages.a.checkpoint_every=1"]
-    with pytest.raises(SegadaptError, match=r"stages\.a\.lr=1e\+29 --continue a") as failure:
+    with pytest.raises(SegadaptError, match=r"the same command with stages\.a\.lr=RATE --continue a,") as failure:
         run(recipe, out, *sick)
     assert "last good checkpoint: step_00000001.pt" in failure.value.what
     assert [path.name for path in out.glob("a/checkpoints/*")] == ["step_00000001.pt"]
     assert last_checkpoint(out / "a")["about"]["skipped"] == 0
+    assert actions(recipe, out, *sick, lower, choice=go_on("a")) == ["continue"]
