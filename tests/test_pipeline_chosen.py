@@ -12,6 +12,7 @@ from planning import STAGES, actions, finish, without_report
 from segadapt.config.load import load_recipe, need_closed
 from segadapt.config.resolved import filled, recorded
 from segadapt.errors import UsageError
+from segadapt.models.starts import missing_download
 from segadapt.pipeline.plan import ALL, Choice
 from segadapt.pipeline.run import run_recipe
 from tiny_runs import tree, write_recipe
@@ -131,7 +132,18 @@ def test_weights_that_cannot_be_had_are_told_at_once(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    path = recipe(tmp_path, finished, sean={"start": "vgg16_hub"})
+    asked: list[str | None] = []
+
+    def asking(start: str | None) -> str | None:
+        asked.append(start)
+        return missing_download(start)
+
+    monkeypatch.setattr("segadapt.pipeline.run.missing_download", asking)
+    hub = {"start": "vgg16_hub"}
+    both = recipe(tmp_path, finished, source_only=hub, sean=hub)
+    assert command(capsys, "run", both, "--out", tmp_path / "new", "--dry-run").out.count("hub's cache") == 2
+    assert asked.count("vgg16_hub") == 1  # offline, each question takes its seconds
+    path = recipe(tmp_path, finished, sean=hub)
     said = "stages.sean.start: model.safetensors of https://huggingface.co/timm/vgg16.tv_in1k is not in the hub's cache"
     planned = command(capsys, "run", path, "--out", tmp_path / "new", "--dry-run")
     assert planned.code == 0 and said in planned.out

@@ -115,10 +115,11 @@ def missing_downloads(planned: list[Planned]) -> list[SegadaptError]:
     starts = {
         one.stage.name: getattr(one.settings, "start", None) for one in planned if one.action in ("begin", "redo")
     }
+    why = {start: missing_download(start) for start in set(starts.values())}  # each is asked for once
     return [
-        SegadaptError(why, where=f"stages.{name}.start", remedy="Give the path of a copy as `start`.")
+        SegadaptError(reason, where=f"stages.{name}.start", remedy="Give the path of a copy as `start`.")
         for name, start in starts.items()
-        if (why := missing_download(start)) is not None
+        if (reason := why[start]) is not None
     ]
 
 
