@@ -124,7 +124,7 @@ def test_several_failures_are_a_line_each() -> None:
 def test_a_run_is_scored_from_any_folder(
     world: World, capsys: CapSys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("segadapt.pipeline.run.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("segadapt.pipeline.run_page.write_report", lambda *_, **__: None)
     monkeypatch.chdir(world.folder)
     tree = world.tree()
     tree["data"]["source"]["root"], tree["data"]["target"]["root"] = "gta5", "cityscapes"
