@@ -72,10 +72,8 @@ def check(
     """
     from segadapt.data.check import check_split, default_splits
     from segadapt.data.check_warnings import warnings_between
-    from segadapt.data.contact_sheet import contact_sheet
     from segadapt.data.label_spaces import load_label_space
     from segadapt.errors import SegadaptError
-    from segadapt.files import new_file
     from segadapt.processes import usable_cores
 
     if out is not None:
@@ -92,9 +90,7 @@ def check(
         _print_findings(findings, wanted)
         checked.append(findings)
         if out is not None:
-            with new_file(out / f"{name}.png") as temporary:
-                contact_sheet(findings, samples).save(temporary, "PNG")
-            typer.echo(f"samples with their labels: {out / f'{name}.png'}")
+            _write_samples(findings, samples, out / f"{name}.png")
         wrong += len(findings.broken) + (len(findings.unknown) if findings.unknown_is_error else 0)
     for warning in warnings_between(checked):
         typer.echo(f"warning: {warning}")
@@ -291,6 +287,16 @@ def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
         typer.echo(f"  {len(findings.broken)} broken, {len(findings.unknown)} unknown labels")
     else:
         typer.echo(f"  usable, {len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else "  all sound")
+
+
+def _write_samples(findings: "Findings", samples: int, path: Path) -> None:
+    """A picture of some samples of one split with their labels."""
+    from segadapt.data.contact_sheet import contact_sheet
+    from segadapt.files import new_file
+
+    with new_file(path) as temporary:
+        contact_sheet(findings, samples).save(temporary, "PNG")
+    typer.echo(f"samples with their labels: {path}")
 
 
 @contextmanager

@@ -84,13 +84,7 @@ def evaluate(
     output = None if out is None else OutputFile.parse(out, "--out", (".json", ".csv"))
     if write_predictions is not None:
         need_folder_name(write_predictions, "--write-predictions")
-    console, records = console_beside(output), []
-    for file in files:
-        predictions = write_predictions
-        if write_predictions is not None and len(files) > 1:
-            predictions = write_predictions / file.parent.name
-        records.append(_score(file, views, data, predictions, forms))
-        _print_scores(console, file, records[-1])
+    records = _score_all(files, views, data, write_predictions, forms, console_beside(output))
     if output is not None:
         _write_scores(output, records)
 
@@ -204,6 +198,18 @@ class Data:
                     remedy="Choose another --split or --domain, or name labelled images with --layout and --root.",
                 )
         return self.label_space, found
+
+
+def _score_all(
+    files: list[Path], views: Views, data: Data, predictions: Path | None, forms: Any, console: "Console"
+) -> list[dict[str, Any]]:
+    """Score the models one after the other, and print a table of each; predictions of several go to a folder each."""
+    records = []
+    for file in files:
+        folder = predictions / file.parent.name if predictions is not None and len(files) > 1 else predictions
+        records.append(_score(file, views, data, folder, forms))
+        _print_scores(console, file, records[-1])
+    return records
 
 
 def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms: Any) -> dict[str, Any]:
