@@ -72,6 +72,14 @@ def test_imports_point_down(module: str) -> None:
         assert any(inside == a or inside.startswith(f"{a}.") for a in allowed), f"{module} imports {name}"
 
 
+def test_functions_fit_on_a_page() -> None:
+    """One that does not is a sign that a part of it wants a name of its own."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
 def test_the_page_names_every_room_and_what_it_may_import() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.M))
     for room in ROOMS - {"pipeline", "cli", "config"}:

@@ -139,3 +139,15 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_names_its_files(recipe:
     text = str(failure.value)
     assert "was not finite at step 2" in text and ".png" in text
     assert "last good checkpoint: step_00000001.pt" in text and "--continue sean" in text
+
+
+def test_the_remedy_for_a_diverged_training_is_a_tenth_of_a_rate_that_can_be(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segadapt.engine.trainer.not_finite", lambda _: "student")
+    with pytest.raises(SegadaptError, match="not finite any more") as failure:
+        run(
+            recipe, tmp_path / "run", "stages.sean.lr=1e-3", "stages.sean.clip_norm=1", "stages.sean.checkpoint_every=1"
+        )
+    said = "Lower `lr` (it is 0.001): the same command with stages.sean.lr=0.0001 --yes, which begins the stage anew."
+    assert failure.value.remedy == said

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -158,6 +159,27 @@ def test_hub_vgg16_without_a_connection(network: DeepLabVGG16, tmp_path: Path, m
     with pytest.raises(SegadaptError) as caught:
         load_start(network, "vgg16_hub")
     assert_refused("vgg16_hub", caught.value, 1, "no connection", "https://huggingface.co/timm/vgg16.tv_in1k")
+
+
+def test_the_hub_is_waited_for_no_longer_than_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever its client waits for: a name server that does not answer counts in none of the client's own limits."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(starts, "ASK_FOR", 0.01)
+    asked, over = list[float](), threading.Event()
+
+    def waiting(_: str, timeout: float) -> None:
+        asked.append(timeout)
+        over.wait()
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", waiting)
+    why = starts.missing_download("vgg16_hub")
+    over.set()
+    assert why is not None and why.endswith("(no connection: no answer within 0.01 seconds)") and asked == [0.01]
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(starts, "ASK_FOR", 60.0)
+    assert str(starts.missing_download("vgg16_hub")).endswith("(no connection: ZeroDivisionError)")
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: None)
+    assert starts.missing_download("vgg16_hub") is None
 
 
 def test_unknown_start_names_the_nearest(network: DeepLabVGG16, tmp_path: Path) -> None:

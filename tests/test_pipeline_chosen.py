@@ -1,5 +1,6 @@
 """`--only` and `--from` ask for what the chosen stages need, and for nothing else."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import yaml
 
 from command import assert_told, command
 from planning import STAGES, actions, finish, without_report
-from segadapt.config.load import load_recipe
+from segadapt.config.load import load_recipe, need_closed
+from segadapt.config.resolved import filled, recorded
 from segadapt.errors import UsageError
-from segadapt.pipeline.plan import Choice
+from segadapt.models.starts import missing_download
+from segadapt.pipeline.plan import ALL, Choice
 from segadapt.pipeline.run import run_recipe
 from tiny_runs import tree, write_recipe
 
@@ -71,6 +74,11 @@ def test_a_domain_that_is_not_read_need_not_be_given(
     done = command(capsys, "run", path, "--only", "self_training", "--out", tmp_path / "run")
     assert done.code == 0, done.err
     assert (tmp_path / "run/self_training/model.safetensors").is_file()
+    scored = command(capsys, "evaluate", tmp_path / "run", "--out", tmp_path / "scores.json")
+    assert scored.code == 0 and "data.source.root not given, scored on the target alone" in scored.err
+    assert set(json.loads((tmp_path / "scores.json").read_text())["domains"]) == {"target"}
+    alone = command(capsys, "evaluate", tmp_path / "run/self_training", "--domain", "source")
+    assert_told(alone, 2, str(tmp_path / "run/recipe.yaml"), "data.source.root is not given", "--layout and --root.")
     other = command(capsys, "run", path, "--only", "source_only", "--out", tmp_path / "run")
     assert_told(other, 2, "recipe", "data.source.root must be given", "or set it in the file.")
 
@@ -80,11 +88,26 @@ def test_what_is_open_is_known_from_the_run_itself(
 ) -> None:
     """So a second command says less, and the run's own recipe loses nothing."""
     without_report(monkeypatch)
-    loaded = load_recipe(str(opened(tmp_path, finished)), [], keep_open=True)
-    result = run_recipe(loaded, finished / "run", choice=SEAN)
-    assert result.folder == finished / "run"
-    written = yaml.safe_load((finished / "run/recipe.yaml").read_text())
-    assert written["data"]["source"]["root"] == str(finished / "data/gta5")
+    path = opened(tmp_path, finished)
+    for recipe, choice in ((load_recipe(str(path), [], keep_open=True), SEAN), (path, SEAN), (path, ALL)):
+        result = run_recipe(recipe, finished / "run", choice=choice)
+        assert result.folder == finished / "run" and {stage.state for stage in result.stages.values()} == {"done"}
+        written = yaml.safe_load((finished / "run/recipe.yaml").read_text())
+        assert written["data"]["source"]["root"] == str(finished / "data/gta5")
+    with pytest.raises(UsageError, match=r"data\.source\.root must be given") as failure:
+        run_recipe(path, tmp_path / "new")
+    assert failure.value.where == str(path)
+
+
+def test_what_the_run_says_must_fit_the_recipe(finished: Path, tmp_path: Path) -> None:
+    """One value that does not, as the name of a stage that is left out now, hides no other."""
+    loaded = load_recipe(
+        str(opened(tmp_path, finished, sean={"start": "???"})), ["stages.source_only=null"], keep_open=True
+    )
+    known = filled(loaded, recorded(finished / "run/recipe.yaml"))
+    assert str(known.data.source.root) == str(finished / "data/gta5")
+    with pytest.raises(UsageError, match=r"recipe: stages\.sean\.start must be given"):
+        need_closed(known, "recipe")
 
 
 def test_a_choice_that_nothing_can_make_is_told_at_the_start(finished: Path, tmp_path: Path) -> None:
@@ -109,7 +132,18 @@ def test_weights_that_cannot_be_had_are_told_at_once(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    path = recipe(tmp_path, finished, sean={"start": "vgg16_hub"})
+    asked: list[str | None] = []
+
+    def asking(start: str | None) -> str | None:
+        asked.append(start)
+        return missing_download(start)
+
+    monkeypatch.setattr("segadapt.pipeline.run.missing_download", asking)
+    hub = {"start": "vgg16_hub"}
+    both = recipe(tmp_path, finished, source_only=hub, sean=hub)
+    assert command(capsys, "run", both, "--out", tmp_path / "new", "--dry-run").out.count("hub's cache") == 2
+    assert asked.count("vgg16_hub") == 1  # offline, each question takes its seconds
+    path = recipe(tmp_path, finished, sean=hub)
     said = "stages.sean.start: model.safetensors of https://huggingface.co/timm/vgg16.tv_in1k is not in the hub's cache"
     planned = command(capsys, "run", path, "--out", tmp_path / "new", "--dry-run")
     assert planned.code == 0 and said in planned.out

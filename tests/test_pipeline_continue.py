@@ -110,6 +110,15 @@ def test_a_changed_rate_continues_from_the_checkpoint_that_was_named(recipe: Pat
     # The same command again, and the one without the flag, find it done; going back to the old settings does not.
     assert actions(recipe, out, LOWER, choice=choice) == actions(recipe, out, LOWER) == ["skip"]
     assert actions(recipe, out) == ["redo"]
+    # A continuation from here, or from where it changed, is told by what differs in it, not by the one before.
+    longer = [LOWER, "stages.a.steps=6"]
+    for change, checkpoint, said in (
+        (longer, "", "step 4 (step_00000004.pt), for longer, as if it had not ended"),
+        (longer, "=step_00000002.pt", "step 2 (step_00000002.pt), with other settings"),
+        ([*longer, "seed=2"], "", "step 4 (step_00000004.pt), with other settings"),
+    ):
+        one = planned(recipe, out, *change, choice=go_on(f"a{checkpoint}"))[1]["a"]
+        assert one.action == "continue" and one.said() == f"continues from {said}" and one.stage.parts
     assert actions(recipe, finished / "run") == ["skip"]
 
 
@@ -163,8 +172,18 @@ def test_a_checkpoint_from_elsewhere_is_told_by_its_hash(recipe: Path, out: Path
             "network deeplab_small, and the stage has deeplab_",
         ),
         (["stages.a.optimizer=sgd"], go_on("a"), "of another network, method or optimizer"),
+        (
+            ["stages.a.optimizer=sgd"],
+            go_on("a=step_00000002.pt"),
+            "--continue a: .+ is no training checkpoint for this",
+        ),
         (["stages.a.steps=3"], go_on("a"), "is of step 4, and the stage has 3"),
         ([], go_on("a=step_00000003.pt"), r"no checkpoint 'step_00000003\.pt'.*step_00000002\.pt, step_00000004\.pt"),
+        (
+            [],
+            go_on(f"a={__file__}"),
+            r"--continue a: .+\.py is no training checkpoint .+ or not a file of PyTorch\)\. Name",
+        ),
         ([], go_on("b"), "--continue: no stage 'b'"),
         ([], go_on("a", fresh=True), "--continue a: the stage is done anew with --fresh"),
         (["stages.a.stand_in=x.pth"], go_on("a"), "--continue a: the stage is not trained|not there"),
@@ -190,12 +209,18 @@ def test_a_diverged_training_continues_with_the_command_that_its_error_names(rec
     out, diverged = tmp_path / "run", ["stages.a.lr=1e30", "stages.a.log_every=10", "stages.a.checkpoint_every=5"]
     diverged += ["stages.a.steps=5", "stages.a.evaluate_every=0"]
     for _ in range(2):
-        with pytest.raises(SegadaptError, match=r"was not finite at step 2 \(.+\.png.*last good checkpoint: none yet"):
+        with pytest.raises(
+            SegadaptError, match=r"was not finite at step 2 \(.+\.png.*last good checkpoint: none yet"
+        ) as failure:
             run(recipe, out, *diverged)
+        assert "the same command with stages.a.lr=RATE --yes, which begins the stage anew." in failure.value.remedy
         assert not list(out.glob("a/checkpoints/*")) and not list(out.glob("a/*.safetensors"))
+    lower = "stages.a.lr=1e-3"
+    assert actions(recipe, out, *diverged, lower) == ["begin"]  # "redo" where a model was kept: hence --yes
     sick = [*diverged, "stages.a.checkpoint_every=1"]
-    with pytest.raises(SegadaptError, match=r"stages\.a\.lr=1e\+29 --continue a") as failure:
+    with pytest.raises(SegadaptError, match=r"the same command with stages\.a\.lr=RATE --continue a,") as failure:
         run(recipe, out, *sick)
     assert "last good checkpoint: step_00000001.pt" in failure.value.what
     assert [path.name for path in out.glob("a/checkpoints/*")] == ["step_00000001.pt"]
     assert last_checkpoint(out / "a")["about"]["skipped"] == 0
+    assert actions(recipe, out, *sick, lower, choice=go_on("a")) == ["continue"]

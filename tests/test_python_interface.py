@@ -44,3 +44,9 @@ def test_a_run_gives_what_came_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         segadapt.run_recipe(load_recipe(str(path), []))
     with pytest.raises(ValueError, match="no recipe of this name"):
         segadapt.run_recipe("dmo")
+
+
+def test_one_name_is_a_choice_without_a_tuple_around_it() -> None:
+    choice = segadapt.Choice(only="sean", continued="sean=step_00000002.pt")
+    assert choice == segadapt.Choice(only=["sean"], continued=("sean=step_00000002.pt",)) and hash(choice)
+    assert choice.of(["source_only", "sean"]) == {"sean"} == set(choice.checkpoints())

@@ -71,10 +71,8 @@ def check(
     segadapt data check cityscapes /data/Cityscapes --split val --out look
     """
     from segadapt.data.check import check_split, default_splits
-    from segadapt.data.contact_sheet import contact_sheet
     from segadapt.data.label_spaces import load_label_space
     from segadapt.errors import SegadaptError
-    from segadapt.files import new_file
     from segadapt.processes import usable_cores
 
     if out is not None:
@@ -91,9 +89,7 @@ def check(
         _print_findings(findings, wanted)
         checked.append(findings)
         if out is not None:
-            with new_file(out / f"{name}.png") as temporary:
-                contact_sheet(findings, samples).save(temporary, "PNG")
-            typer.echo(f"samples with their labels: {out / f'{name}.png'}")
+            _write_samples(findings, samples, out / f"{name}.png")
         wrong += len(findings.broken) + (len(findings.unknown) if findings.unknown_is_error else 0)
     _print_verdict(checked)
     if wrong:
@@ -302,6 +298,16 @@ def _print_verdict(checked: "list[Findings]") -> None:
         typer.echo(", ".join([f"{broken} broken", f"{unknown} unknown labels", *([counted] if counted else [])]))
     else:
         typer.echo(f"usable, {counted}" if counted else "all sound")
+
+
+def _write_samples(findings: "Findings", samples: int, path: Path) -> None:
+    """A picture of some samples of one split with their labels."""
+    from segadapt.data.contact_sheet import contact_sheet
+    from segadapt.files import new_file
+
+    with new_file(path) as temporary:
+        contact_sheet(findings, samples).save(temporary, "PNG")
+    typer.echo(f"samples with their labels: {path}")
 
 
 @contextmanager

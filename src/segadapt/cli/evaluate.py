@@ -84,13 +84,7 @@ def evaluate(
     output = None if out is None else OutputFile.parse(out, "--out", (".json", ".csv"))
     if write_predictions is not None:
         need_folder_name(write_predictions, "--write-predictions")
-    console, records = console_beside(output), []
-    for file in files:
-        predictions = write_predictions
-        if write_predictions is not None and len(files) > 1:
-            predictions = write_predictions / file.parent.name
-        records.append(_score(file, views, data, predictions, forms))
-        _print_scores(console, file, records[-1])
+    records = _score_all(files, views, data, write_predictions, forms, console_beside(output))
     if output is not None:
         _write_scores(output, records)
 
@@ -174,13 +168,25 @@ class Data:
             raise UsageError(message, where=option, remedy="See docs/data-sets.md.") from error
 
     def _of_run(self, folder: Path) -> "tuple[str | None, dict[str, DomainSettings]]":
-        """The same from a run's recipe; the classes are in the model's header."""
+        """The same from a run's recipe, of the domains that it gives; the classes are in the model's header."""
+        from segadapt.config.load import open_keys
         from segadapt.errors import UsageError
         from segadapt.evaluation.records import read_run
 
         run = read_run(folder)
         wanted = ("target", "source") if self.domain == "both" else (self.domain,)
-        domains = {name: self.listed(name, run.domain(name)) for name in wanted}
+        own = {name: run.domain(name) for name in wanted}
+        given = {name: domain for name, domain in own.items() if domain.given}
+        left_open = [key for name in own for key in open_keys(own[name].model_dump(mode="json"), f"data.{name}.")]
+        if not given:
+            raise UsageError(
+                f"{left_open[0]} is not given",
+                where=folder / "recipe.yaml",
+                remedy="Set it in the file, choose another --domain, or give --layout and --root.",
+            )
+        if left_open:
+            typer.echo(f"{folder}: {', '.join(left_open)} not given, scored on the {' '.join(given)} alone", err=True)
+        domains = {name: self.listed(name, domain) for name, domain in given.items()}
         found = {name: domain for name, domain in domains.items() if domain.has_split(self.split_of(name, domain))}
         for name, domain in domains.items():
             split = self.split_of(name, domain)
@@ -192,6 +198,18 @@ class Data:
                     remedy="Choose another --split or --domain, or name labelled images with --layout and --root.",
                 )
         return self.label_space, found
+
+
+def _score_all(
+    files: list[Path], views: Views, data: Data, predictions: Path | None, forms: Any, console: "Console"
+) -> list[dict[str, Any]]:
+    """Score the models one after the other, and print a table of each; predictions of several go to a folder each."""
+    records = []
+    for file in files:
+        folder = predictions / file.parent.name if predictions is not None and len(files) > 1 else predictions
+        records.append(_score(file, views, data, folder, forms))
+        _print_scores(console, file, records[-1])
+    return records
 
 
 def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms: Any) -> dict[str, Any]:

@@ -69,19 +69,10 @@ def pseudo_label(
     need_folder_name(out)
     chosen: dict[str, Any] = {} if select is None else {"select": select}
     settings = checked(
-        PseudoLabelsSettings,
-        model=str(model),
-        scales=list(parse_scales(scales)),
-        mirror=mirror,
-        size=None if size is None else parse_size(size, "--size"),
-        keep=keep,
-        certain=certain,
-        mask=mask,
-        border=border,
-        flat=flat,
-        official=official,
-        **chosen,
-    )
+        PseudoLabelsSettings, model=str(model), scales=list(parse_scales(scales)), mirror=mirror,
+        size=None if size is None else parse_size(size, "--size"), keep=keep, certain=certain,
+        mask=mask, border=border, flat=flat, official=official, **chosen,
+    )  # fmt: skip
     turning = parse_exif(exif)
     images, saved = find_images(inputs, out), load_segmenter(model, label_space)
     space = saved.header.space

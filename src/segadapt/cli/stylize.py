@@ -1,13 +1,16 @@
 """The verb `stylize`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segadapt.cli.data import parse_size
 from segadapt.cli.output import OutputFile, need_folder_name
 from segadapt.cli.views import Device, ExifOption, PrecisionName, checked, parse_exif, placing
+
+if TYPE_CHECKING:
+    from segadapt.data.orientation import Exif
 
 
 def stylize(
@@ -42,26 +45,18 @@ def stylize(
 
     segadapt stylize runs/se_gan/style GTA5/images -o stylized/ --sheet sheet.png --target Cityscapes/leftImg8bit/train
     """
-    from segadapt.errors import UsageError
-    from segadapt.inference.formats import PICTURES, save_picture
     from segadapt.inference.model import find_generator
     from segadapt.inference.settings import StylizeSettings
     from segadapt.inference.streams import find_images
-    from segadapt.pipeline.stylize import stylize_images, stylized_sheet
+    from segadapt.pipeline.stylize import stylize_images
 
     settings = checked(
-        StylizeSettings,
-        generator=str(generator),
-        size=None if size is None else parse_size(size, "--size"),
+        StylizeSettings, generator=str(generator), size=None if size is None else parse_size(size, "--size"),
         output_size=None if output_size is None else parse_size(output_size, "--output-size"),
-        batch=batch,
-        png_level=png_level,
-        official=official,
-    )
-    if target is not None and sheet is None:
-        raise UsageError("is for the sheet", where="--target", remedy="Give --sheet FILE with it.")
+        batch=batch, png_level=png_level, official=official,
+    )  # fmt: skip
+    page = _page(sheet, target)
     need_folder_name(out)
-    page = None if sheet is None else OutputFile.parse(sheet, "--sheet", PICTURES)
     turning, images, file = parse_exif(exif), find_images(inputs, out), find_generator(generator)
     targets = [] if target is None else [image for image, _ in find_images([target])]
     with placing(device, precision, "stylize") as (runtime, display):
@@ -72,7 +67,27 @@ def stylize(
             text = f"{done.written} images stylized{there}: {out}"
             if page is None:
                 typer.echo(text)
-                return
-            with page.file() as path:
-                save_picture(path, stylized_sheet(images, out, targets, (turning, turning)))
-            page.say(text)
+            else:
+                _write_sheet(page, images, out, targets, turning)
+                page.say(text)
+
+
+def _page(sheet: Path | None, target: Path | None) -> OutputFile | None:
+    """What `--sheet` names. Raises UsageError for what is no picture's name, and for `--target` without a sheet."""
+    from segadapt.errors import UsageError
+    from segadapt.inference.formats import PICTURES
+
+    if target is not None and sheet is None:
+        raise UsageError("is for the sheet", where="--target", remedy="Give --sheet FILE with it.")
+    return None if sheet is None else OutputFile.parse(sheet, "--sheet", PICTURES)
+
+
+def _write_sheet(
+    page: OutputFile, images: list[tuple[Path, Path]], out: Path, targets: list[Path], turning: "Exif"
+) -> None:
+    """A few originals with their copies, and targets."""
+    from segadapt.inference.formats import save_picture
+    from segadapt.pipeline.stylize import stylized_sheet
+
+    with page.file() as path:
+        save_picture(path, stylized_sheet(images, out, targets, (turning, turning)))

@@ -30,9 +30,9 @@ def shipped_recipes() -> dict[str, Path]:
 def load_recipe(name_or_path: str, overrides: list[str], *, keep_open: bool = False) -> Recipe:
     """A shipped recipe's name or a YAML file, with overrides `dotted.key=value` (YAML values) over it.
 
-    With `keep_open`, paths and names that are still open (`???`) stay so, for a command that does some stages alone:
-    the plan asks for what these need. Raises UsageErrors with one line for each unknown key, wrong type, value out of
-    range and (otherwise) `???`.
+    With `keep_open`, paths and names that are still open (`???`) stay so: a run folder may know them, and a command
+    that does some stages alone asks for what these need. Raises UsageErrors with one line for each unknown key, wrong
+    type, value out of range and (otherwise) `???`.
     """
     path = find_recipe(name_or_path)
     tree = read_tree(path)
@@ -161,6 +161,13 @@ def _is_open(value: object) -> bool:
     if isinstance(value, (list, dict)):
         return any(_is_open(part) for part in (value.values() if isinstance(value, dict) else value))
     return value == MISSING
+
+
+def need_closed(recipe: Recipe, where: Path | str) -> None:
+    """Raise UsageErrors with one line for each path and name that is still open (`???`)."""
+    errors = [open_value(key, where) for key in open_keys(recipe.model_dump(mode="json"))]
+    if errors:
+        raise UsageErrors(errors) if len(errors) > 1 else errors[0]
 
 
 def open_value(key: str, where: Path | str) -> UsageError:

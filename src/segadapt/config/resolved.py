@@ -1,9 +1,11 @@
 """The resolved recipe: every default written out, readable back as a recipe, from any folder."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from segadapt.config.load import open_keys
 from segadapt.config.recipe import NAMED, Recipe
@@ -40,16 +42,18 @@ def recorded(path: Path) -> Any:
 
 
 def filled(recipe: Recipe, before: Any) -> Recipe:
-    """The recipe with what it leaves open (`???`) as the recorded one `before` has it, where that has it."""
-    tree = recipe.model_dump(mode="json")
-    for key in list(open_keys(tree)):
+    """The recipe with what it leaves open (`???`) as the recorded one `before` has it, where that has what fits."""
+    for key in list(open_keys(recipe.model_dump(mode="json"))):
         *parents, last = key.split(".")
+        tree = recipe.model_dump(mode="json")
         here, there = tree, before
         for part in parents:
             here, there = here[part], there.get(part) if isinstance(there, dict) else None
         if isinstance(there, dict) and isinstance(there.get(last), str):
             here[last] = there[last]
-    return Recipe.model_validate(tree)
+            with suppress(ValidationError):  # such as the name of a stage that is in the recipe no more
+                recipe = Recipe.model_validate(tree)
+    return recipe
 
 
 def _absolute(path: str | None) -> str | None:

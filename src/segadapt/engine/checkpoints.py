@@ -4,6 +4,7 @@ A checkpoint is for resuming a training. Models for use are `model.safetensors` 
 """
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,8 @@ def read(path: Path, mapped: bool = False) -> dict[str, Any]:
     Raises SegadaptError when it cannot be read, UsageError for anything else than a checkpoint.
     """
     try:
+        if not zipfile.is_zipfile(path):  # of which PyTorch would speak in words for its programmers
+            raise ValueError("cut short, or not a file of PyTorch")
         content = load_torch(path, mapped)
     except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
         reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]

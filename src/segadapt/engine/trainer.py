@@ -35,6 +35,10 @@ TWICE = 0.5
 """Seconds in which two signals are one request: torchrun passes on what the terminal has sent to all."""
 
 
+LARGEST_RATE = 1.0
+"""Above it, a learning rate is taken for a slip."""
+
+
 class Watcher(Protocol):
     """Who shows a training to a person."""
 
@@ -229,12 +233,18 @@ class Trainer:
 
     def _diverged(self, what: str) -> SegadaptError:
         """The error about a training that cannot continue, with the command that can."""
-        stage, latest, lower = self.training.folder.name, self.checkpoints.latest(), f"{self.settings.lr / 10:g}"
-        remedy = f"Lower `lr`, set `clip_norm` or use precision fp32, as in stages.{stage}.lr={lower}"
+        stage, latest, rate = self.training.folder.name, self.checkpoints.latest(), self.settings.lr
+        # A tenth of a rate that no training has is still none.
+        lower = f"{rate / 10:g}" if rate <= LARGEST_RATE else "RATE"
         if latest is None:
-            remedy += ", and run it again (with --yes where it asks for it)."
+            again = "--yes, which begins the stage anew"  # a model may be there, kept by an evaluation
         else:
-            remedy += f" --continue {stage}, which continues from that checkpoint (--yes: from the beginning)."
+            again = f"--continue {stage}, which continues from that checkpoint (or --yes: from the beginning)"
+        others = ["set `clip_norm`"] * (self.settings.clip_norm is None)
+        others += ["use precision fp32"] * (self.runtime.precision != "fp32")
+        remedy = f"Lower `lr` (it is {rate:g}): the same command with stages.{stage}.lr={lower} {again}."
+        if others:
+            remedy += f" Instead of `lr`, you can {' or '.join(others)}."
         return SegadaptError(
             f"{what}; last good checkpoint: {latest.name if latest else 'none yet'}",
             where=self.training.folder,

@@ -7,6 +7,7 @@ weights folder, and must be the same from then on.
 import importlib.util
 import logging
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from segadapt.plain_data import read_json
 
 HUB_FILE = "model.safetensors"
 ASK_FOR = 5.0
-"""Seconds in which the hub must answer."""
+"""Seconds in which the hub must answer, from the resolution of its name on."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _from_hub(name: str) -> Path:
 def missing_download(start: str | None) -> str | None:
     """Why a start could not be had now, or None: it is no download, or in the hub's cache, or the hub can be reached.
 
-    Nothing is downloaded; the hub is asked for the file's size, for some seconds at most.
+    Nothing is downloaded; the hub is asked for the file's size, once, for `ASK_FOR` seconds at most.
     """
     if start not in DOWNLOADS:
         return None
@@ -144,15 +145,45 @@ def missing_download(start: str | None) -> str | None:
         return None
     try:
         url = huggingface_hub.hf_hub_url(file.repository, HUB_FILE, revision=file.revision)
-        huggingface_hub.get_hf_file_metadata(url, timeout=ASK_FOR)
+        _within(ASK_FOR, partial(huggingface_hub.get_hf_file_metadata, url, timeout=ASK_FOR))
     except OfflineModeIsEnabled:
         reason = "HF_HUB_OFFLINE is set"
+    except _NoAnswer:
+        reason = f"no connection: no answer within {ASK_FOR:g} seconds"
     except Exception as error:  # of the hub's client and of what it stands on: whatever it is, there is no file
         reason = f"no connection: {type(error).__name__}"
     else:
         return None
     where = f"https://huggingface.co/{file.repository}"
     return f"{HUB_FILE} of {where} is not in the hub's cache, nor to be had now ({reason})"
+
+
+class _NoAnswer(Exception):
+    """Nothing came of a call in its time."""
+
+
+def _within(seconds: float, ask: Callable[[], object]) -> None:
+    """Call `ask` and raise what it raises, or _NoAnswer when it takes longer: it is then left to itself.
+
+    A client's own timeout holds for each of its waits, and for none on the resolution of a name.
+    """
+    raised: list[Exception | None] = []
+
+    def asking() -> None:
+        try:
+            ask()
+        except Exception as error:  # raised below
+            raised.append(error)
+        else:
+            raised.append(None)
+
+    thread = threading.Thread(target=asking, name="segadapt-asks-the-hub", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not raised:
+        raise _NoAnswer
+    if raised[0] is not None:
+        raise raised[0]
 
 
 def _from_package() -> Path:

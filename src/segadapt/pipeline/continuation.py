@@ -6,15 +6,19 @@ is what an uninterrupted one would be.
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segadapt.config.recipe import StageSettings
 from segadapt.engine import checkpoints
 from segadapt.engine.selection import CRITERIA
-from segadapt.errors import UsageError
+from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import sha256, write_with
 from segadapt.inference.model import MODEL
+from segadapt.methods.method import Method
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.provenance import model_step
 from segadapt.pipeline import history
@@ -31,12 +35,24 @@ class Continuation:
     checkpoint: Path
     step: int
     own: bool  # whether it is one of the stage's own checkpoints
+    named: bool  # whether the user named it, or it is the newest
     caution: str | None = None  # what a person should know about it
 
     def said(self) -> str:
-        """In words."""
-        how = "with other settings" if self.stage.parts else "for longer, as if it had not ended"
+        """In words. What was made with others before an earlier continuation is no news."""
+        changed = bool(self.stage.parts) and self.stage.parts[-1].until == self.step
+        how = "with other settings" if changed else "for longer, as if it had not ended"
         return f"continues from step {self.step} ({self.checkpoint.name}), {how}"
+
+    def read(self) -> dict[str, Any]:
+        """The checkpoint's content. Raises UsageError when it was named and is none, else as `checkpoints.read`."""
+        with _chosen(self.checkpoint, self.stage.name, self.named):
+            return checkpoints.read(self.checkpoint)
+
+    def restore(self, content: dict[str, Any], method: Method, facts: dict[str, Any]) -> None:
+        """Put the content into `method`. Raises UsageError when it does not fit."""
+        with _chosen(self.checkpoint, self.stage.name, self.named):
+            checkpoints.restore(content, method, self.checkpoint, facts)
 
     def take_over(self) -> None:
         """Make the stage's folder one of a stage that has come to this checkpoint, and no further.
@@ -80,7 +96,8 @@ def continuation(stage: Stage, settings: StageSettings, named: str | None) -> Co
             remedy=f"In {folder} there are: {there}. A checkpoint from elsewhere is given by its path: "
             f"{FLAG} {stage.name}=FILE.",
         )
-    step = checkpoints.about(path)[0]
+    with _chosen(path, stage.name, named is not None):
+        step = checkpoints.about(path)[0]
     if step > stage.decided["steps"]:
         raise UsageError(
             f"{path.name} is of step {step}, and the stage has {stage.decided['steps']}",
@@ -88,7 +105,7 @@ def continuation(stage: Stage, settings: StageSettings, named: str | None) -> Co
             remedy=f"Set stages.{stage.name}.steps to more, or name an earlier checkpoint.",
         )
     if path.resolve().parent != folder.resolve():
-        return Continuation(stage.after((history.Part(step, {}, sha256(path)),)), path, step, own=False)
+        return Continuation(stage.after((history.Part(step, {}, sha256(path)),)), path, step, own=False, named=True)
     before = stage.before() or {"parts": (), "content": {}}
     parts = history.continued(history.until(before["parts"], before["content"], step), stage.content, settings)
     caution = None
@@ -97,7 +114,24 @@ def continuation(stage: Stage, settings: StageSettings, named: str | None) -> Co
             "its schedule ends with the training: had it been of this length from the beginning, its first updates "
             "would have been others; with a constant schedule or `schedule_steps` they are the same"
         )
-    return Continuation(stage.after(parts), path, step, own=True, caution=caution)
+    return Continuation(stage.after(parts), path, step, own=True, named=named is not None, caution=caution)
+
+
+@contextmanager
+def _chosen(path: Path, stage: str, named: bool) -> Iterator[None]:
+    """A file that the user named and that does not serve is told as a wrong choice, not as one to delete."""
+    try:
+        yield
+    except SegadaptError as error:
+        if not named:
+            raise
+        readable = isinstance(error, UsageError)
+        raise UsageError(
+            f"{path} is no training checkpoint for this stage: {error.what}",
+            where=f"{FLAG} {stage}",
+            remedy="Name another one"
+            + (", or give it as `start` to begin with the weights that fit." * readable or "."),
+        ) from error
 
 
 def _find(named: str | None, folder: Path, known: list[Path]) -> Path | None:

@@ -97,12 +97,20 @@ class Planned:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which stages a command is about: --only, --from, --fresh; and which continue from a checkpoint: --continue."""
+    """Which stages a command is about: --only, --from, --fresh; and which continue from a checkpoint: --continue.
 
-    only: tuple[str, ...] = ()
+    A single name needs no tuple around it.
+    """
+
+    only: Sequence[str] = ()
     first: str | None = None
     fresh: bool = False
-    continued: tuple[str, ...] = ()  # STAGE or STAGE=CHECKPOINT
+    continued: Sequence[str] = ()  # STAGE or STAGE=CHECKPOINT
+
+    def __post_init__(self) -> None:
+        for name in ("only", "continued"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
 
     @property
     def some(self) -> bool:

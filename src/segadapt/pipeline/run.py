@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from segadapt.config.load import as_overrides, load_recipe
+from segadapt.config.load import as_overrides, find_recipe, load_recipe, need_closed
 from segadapt.config.recipe import Recipe, references
 from segadapt.config.resolved import as_yaml, filled, located, recorded
 from segadapt.data.label_spaces import load_label_space
@@ -58,21 +58,25 @@ def run_recipe(
     """Run the chosen stages of a recipe in `folder`, then write the report. Doing it again resumes where it stopped.
 
     `recipe` is a shipped recipe's name, a YAML file, or a recipe that was loaded; `folder` is `runs/NAME` by default;
-    `overrides` change the recipe, as `["seed=1"]` or `{"seed": 1}`. Gives what is in the folder then: stages, models,
-    scores. `dry_run` prints the plan and writes nothing.
+    `overrides` change the recipe, as `["seed=1"]` or `{"seed": 1}`. What it leaves open (`???`) then is as the folder's
+    own recipe.yaml has it. Gives what is in the folder then: stages, models, scores. `dry_run` prints the plan and
+    writes nothing.
 
     Raises UsageError for what is wrong with the recipe, when something would be deleted (stages made with other
     settings, `choice.fresh`) and `yes` is not given, and when another process is at work in the folder; SegadaptError
     when a stage fails, Stopped after a signal.
     """
-    folder = run_folder(recipe, folder)
+    folder, told = run_folder(recipe, folder), "recipe"
     if not isinstance(recipe, Recipe):
-        recipe = load_recipe(str(recipe), as_overrides(overrides), keep_open=choice.some)
+        told = str(find_recipe(str(recipe)))
+        recipe = load_recipe(str(recipe), as_overrides(overrides), keep_open=True)
     elif overrides:
         raise UsageError("change a recipe by its name or file", where="overrides", remedy="Give them to load_recipe.")
     # `catch_warnings`: a program that calls a run hears its own warnings again afterwards.
     with runtime.start(recipe.runtime) as place, warnings.catch_warnings():
         recipe = filled(recipe, place.from_main(lambda: recorded(folder / "recipe.yaml")))
+        if not choice.some:
+            need_closed(recipe, told)
         display = Display(place.is_main)
         warnings.showwarning = lambda message, *_, **__: display.say(f"warning: {message}")
         run = Run(recipe, folder, load_label_space(recipe.label_space), place, display)
@@ -111,10 +115,11 @@ def missing_downloads(planned: list[Planned]) -> list[SegadaptError]:
     starts = {
         one.stage.name: getattr(one.settings, "start", None) for one in planned if one.action in ("begin", "redo")
     }
+    why = {start: missing_download(start) for start in set(starts.values())}  # each is asked for once
     return [
-        SegadaptError(why, where=f"stages.{name}.start", remedy="Give the path of a copy as `start`.")
+        SegadaptError(reason, where=f"stages.{name}.start", remedy="Give the path of a copy as `start`.")
         for name, start in starts.items()
-        if (why := missing_download(start)) is not None
+        if (reason := why[start]) is not None
     ]
 
 

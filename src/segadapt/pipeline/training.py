@@ -12,7 +12,6 @@ from segadapt.batch_norm import batch_norms
 from segadapt.data import loader
 from segadapt.data.check_warnings import one_class_only
 from segadapt.data.pairing import Pairing
-from segadapt.engine import checkpoints
 from segadapt.engine.selection import Selection, Selector
 from segadapt.engine.trainer import Trainer, Training
 from segadapt.errors import UsageError
@@ -58,8 +57,7 @@ def train(
         "used_target_labels": runtime.from_main(lambda: used_target_labels(run, name)),
     }
     if continuation is not None:
-        checkpoint = continuation.checkpoint
-        checkpoints.restore(runtime.from_main(lambda: checkpoints.read(checkpoint)), method, checkpoint, facts)
+        continuation.restore(runtime.from_main(continuation.read), method, facts)
         runtime.barrier()
         if runtime.is_main:
             continuation.take_over()
