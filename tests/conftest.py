@@ -5,6 +5,7 @@ the same, and `auto` must mean one thing.
 """
 
 import os
+import tempfile
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch, here and in the processes that tests start
 
@@ -17,6 +18,10 @@ import torch
 from slow import SLOW
 
 torch.set_num_threads(int(os.environ.get("SEGADAPT_TEST_THREADS", "1")))
+
+if "ATEN_CPU_CAPABILITY" in os.environ:  # torch.compile keeps code by what it computes, not by the CPU it was made for
+    kept = Path(tempfile.gettempdir()) / f"torchinductor-{os.environ['ATEN_CPU_CAPABILITY']}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

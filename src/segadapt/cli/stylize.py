@@ -72,7 +72,7 @@ def stylize(
                 page.say(text)
 
 
-def _page(sheet: Path | None, target: Path | None) -> OutputFile | None:
+def _page(sheet: str | None, target: Path | None) -> OutputFile | None:
     """What `--sheet` names. Raises UsageError for what is no picture's name, and for `--target` without a sheet."""
     from segadapt.errors import UsageError
     from segadapt.inference.formats import PICTURES
