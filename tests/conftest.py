@@ -1,6 +1,7 @@
 """Shared by all tests: one thread (they run side by side; SEGADAPT_TEST_THREADS is another number), no user's cache."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest
 import torch
 
 torch.set_num_threads(int(os.environ.get("SEGADAPT_TEST_THREADS", "1")))
+
+if "ATEN_CPU_CAPABILITY" in os.environ:  # torch.compile keeps code by what it computes, not by the CPU it was made for
+    kept = Path(tempfile.gettempdir()) / f"torchinductor-{os.environ['ATEN_CPU_CAPABILITY']}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
 
 
 @pytest.fixture(autouse=True)
