@@ -56,7 +56,6 @@ def losses(network: Segmenter, steps: int = 3) -> list[float]:
     return found
 
 
-@pytest.mark.numeric
 @pytest.mark.skipif(COMPILER is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_network_learns_the_same() -> None:
     from torch._inductor import config  # takes a second
