@@ -13,8 +13,8 @@ by small deviations). So no tolerance here is a guess:
    of its own: no recorded number is further from float64 than rounding moves our own training (`MARGIN` times).
 3. **The recorded trainings, in float32 on the CPU at hand**: gradients of the first step against float64, losses
    against the recording. How far rounding moves them is measured (`float32` in `ROUNDING`): the largest distance
-   from float64, up to that step, of the float32 trainings in `DRAWS`. Each has other kernels or threads, and initial
-   weights changed by 1e-7 (relative, normally distributed), about one unit in the last place of float32. Neither is
+   from float64, up to that step, of the float32 trainings in `DRAWS`. Each has other kernels or threads, and most have
+   initial weights changed by 1e-7 (relative, normally distributed), one unit in the last place of float32. Neither is
    enough alone: VGG pretraining stays within 3e-7 with one CPU's kernels, whatever the weights, and is 1e-4 away with
    another's. Another CPU is one more such draw; it may be `MARGIN` times as far away as the furthest of them. `FIRST`
    comes on top: the loss itself is a float32 number.
@@ -53,8 +53,16 @@ KERNELS = {
     "sse": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
 }
 """What makes a CPU compute as an older one."""
-DRAWS = (("native", 1), ("native", 2), ("avx2", 1), ("avx2", 4), ("sse", 1), ("sse", 2))
-"""Kernels and threads."""
+DRAWS = (
+    ("native", 1, PERTURBATION),
+    ("native", 2, PERTURBATION),
+    ("avx2", 1, PERTURBATION),
+    ("avx2", 4, PERTURBATION),
+    ("sse", 1, PERTURBATION),
+    ("sse", 2, PERTURBATION),
+    ("sse", 1, 0.0),
+)
+"""Kernels, threads, and how far the initial weights are changed: not at all, too, as in what the tests train."""
 SMALLEST = 1e-3
 """A parameter's gradients are judged by its root mean square, or by this share of that of all parameters."""
 ROUNDING = Path(__file__).parent / "recorded" / "rounding.json"
@@ -118,13 +126,13 @@ def beyond(found: Distances, allowed: Distances, times: float, least: float = 0.
         yield f"gradients: {found['gradients']:.2g}, allowed {times * allowed['gradients']:.2g}"
 
 
-def perturbed(seed: int) -> Change:
-    """Changes weights by `PERTURBATION`, relative, normally distributed."""
+def perturbed(seed: int, size: float) -> Change:
+    """Changes weights by `size`, relative, normally distributed."""
     generator = torch.Generator().manual_seed(seed)
 
     def change(weights: Weights) -> Weights:
         def one(w: torch.Tensor) -> torch.Tensor:
-            return w.double() * (1 + PERTURBATION * torch.randn(w.shape, generator=generator, dtype=torch.float64))
+            return w.double() * (1 + size * torch.randn(w.shape, generator=generator, dtype=torch.float64))
 
         return {name: one(w).float() if w.is_floating_point() else w for name, w in weights.items()}
 
@@ -145,20 +153,20 @@ def measure(name: str, micro: Path, folder: Path) -> dict[str, Distances]:
     torch.set_default_dtype(torch.float64)
     truth = replay(name, micro, folder / "truth")
     draws = []
-    for seed, (kernels, threads) in enumerate(DRAWS):
+    for seed, (kernels, threads, size) in enumerate(DRAWS):
         own, environment = folder / str(seed), {**os.environ, **KERNELS[kernels], "OMP_NUM_THREADS": str(threads)}
-        command = [sys.executable, __file__, "--draw", name, str(seed), str(micro), str(own)]
+        command = [sys.executable, __file__, "--draw", name, str(seed), str(size), str(micro), str(own)]
         subprocess.run(command, check=True, env=environment, capture_output=True)
         with (own / "trained").open("rb") as file:
             draws.append(distances(pickle.load(file), truth))
-        print(name, kernels, threads, json.dumps(draws[-1]), flush=True)
+        print(name, kernels, threads, size, json.dumps(draws[-1]), flush=True)
         shutil.rmtree(own)
     return {"recorded": distances(recorded_training(name), truth), "float32": largest(draws)}
 
 
-def draw(name: str, seed: int, micro: Path, folder: Path) -> None:
+def draw(name: str, seed: int, size: float, micro: Path, folder: Path) -> None:
     """One float32 training with this process's kernels and threads, into `folder`/trained."""
-    trained = replay(name, micro, folder, change=perturbed(seed))
+    trained = replay(name, micro, folder, change=perturbed(seed, size))
     with (folder / "trained").open("wb") as file:
         pickle.dump(trained, file)
 
@@ -166,8 +174,8 @@ def draw(name: str, seed: int, micro: Path, folder: Path) -> None:
 def main() -> None:
     """Measure all traces (or those named on the command line), and write ROUNDING."""
     if sys.argv[1:2] == ["--draw"]:
-        name, seed, micro, folder = sys.argv[2:]
-        draw(name, int(seed), Path(micro), Path(folder))
+        name, seed, size, micro, folder = sys.argv[2:]
+        draw(name, int(seed), float(size), Path(micro), Path(folder))
         return
     with tempfile.TemporaryDirectory() as folder:
         write_micro(Path(folder))
