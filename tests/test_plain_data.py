@@ -127,3 +127,8 @@ def test_other_comments_are_not_taken_for_colours(text: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse_yaml(text, "x.yaml")
     assert "colour" not in raised.value.remedy
+
+
+def test_a_device_without_an_end_has_no_lines(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/zero")
+    assert list(read_json_lines(tmp_path / "metrics.jsonl")) == []

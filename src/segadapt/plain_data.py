@@ -17,7 +17,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from segadapt.errors import UsageError
-from segadapt.files import need_file
+from segadapt.files import is_file, need_file
 
 DEPTH = 32
 """Levels of mappings and lists: a recipe has five, a label space six."""
@@ -49,9 +49,11 @@ def read_json(path: Path, what: str) -> Any:
 def read_json_lines(path: Path) -> Iterator[tuple[str, Json]]:
     """Each line of a file that holds a mapping, and that mapping; nothing where there is no file.
 
-    Other lines are left out: half a line, from a kill or a full disk, must not lose the rest. Raises UsageError when
-    the file cannot be read.
+    Other lines are left out: half a line, from a kill or a full disk, must not lose the rest. A device or a pipe, which
+    may have no end, is no file. Raises UsageError when the file cannot be read.
     """
+    if not is_file(path):
+        return
     try:
         with path.open("rb") as file:
             while line := file.readline(LINE_BYTES):
