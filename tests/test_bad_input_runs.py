@@ -190,6 +190,6 @@ def test_the_rank_that_knows_why_speaks_first(
     slept: list[float] = []
     monkeypatch.setitem(os.environ, "RANK", rank)
     monkeypatch.setattr("segadapt.cli.main.time.sleep", slept.append)
-    monkeypatch.setattr("segadapt.pipeline.run.load_recipe", fails)
+    monkeypatch.setattr("segadapt.pipeline.run.find_recipe", fails)
     assert command(capsys, "run", "x").code == 1
     assert slept == [patience]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from command import assert_told, command
@@ -43,9 +44,9 @@ def test_what_does_not_fit_is_told(
         load(path, device="cpu", size=HUGE)
     load(path, device="cpu", size=(1024, 512), scales=(1, 2), mirror=True)
     load(path, device="cpu", size=(8000, 4000), window=(1024, 1024))
-    outcome = command(
-        capsys, "predict", path, tmp_path / "model.safetensors", "-o", tmp_path / "out", "--size", "16000x16000"
-    )
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    outcome = command(capsys, "predict", path, picture, "-o", tmp_path / "out", "--size", "16000x16000")
     assert_told(outcome, 2, "size", "an input of 16000×16000 needs about", "window=(1024, 1024).")
     generator = load_generator(write_generator(tmp_path / "generator.safetensors")).network
     with pytest.raises(UsageError, match=said):
