@@ -24,6 +24,8 @@ JOINING = timedelta(minutes=10)
 """Within which all ranks must have come."""
 WORKING = timedelta(hours=12)
 """Long: rank 0 evaluates alone while the others wait."""
+LEAVING = timedelta(minutes=1)
+"""For which a rank that is done waits for the others."""
 MOST = 4
 """Differences that one error names."""
 
@@ -54,6 +56,7 @@ def group(cuda: bool) -> Iterator[None]:
     _store = PrefixStore("failed", store)
     try:
         yield
+        _leave_together(store, rank, ranks)
     except Exception as error:
         if not isinstance(error, RankLost):
             _leave_word(rank, str(error) if isinstance(error, SegadaptError) else f"{type(error).__name__}: {error}")
@@ -61,6 +64,15 @@ def group(cuda: bool) -> Iterator[None]:
     finally:
         _store = None
         dist.destroy_process_group()
+
+
+def _leave_together(store: Any, rank: int, ranks: int) -> None:
+    """Wait until every rank is done: one that closes its connections early takes what it has sent from a slower one."""
+    try:
+        store.set(f"done {rank}", "")
+        store.wait([f"done {other}" for other in range(ranks)], LEAVING)
+    except (RuntimeError, ValueError):  # the store has gone with its rank, which was done; or a rank is stuck
+        return
 
 
 def _leave_word(rank: int, why: str) -> None:
