@@ -90,7 +90,7 @@ def profiled_step(case: Case, setup: Setup, steps: int, reference: bool) -> dict
     device, batch = case.runtime.device, case.batch(0)
 
     def ours() -> None:
-        case.method.step(batch, case.update)
+        case.update.run(case.method, batch)
 
     works: dict[str, Callable[[], None]] = {"segadapt": ours}
     if reference:

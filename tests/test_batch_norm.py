@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segadapt.batch import Batch
 from segadapt.batch_norm import BatchNorm2d, batch_norms, normed
-from segadapt.engine.updater import GradientUpdater
+from segadapt.engine.updater import Updater
 from segadapt.methods.method import Method
 from segadapt.methods.se_gan import SeGan, SeGanSettings
 from segadapt.methods.sean import Sean, SeanSettings
@@ -67,7 +67,7 @@ def test_frozen_statistics_stay_and_learning_ones_move(name: str) -> None:
     for mode in ("frozen", "learn"):
         method, result = make(name, batch_norm=mode)
         before = statistics(result)
-        method.step(seen(name), GradientUpdater(method.optimizers, CPU))
+        Updater(method.optimizers, CPU).run(method, seen(name))
         assert torch.equal(statistics(result), before) == (mode == "frozen")
 
 
@@ -80,7 +80,7 @@ def test_a_teacher_learns_the_statistics_of_the_target_alone(name: str) -> None:
     assert given.target is not None
     with torch.no_grad():
         alone(given.target.images)
-    method.step(given, GradientUpdater(method.optimizers, CPU))
+    Updater(method.optimizers, CPU).run(method, given)
     assert torch.equal(statistics(teacher), statistics(alone))
     student = method.modules["student"]
     assert not torch.allclose(statistics(student), statistics(teacher), rtol=1e-3)  # it has seen both domains
@@ -91,7 +91,7 @@ def test_a_frozen_teacher_has_the_students_buffers() -> None:
     for norm in batch_norms(method.modules["student"]):
         assert norm.running_mean is not None
         norm.running_mean.fill_(0.5)
-    method.step(batch(0, 2), GradientUpdater(method.optimizers, CPU))
+    Updater(method.optimizers, CPU).run(method, batch(0, 2))
     assert torch.equal(statistics(teacher), statistics(method.modules["student"]))
 
 

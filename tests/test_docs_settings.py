@@ -19,7 +19,7 @@ from segadapt.engine.runtime import RuntimeSettings
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.methods.adaptsegnet import AdaptSegNetSettings
-from segadapt.methods.methods import METHODS
+from segadapt.methods.registry import METHODS
 from segadapt.methods.se_gan import SeGanSettings
 from segadapt.methods.sean import SeanSettings
 from segadapt.methods.self_training import SelfTrainingSettings

@@ -15,12 +15,12 @@ from segadapt.batch import Batch, Images
 from segadapt.engine import trainer
 from segadapt.engine.checkpoints import not_finite
 from segadapt.engine.recorder import Recorder
-from segadapt.engine.updater import GradientUpdater
+from segadapt.engine.updater import Updater
 from segadapt.errors import UsageError
 from segadapt.evaluation.records import StageRecord, read_metrics
 from segadapt.evaluation.report_curves import training_panels
 from segadapt.losses import Loss, head_numbers, joint
-from segadapt.methods.method import Method, Terms, Updater, Values
+from segadapt.methods.method import Method, Update
 from segadapt.methods.sean import SeanSettings
 from segadapt.pipeline.show import Display
 from test_engine_updater import sean
@@ -28,7 +28,7 @@ from tiny_runs import run, tree, write_data, write_recipe
 
 
 class Curriculum(Method):
-    """w² of one optimizer in every step; `late` of another from step 2 on, `early` before step 2."""
+    """w² of one optimizer in every step; `other`, another's own objective, from step 2 on, `early` before step 2."""
 
     domains = ("source",)
 
@@ -37,14 +37,12 @@ class Curriculum(Method):
         self.modules = {"main": self.main, "other": self.other}
         self.optimizers = {n: torch.optim.SGD(m.parameters(), lr=0.1) for n, m in self.modules.items()}
 
-    def step(self, batch: Batch, update: Updater) -> Values:
-        return update.minimize(["main", "other"], self.losses, batch)
-
-    def losses(self, batch: Batch) -> Terms:
-        main, other = (module.weight.square().sum() for module in (self.main, self.other))
-        one = torch.ones(())
-        yield {"seg": Loss(main, one), **({"early": Loss(main * 2, one)} if batch.step < 2 else {})}
-        yield {"late": Loss(other, one).of("other")} if batch.step >= 2 else {}
+    def step(self, batch: Batch, update: Update) -> None:
+        for _ in update.micro_batches(batch):
+            seg, late = (module.weight.square().sum() for module in (self.main, self.other))
+            update.backward(seg=Loss(seg, 1.0), **({"early": Loss(seg * 2, 1.0)} if batch.step < 2 else {}))
+            update.backward(**({"other": Loss(late, 1.0)} if batch.step >= 2 else {}))
+        update.step("main", "other")
 
     @property
     def result(self) -> torch.nn.Module:  # type: ignore[override]
@@ -59,23 +57,23 @@ def a_batch(step: int) -> Batch:
 def test_terms_may_begin_late_and_end(tmp_path: Path, accumulate: int) -> None:
     """In the updates, in metrics.jsonl (one fetch for all), on the display and in the report's curves."""
     method = Curriculum()
-    update = GradientUpdater(method.optimizers, CPU, accumulate, clip_norm=100.0)
+    update = Updater(method.optimizers, CPU, accumulate, clip_norm=100.0)
     before = method.other.weight.clone()
     recorder = Recorder(tmp_path / "metrics.jsonl", writes=True, from_step=0, tensorboard=accumulate == 2)
     for step in range(4):
-        recorder.add(step + 1, method.step(a_batch(step), update), {})
+        recorder.add(step + 1, update.run(method, a_batch(step)), {})
         if step == 1:
             assert torch.equal(method.other.weight, before)
     recorder.close()
     assert not torch.equal(method.other.weight, before) and not int(update.skipped)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     names = [{key for key in line if key.startswith("loss/")} for line in lines]
-    assert names == [{"loss/total", "loss/seg", "loss/early"}] * 2 + [{"loss/total", "loss/seg", "loss/late"}] * 2
+    assert names == [{"loss/total", "loss/seg", "loss/early"}] * 2 + [{"loss/total", "loss/seg", "loss/other"}] * 2
     assert all(line["loss/total"] == pytest.approx(line["loss/seg"] * (3 if line["step"] < 3 else 1)) for line in lines)
     Display(False).training(4, 4, recorder.last)
     stage = StageRecord("a", tmp_path, {}, read_metrics(tmp_path), None, {}, {})
-    assert stage.series("loss/late")[0] == [3, 4] and stage.series("loss/early")[0] == [1, 2]
-    assert {"Loss: late", "Loss: early", "Loss: seg"} <= {panel.title for panel in training_panels(stage)}
+    assert stage.series("loss/other")[0] == [3, 4] and stage.series("loss/early")[0] == [1, 2]
+    assert {"Loss: other", "Loss: early", "Loss: seg"} <= {panel.title for panel in training_panels(stage)}
 
 
 # --- heads and counts ---
@@ -97,8 +95,41 @@ def test_the_last_head_is_the_main_one_and_all_others_are_auxiliary() -> None:
 
 
 def test_terms_of_different_counts_are_not_added() -> None:
-    with pytest.raises(AssertionError, match="counts differ: 3 and 4"):
-        Loss(torch.ones(()), torch.tensor(3.0)).plus(Loss(torch.ones(()), torch.tensor(4.0)))
+    for three, four in ((torch.tensor(3.0), torch.tensor(4.0)), (3, 4), (3, torch.tensor(4.0))):
+        with pytest.raises(AssertionError, match=r"counts differ: 3.* and .*4"):
+            Loss(torch.ones(()), three).plus(Loss(torch.ones(()), four))
+
+
+class Miscounted(Curriculum):
+    """It says another count than its term has, or none, or leaves its gradients where they are."""
+
+    def __init__(self, said: float | None, stepped: bool = True) -> None:
+        super().__init__()
+        self.said, self.stepped = said, stepped
+
+    def step(self, batch: Batch, update: Update) -> None:
+        if self.said is not None:
+            update.count(seg=torch.tensor(self.said))
+        for _ in update.micro_batches(batch):
+            update.backward(seg=Loss(self.main.weight.sum(), torch.tensor(2.0)))
+        if self.stepped:
+            update.step("main")
+
+
+def test_a_count_that_is_wrong_or_missing_is_told() -> None:
+    """A wrong one would be a wrong gradient in silence."""
+    for accumulate, method, told in (
+        (1, Miscounted(3.0), "'seg' has counted 2, and update.count was told 3"),
+        (2, Miscounted(2.0), "'seg' has counted 4, and update.count was told 2"),
+        (2, Miscounted(None), "count of 'seg' follows from the data: say it before"),
+        (1, Miscounted(2.0, stepped=False), "seg: no optimizer step came after the backward pass"),
+    ):
+        with pytest.raises(AssertionError, match=told):
+            Updater(method.optimizers, CPU, accumulate).run(method, a_batch(0))
+    for accumulate, said in ((1, None), (1, 2.0), (2, 4.0)):
+        method = Miscounted(said)
+        values = Updater(method.optimizers, CPU, accumulate).run(method, a_batch(0))
+        assert float(values["seg"]) == pytest.approx(float(values["total"]))
 
 
 # --- what is not finite, signals, schedules ---

@@ -23,7 +23,7 @@ from by_hand import (
     stretched,
 )
 from segadapt.batch import Batch
-from segadapt.engine.updater import GradientUpdater
+from segadapt.engine.updater import Updater
 from segadapt.methods.adaptsegnet import AdaptSegNet, AdaptSegNetSettings
 
 pytestmark = pytest.mark.numeric
@@ -117,10 +117,10 @@ class HandWritten:
 def test_three_steps_equal_the_hand_written_ones(heads: int, changes: dict[str, Any], levels: tuple[int, ...]) -> None:
     method = adaptsegnet(heads, **changes)
     by_hand = HandWritten(method, levels)
-    update = GradientUpdater(method.optimizers, CPU)
+    update = Updater(method.optimizers, CPU)
     for step in range(3):
         expected = by_hand.step(batch(step))
-        values = {name: float(value) for name, value in method.step(batch(step), update).items()}
+        values = {name: float(value) for name, value in update.run(method, batch(step)).items()}
         assert values == pytest.approx(expected, rel=EQUAL)
     check_weights(method, {"network": dict(by_hand.network.named_parameters()), **by_hand.discriminators})
     for key, value in method.network.named_buffers():
@@ -131,15 +131,15 @@ def test_a_single_level_has_no_first_discriminator() -> None:
     assert set(adaptsegnet(**LEAST_SQUARES).modules) == {"network", "discriminator2"}
     assert set(adaptsegnet(1).modules) == {"network", "discriminator2"}
     assert set(adaptsegnet().modules) == {"network", "discriminator1", "discriminator2"}
-    widths = [conv.out_channels for conv in adaptsegnet().players[2].children()]
+    widths = [conv.out_channels for conv in adaptsegnet().discriminators[2].children()]
     assert widths == [64, 128, 256, 512, 1]
 
 
 @pytest.mark.usefixtures("float64", "few_channels")
 def test_two_micro_batches_equal_one_pass() -> None:
     whole, split = adaptsegnet(batch=4), adaptsegnet(batch=4, accumulate=2)
-    expected = whole.step(batch(0, 4), GradientUpdater(whole.optimizers, CPU))
-    values = split.step(batch(0, 4), GradientUpdater(split.optimizers, CPU, accumulate=2))
+    expected = Updater(whole.optimizers, CPU).run(whole, batch(0, 4))
+    values = Updater(split.optimizers, CPU, accumulate=2).run(split, batch(0, 4))
     assert {name: float(v) for name, v in values.items()} == pytest.approx(
         {name: float(v) for name, v in expected.items()}, rel=EQUAL
     )

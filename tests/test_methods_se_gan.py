@@ -25,7 +25,7 @@ from by_hand import (
     stretched,
 )
 from segadapt.batch import Batch
-from segadapt.engine.updater import GradientUpdater
+from segadapt.engine.updater import Updater
 from segadapt.methods.method import Method
 from segadapt.methods.se_gan import SeGan, SeGanSettings
 
@@ -66,7 +66,7 @@ class HandWritten:
         self.learned = [p for p in self.student.parameters() if p.requires_grad]
         rates = [(p.data, s.lr * (10 if id(p) in heads else 1)) for p in self.learned]
         self.sgd = Sgd(rates, s.weight_decay)
-        self.discriminators = [copied(d) for d in method.players.values()]
+        self.discriminators = [copied(d) for d in method.discriminators.values()]
         self.adams = [Adam((p.data for p in d.values()), s.lr_discriminator, (0.9, 0.99)) for d in self.discriminators]
         self.balance = RunningWeights()
 
@@ -132,10 +132,10 @@ class HandWritten:
 def test_three_steps_equal_the_hand_written_ones(heads: int, changes: dict[str, Any], few: float) -> None:
     method = se_gan(heads, **changes)
     by_hand = HandWritten(method)
-    update = GradientUpdater(method.optimizers, CPU)
+    update = Updater(method.optimizers, CPU)
     for step in range(3):
         expected = by_hand.step(batch(step), few)
-        values = {name: float(value) for name, value in method.step(batch(step), update).items()}
+        values = {name: float(value) for name, value in update.run(method, batch(step)).items()}
         assert set(values) == set(expected)
         assert values == pytest.approx(expected, rel=EQUAL, abs=0 if step else 1e-20)  # T = S at first
     check_weights(method, by_hand.weights(method))
@@ -144,8 +144,8 @@ def test_three_steps_equal_the_hand_written_ones(heads: int, changes: dict[str, 
 @pytest.mark.usefixtures("float64")
 def test_the_quirk_d2_head1_makes_a_difference_to_its_own_update_alone() -> None:
     plain, quirky = se_gan(2), se_gan(2, quirks={"d2_head1": True})
-    one = plain.step(batch(0), GradientUpdater(plain.optimizers, CPU))
-    other = quirky.step(batch(0), GradientUpdater(quirky.optimizers, CPU))
+    one = Updater(plain.optimizers, CPU).run(plain, batch(0))
+    other = Updater(quirky.optimizers, CPU).run(quirky, batch(0))
     assert one.pop("discriminator2") != other.pop("discriminator2")
     assert {name: float(v) for name, v in one.items()} == {name: float(v) for name, v in other.items()}
 
@@ -153,10 +153,10 @@ def test_the_quirk_d2_head1_makes_a_difference_to_its_own_update_alone() -> None
 @pytest.mark.usefixtures("float64")
 def test_two_micro_batches_equal_one_pass() -> None:
     whole, split = se_gan(2, noise=1.0, batch=4), se_gan(2, noise=1.0, batch=4, accumulate=2)
-    one, two = GradientUpdater(whole.optimizers, CPU), GradientUpdater(split.optimizers, CPU, accumulate=2)
+    one, two = Updater(whole.optimizers, CPU), Updater(split.optimizers, CPU, accumulate=2)
     for step in range(2):
-        expected = whole.step(batch(step, 4), one)
-        values = split.step(batch(step, 4), two)
+        expected = one.run(whole, batch(step, 4))
+        values = two.run(split, batch(step, 4))
         # Labelled pixels and their class weights differ between the micro-batches, so a mean of means would not do.
         assert {name: float(v) for name, v in values.items()} == pytest.approx(
             {name: float(v) for name, v in expected.items()}, rel=EQUAL, abs=1e-20
@@ -167,7 +167,7 @@ def test_two_micro_batches_equal_one_pass() -> None:
 def test_batch_norm_and_its_statistics_stay_as_they_were() -> None:
     method = se_gan(2)
     before = {name: copy.deepcopy(dict(method.modules[name].named_buffers())) for name in ("student", "teacher")}
-    method.step(batch(0), GradientUpdater(method.optimizers, CPU))
+    Updater(method.optimizers, CPU).run(method, batch(0))
     for name, buffers in before.items():
         for key, value in method.modules[name].named_buffers():
             assert torch.equal(value, buffers[key]), key
@@ -175,7 +175,7 @@ def test_batch_norm_and_its_statistics_stay_as_they_were() -> None:
 
 def test_discriminators_of_another_width() -> None:
     published, narrow = (se_gan(2, discriminator_width=width) for width in (None, 4))
-    channels = [[p.shape[0] for p in m.players["discriminator1"].parameters()][::2] for m in (published, narrow)]
+    channels = [[p.shape[0] for p in m.discriminators["discriminator1"].parameters()][::2] for m in (published, narrow)]
     assert channels == [[32, 64, 128, 256, 1], [4, 8, 16, 32, 1]]
-    values = narrow.step(batch(0), GradientUpdater(narrow.optimizers, CPU))
+    values = Updater(narrow.optimizers, CPU).run(narrow, batch(0))
     assert torch.isfinite(torch.stack(list(values.values()))).all()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from by_hand import EQUAL, check_weights
 from segadapt.batch import Batch, Images
 from segadapt.engine.runtime import Runtime
-from segadapt.engine.updater import GradientUpdater
+from segadapt.engine.updater import Updater
 from segadapt.losses import cross_entropy, masked_squared_error
 from segadapt.methods.sean import Sean, SeanSettings
 from segadapt.models.small import DeepLabSmall
@@ -79,9 +79,9 @@ def test_a_step_equals_the_hand_written_one(threshold: float) -> None:
         steps=3, lr=1e-3, noise=2.0, ema=0.9, ema_warmup=False, attention_threshold=threshold, network="deeplab_small"
     )
     method = Sean(network, settings)
-    update = GradientUpdater(method.optimizers, CPU)
+    update = Updater(method.optimizers, CPU)
     for step in range(3):
-        values = method.step(batch(step), update)
+        values = update.run(method, batch(step))
         expected = by_hand.step(batch(step), 2.0, threshold)
         expected["total"] = expected["seg"] + 0.3 * expected["consistency"]
         assert {name: float(value) for name, value in values.items()} == pytest.approx(expected, rel=EQUAL)

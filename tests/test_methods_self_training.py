@@ -19,7 +19,7 @@ from by_hand import (
     cross_entropy,
     stretched,
 )
-from segadapt.engine.updater import GradientUpdater
+from segadapt.engine.updater import Updater
 from segadapt.methods.class_balance import ClassBalance, class_counts
 from segadapt.methods.self_training import SelfTraining, SelfTrainingSettings
 
@@ -63,7 +63,7 @@ def test_three_steps_equal_the_hand_written_ones(heads: int, changes: dict[str, 
     learned = [p for p in network.parameters() if p.requires_grad]
     of_heads = {id(p) for p in network.head_parameters()}
     sgd = Sgd([(p.data, 1e-1 if id(p) in of_heads else 1e-2) for p in learned], 1e-2)
-    update = GradientUpdater(method.optimizers, CPU)
+    update = Updater(method.optimizers, CPU)
     for step in range(3):
         given = batch(step, target_labels=True)
         assert given.target is not None and given.target.labels is not None
@@ -74,7 +74,7 @@ def test_three_steps_equal_the_hand_written_ones(heads: int, changes: dict[str, 
         if heads == 2:
             loss = loss + 0.3 * cross_entropy(logits[0], labels, weights)
         sgd.step(torch.autograd.grad(loss, learned))
-        values, expected = method.step(given, update), float(loss.detach())
+        values, expected = update.run(method, given), float(loss.detach())
         assert float(values["total"]) == pytest.approx(expected, rel=EQUAL)
         assert float(values["seg"]) == pytest.approx(expected, rel=EQUAL)
     check_weights(method, {"network": dict(network.named_parameters())})
@@ -86,8 +86,8 @@ def test_three_steps_equal_the_hand_written_ones(heads: int, changes: dict[str, 
 def test_two_micro_batches_equal_one_pass() -> None:
     whole, split = self_training(batch=4), self_training(batch=4, accumulate=2)
     given = batch(0, 4, target_labels=True)
-    expected = whole.step(given, GradientUpdater(whole.optimizers, CPU))
-    values = split.step(given, GradientUpdater(split.optimizers, CPU, accumulate=2))
+    expected = Updater(whole.optimizers, CPU).run(whole, given)
+    values = Updater(split.optimizers, CPU, accumulate=2).run(split, given)
     assert float(values["total"]) == pytest.approx(float(expected["total"]), rel=EQUAL)
     check_weights(split, {"network": copied(whole.network)})
 
@@ -100,10 +100,10 @@ def test_batch_norm_learns_until_the_first_evaluation() -> None:
     never = self_training(quirks=quirks, evaluate_every=0)
     assert never.learning_statistics(10**6)
     assert not self_training().learning_statistics(0)
-    update = GradientUpdater(both.optimizers, CPU)
+    update = Updater(both.optimizers, CPU)
     modes = []
     for step in range(4):
-        both.step(batch(step, target_labels=True), update)
+        update.run(both, batch(step, target_labels=True))
         modes.append(both.network.norm.training)  # type: ignore[union-attr]
     assert modes == [True, True, False, False]
 

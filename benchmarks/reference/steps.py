@@ -134,7 +134,7 @@ class ReferenceSeGan(ReferenceStep):
     def __init__(self, method: SeGan) -> None:
         self.settings, self.length = method.settings, method.length
         self.student, self.teacher = published_segmenter(method.student), published_segmenter(method.teacher)
-        self.players = copy.deepcopy(method.players)
+        self.players = copy.deepcopy(method.discriminators)
         self.modules = {"student": self.student, "teacher": self.teacher, **self.players}
         self.balance = BalancedWeights(method.student.classes)
         self.optimizer = segmenter_optimizer(self.student, method.settings)
@@ -178,7 +178,7 @@ class ReferenceAdaptSegNet(ReferenceStep):
 
     def __init__(self, method: AdaptSegNet) -> None:
         self.settings, self.weights = method.settings, list(method.levels.values())
-        self.network, self.players = published_segmenter(method.network), copy.deepcopy(method.players)
+        self.network, self.players = published_segmenter(method.network), copy.deepcopy(method.discriminators)
         self.modules = {"network": self.network, **{f"discriminator{i}": d for i, d in self.players.items()}}
         self.optimizer = segmenter_optimizer(self.network, method.settings)
         rate = method.settings.lr_discriminator

@@ -61,14 +61,14 @@ class BarePasses:
                 with torch.no_grad():
                     method.teacher(target.images)
                 outputs = [*method.student(target.images).heads, *method.student(source.images).heads]
-                return outputs + self._game(list(method.players.values()))
+                return outputs + self._game(list(method.discriminators.values()))
             case Sean() as method:
                 with torch.no_grad():
                     method.teacher(target.images)
                 return [method.student(target.images).logits, method.student(source.images).logits]
             case AdaptSegNet() as method:
                 outputs = [*method.network(target.images).heads, *method.network(source.images).heads]
-                return outputs + self._game(list(method.players.values()))
+                return outputs + self._game(list(method.discriminators.values()))
             case Tgstn() as method:
                 return self._tgstn(method, CAFFE(source.images), CAFFE(target.images))
             case SelfTraining() as method:

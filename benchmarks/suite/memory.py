@@ -68,7 +68,7 @@ def steps_of(name: str, setup: Setup, runtime: Runtime, reference: bool) -> Call
 
         def ours() -> None:
             for _ in range(STEPS):
-                case.method.step(batch, case.update)
+                case.update.run(case.method, batch)
 
         return ours
     plain = plain_step(case)

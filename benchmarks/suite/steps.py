@@ -69,17 +69,17 @@ def step_row(
 
     works: dict[str, Callable[[Inputs], object]] = {
         BARE: lambda given: bare(given.batch),
-        OURS: lambda given: case.method.step(given.batch, case.update),
+        OURS: lambda given: case.update.run(case.method, given.batch),
     }
     if plain is not None:
         works[REFERENCE] = plain_works
     first = case.batch(0)
     on_gpu = device.type == "cuda"
     with runtime.kernels_by_trial():
-        case.method.step(first, case.update)  # the optimizers' states come with the first step
-        memory = peak_memory(lambda: case.method.step(first, case.update), device)
+        case.update.run(case.method, first)  # the optimizers' states come with the first step
+        memory = peak_memory(lambda: case.update.run(case.method, first), device)
         times = in_turns(works, inputs, rounds, device, repeat=GPU_REPEAT if on_gpu else 1)
-        busy = busy_seconds(lambda: case.method.step(first, case.update), IDLE_STEPS) if on_gpu else None
+        busy = busy_seconds(lambda: case.update.run(case.method, first), IDLE_STEPS) if on_gpu else None
     row = row_of(
         "steps",
         name,

@@ -4,6 +4,7 @@ Quirks are off, as in the default recipes; the size of a rare class is the publi
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,19 +12,18 @@ from torch import nn
 
 from segadapt.batch import Batch, Images
 from segadapt.engine.runtime import Runtime
-from segadapt.engine.updater import GradientUpdater
+from segadapt.engine.updater import Updater
 from segadapt.methods.adaptsegnet import AdaptSegNetSettings
 from segadapt.methods.method import Method
-from segadapt.methods.methods import METHODS, segmenter_method
+from segadapt.methods.registry import METHODS
 from segadapt.methods.se_gan import SeGanSettings
 from segadapt.methods.sean import SeanSettings
 from segadapt.methods.self_training import SelfTrainingSettings
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.methods.supervised import SourceOnlySettings
-from segadapt.methods.tgstn import Tgstn, TgstnSettings
+from segadapt.methods.tgstn import TgstnSettings
 from segadapt.models.networks import build
 from segadapt.models.segmenter import Segmenter
-from segadapt.models.style_transfer import StyleTransfer
 from suite.sizes import Size, Sizes
 
 CLASSES = 19
@@ -58,7 +58,7 @@ class Case:
     name: str
     method: Method
     settings: TrainingSettings
-    update: GradientUpdater
+    update: Updater
     runtime: Runtime
     size: Size  # of source images
     target_size: Size
@@ -82,18 +82,32 @@ def make_case(name: str, setup: Setup, runtime: Runtime) -> Case:
     torch.manual_seed(0)
     size, target_size = setup.sizes.training(name)
     settings = published_settings(name, setup.network, size, target_size)
-    method: Method
-    if isinstance(settings, TgstnSettings):
-        method = Tgstn(StyleTransfer(), build(setup.network or VGG, classes=CLASSES), settings)
-    else:
-        assert isinstance(settings, SegmenterSettings)
-        segmenter = build(settings.network, classes=CLASSES, attention=METHODS[name].attention)
-        method = segmenter_method(segmenter, settings, STEPS)
+    method = METHODS[name].build(Fresh(setup.network or VGG), settings)
     for module in (*method.modules.values(), *method.helpers.values()):
         set_checkpointing(module, setup.checkpointing)
         runtime.place(module)
-    update = GradientUpdater(method.optimizers, runtime)
+    update = Updater(method.optimizers, runtime)
     return Case(name, method, settings, update, runtime, size, target_size)
+
+
+class Fresh:
+    """The `Networks` of a benchmark: fresh weights, and for `saved_segmenter` a fresh network of this name."""
+
+    length = STEPS
+
+    def __init__(self, saved: str) -> None:
+        self.saved = saved
+
+    def segmenter(self, settings: SegmenterSettings, attention: bool = False) -> Segmenter:
+        """See `segadapt.methods.method.Networks`."""
+        return build(settings.network, classes=CLASSES, attention=attention)
+
+    def saved_segmenter(self, reference: str) -> Segmenter:
+        """See `segadapt.methods.method.Networks`."""
+        return build(self.saved, classes=CLASSES)
+
+    def fill(self, module: nn.Module, name: str, file: str | Path | None) -> None:
+        """See `segadapt.methods.method.Networks`."""
 
 
 def set_checkpointing(module: nn.Module, on: bool) -> None:

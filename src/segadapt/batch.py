@@ -1,6 +1,7 @@
 """What travels from the data to a method's step: images, labels, and what makes each sample's randomness."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -42,6 +43,22 @@ class Batch:
     def names(self) -> tuple[str, ...]:
         """The names of all images, for messages."""
         return tuple(name for images in (self.source, self.target) if images is not None for name in images.names)
+
+    def of(self, domain: Literal["source", "target"]) -> Images:
+        """The images of a domain that the method has asked for."""
+        images = self.source if domain == "source" else self.target
+        assert images is not None, f"the batch holds no {domain} images"
+        return images
+
+    def images(self, domain: Literal["source", "target"]) -> Tensor:
+        """The images (B, 3, H, W) of a domain."""
+        return self.of(domain).images
+
+    def labels(self, domain: Literal["source", "target"]) -> Tensor:
+        """The labels (B, H, W) of a domain that has some."""
+        labels = self.of(domain).labels
+        assert labels is not None, f"the {domain} images have no labels"
+        return labels
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""

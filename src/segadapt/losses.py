@@ -1,7 +1,7 @@
 """Losses as pure functions of tensors of one size. They return sums and counts, never means.
 
-Why: a mean over labelled pixels is not the mean of the ranks' means. Whoever minimizes divides the sum by the count of
-all ranks and all accumulation steps, so that a loss has the same value however its batch is spread.
+Why: a mean over labelled pixels is not the mean of the ranks' means. The update divides the sum by the count of all
+ranks and micro-batches, so that a loss has the same value however its batch is spread.
 """
 
 from collections.abc import Callable
@@ -18,43 +18,41 @@ IGNORE = 255
 
 @dataclass(frozen=True)
 class Loss:
-    """One term: weight · sum / count."""
+    """One term: weight · sum / count.
+
+    A count that follows from shapes is a plain number: every micro-batch of every rank has the same one. A count that
+    depends on the data (labelled pixels, a mask) is a tensor.
+    """
 
     sum: Tensor  # scalar float32, carries the gradient
-    count: Tensor  # scalar float32 without gradient
+    count: Tensor | float  # a tensor is a scalar float32 without gradient
     weight: float = 1.0
-    player: str | None = None  # whose term it is in a game of several; None: the first player's
 
-    def weighted(self, weight: float) -> "Loss":
-        """The same term with another weight in the total."""
-        return replace(self, weight=weight)
+    def __rmul__(self, weight: float) -> "Loss":
+        """`weight * term`: its weight in the total; what is reported is the term itself."""
+        return replace(self, weight=weight * self.weight)
 
     def plus(self, other: "Loss", share: float = 1.0) -> "Loss":
         """This term plus `share` times another one with the same count, as one named value.
 
-        With another count the sum of the means would not be the mean of the sums: AssertionError on a CPU; on a GPU,
-        which is not waited for, the term is NaN, which ends the training.
+        With another count the sum of the means would not be the mean of the sums: AssertionError where both are known
+        on the host; on a GPU, which is not waited for, the term is NaN, which ends the training.
         """
-        same = self.count == other.count
-        assert self.count.device.type != "cpu" or bool(same), f"counts differ: {self.count:g} and {other.count:g}"
-        count = torch.where(same, self.count, torch.full_like(self.count, torch.nan))
-        return replace(self, sum=self.sum + share * other.sum, count=count)
+        return replace(self, sum=self.sum + share * other.sum, count=_one_count(self.count, other.count))
 
     def times(self, factor: float) -> "Loss":
         """`factor` times this term: a factor of its definition, not of its place in the total."""
         return replace(self, sum=factor * self.sum)
 
-    def counted_with(self, other: "Loss") -> "Loss":
-        """The same term over the pixels of both."""
-        return replace(self, sum=self.sum + other.sum, count=self.count + other.count)
 
-    def detached(self) -> "Loss":
-        """The same term without its gradient."""
-        return replace(self, sum=self.sum.detach())
-
-    def of(self, player: str) -> "Loss":
-        """The same term as that of `player`."""
-        return replace(self, player=player)
+def _one_count(a: Tensor | float, b: Tensor | float) -> Tensor | float:
+    """The count of two terms that have the same."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        same = a == b
+        assert a.device.type != "cpu" or bool(same), f"counts differ: {a:g} and {b:g}"
+        return torch.where(same, a, torch.nan)
+    assert not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b, f"counts differ: {a} and {b}"
+    return a
 
 
 def precise(values: Tensor) -> Tensor:
@@ -69,14 +67,18 @@ def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
     pixels, or the sum of their weights (PyTorch's weighted mean; SE-GAN, the class-balanced loss).
     """
     assert logits.shape[-2:] == labels.shape[-2:], "losses never resize"
-    labels = labels.long()
-    total = F.cross_entropy(precise(logits), labels, class_weights, ignore_index=IGNORE, reduction="sum")
+    total = F.cross_entropy(precise(logits), labels.long(), class_weights, ignore_index=IGNORE, reduction="sum")
+    return Loss(total, labelled_pixels(labels, class_weights))
+
+
+def labelled_pixels(labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """The count of `cross_entropy` for these labels (B, H, W), known without a pass of the network: a scalar."""
     labelled = labels != IGNORE
     if class_weights is None:
-        return Loss(total, precise(labelled.sum()))
+        return precise(labelled.sum())
     # `where` keeps the look-up inside the table: 255 has no weight.
-    weights = class_weights[torch.where(labelled, labels, 0)]
-    return Loss(total, (weights * labelled).sum())
+    weights = class_weights[torch.where(labelled, labels, 0).long()]
+    return (weights * labelled).sum()
 
 
 def masked_squared_error(maps: Tensor, wanted: Tensor, mask: Tensor) -> Loss:
@@ -88,7 +90,12 @@ def masked_squared_error(maps: Tensor, wanted: Tensor, mask: Tensor) -> Loss:
     error = (precise(maps) - precise(wanted.detach())).square().sum(1, keepdim=True)  # (B, 1, H, W)
     # `where`, not indexing: a boolean index would wait for the GPU, and every rank must have the same graph.
     total = torch.where(mask, error, torch.zeros_like(error)).sum()
-    return Loss(total, precise(mask.sum()) * maps.shape[1])
+    return Loss(total, masked_values(mask, maps.shape[1]))
+
+
+def masked_values(mask: Tensor, channels: int) -> Tensor:
+    """The count of `masked_squared_error`: masked pixels of (B, 1, H, W) times channels, a scalar."""
+    return precise(mask.sum()) * channels
 
 
 def squared_error(maps: Tensor, wanted: Tensor) -> Loss:
@@ -97,7 +104,7 @@ def squared_error(maps: Tensor, wanted: Tensor) -> Loss:
     maps, wanted (B, C, H, W) float; no gradient flows to `wanted`.
     """
     total = (precise(maps) - precise(wanted.detach())).square().sum()
-    return Loss(total, total.new_tensor(float(maps.numel())))
+    return Loss(total, float(maps.numel()))
 
 
 Domain = Literal["source", "target"]
@@ -114,7 +121,7 @@ def domain_loss(answers: Tensor, domain: Domain, least_squares: bool = False) ->
     wanted = torch.full_like(answers, DOMAIN_LABELS[domain])
     compare = F.mse_loss if least_squares else F.binary_cross_entropy_with_logits
     pixels = answers[0].numel()
-    return Loss(compare(answers, wanted, reduction="sum") / pixels, answers.new_tensor(float(len(answers))))
+    return Loss(compare(answers, wanted, reduction="sum") / pixels, float(len(answers)))
 
 
 def joint(term: Callable[[int], Loss], heads: int, auxiliary: float) -> Loss:

@@ -25,7 +25,7 @@ from segadapt.engine.checkpoints import not_finite
 from segadapt.engine.recorder import Recorder
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.selection import Selector
-from segadapt.engine.updater import GradientUpdater
+from segadapt.engine.updater import Updater
 from segadapt.errors import SegadaptError, Stopped
 from segadapt.methods.method import Method
 from segadapt.methods.settings import TrainingSettings
@@ -74,9 +74,7 @@ class Trainer:
     def __init__(self, training: Training, runtime: Runtime) -> None:
         self.training, self.runtime = training, runtime
         self.settings = training.settings
-        self.updater = GradientUpdater(
-            training.method.optimizers, runtime, self.settings.accumulate, self.settings.clip_norm
-        )
+        self.updater = Updater(training.method.optimizers, runtime, self.settings.accumulate, self.settings.clip_norm)
         self.checkpoints = checkpoints.Checkpoints(training.folder / "checkpoints", self.settings.keep)
         self.base_rates = {
             name: [float(group["lr"]) for group in optimizer.param_groups]
@@ -106,7 +104,7 @@ class Trainer:
                     rates = self._set_rates(step)
                     batch = next(batches).to(self.runtime.device)
                     torch.manual_seed(batch.seeds[0])  # of what a network draws itself (dropout)
-                    losses = training.method.step(batch, self.updater)
+                    losses = self.updater.run(training.method, batch)
                     recorder.add(step + 1, losses, rates)
                     self._after(step + 1, recorder, stopped)
             recorder.flush()

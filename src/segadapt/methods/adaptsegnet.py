@@ -18,8 +18,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
-from segadapt.losses import cross_entropy, domain_loss, head_numbers, joint
-from segadapt.methods.method import DomainName, Method, Terms, Updater, Values, frozen
+from segadapt.losses import Loss, cross_entropy, domain_loss, head_numbers, joint, labelled_pixels
+from segadapt.methods.method import DomainName, Method, Update, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, segmenter_optimizer
 from segadapt.methods.settings import WithExtraSource
 from segadapt.models.discriminators import Discriminator
@@ -56,6 +56,7 @@ class AdaptSegNetSettings(WithExtraSource):
 class AdaptSegNet(Method):
     """Output-space adversarial adaptation; see the algorithm at the top of this file."""
 
+    settings_type = AdaptSegNetSettings
     domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
 
     def __init__(self, network: Segmenter, settings: AdaptSegNetSettings) -> None:
@@ -65,40 +66,42 @@ class AdaptSegNet(Method):
         self.heads = {i: head for head, i in enumerate([*auxiliary, main])}  # level -> its head
         self.levels = {i: settings.auxiliary_adversarial for i in auxiliary if settings.auxiliary_adversarial > 0}
         self.levels[main] = settings.adversarial  # level -> λ
-        self.players = {i: Discriminator(network.classes, WIDTHS) for i in self.levels}
+        self.discriminators = {i: Discriminator(network.classes, WIDTHS) for i in self.levels}
         self.modules: dict[str, nn.Module] = {"network": network}
         self.optimizers: dict[str, Optimizer] = {"network": segmenter_optimizer(network, settings)}
-        for i, player in self.players.items():
-            self.modules[f"discriminator{i}"] = player
+        for i, d in self.discriminators.items():
+            self.modules[f"discriminator{i}"] = d
             self.optimizers[f"discriminator{i}"] = discriminator_optimizer(
-                player, settings, settings.lr_discriminator, beta2=0.99
+                d, settings, settings.lr_discriminator, beta2=0.99
             )
 
-    def step(self, batch: Batch, update: Updater) -> Values:
-        return update.minimize(list(self.optimizers), self.losses, batch)
+    def step(self, batch: Batch, update: Update) -> None:
+        update.count(seg=labelled_pixels(batch.labels("source")))
+        for part in update.micro_batches(batch):
+            self.backward(part, update)
+        update.step(*self.optimizers)
 
-    def losses(self, batch: Batch) -> Terms:
-        """`seg`, `adversarial1`, `adversarial2` of the network; `discriminator1`, `discriminator2` of the others."""
-        source, target, least_squares = batch.source, batch.target, self.settings.least_squares
-        assert source is not None and source.labels is not None and target is not None
-        labels = source.labels
-        on_source = self.network.logits_at(self.network(source.images), source.images.shape[-2:])
-        heads = len(on_source)
-        yield {"seg": joint(lambda i: cross_entropy(on_source[i], labels), heads, self.settings.auxiliary)}
+    def backward(self, batch: Batch, update: Update) -> None:
+        """Lines 1 to 4 of the algorithm: `seg`, `adversarial1`, `adversarial2`, then each discriminator's own."""
+        network, settings, target = self.network, self.settings, batch.images("target")
+        labels, heads = batch.labels("source"), network.number_of_heads
+        on_source = network.logits_at(network(batch.images("source")), labels.shape[-2:])
+        update.backward(seg=joint(lambda i: cross_entropy(on_source[i], labels), heads, settings.auxiliary))
 
-        of_heads = self.network.logits_at(self.network(target.images), target.images.shape[-2:])
+        of_heads = network.logits_at(network(target), target.shape[-2:])
         on_target = {i: of_heads[self.heads[i]].softmax(1) for i in self.levels}
-        adversarial = {}
+        adversarial: dict[str, Loss] = {}
         for i, weight in self.levels.items():
-            with frozen(self.players[i]):
-                loss = domain_loss(self.players[i](on_target[i]), "source", least_squares)
-            adversarial[f"adversarial{i}"] = loss.weighted(weight)
-        yield adversarial
+            d = self.discriminators[i]
+            with frozen(d):
+                adversarial[f"adversarial{i}"] = weight * domain_loss(d(on_target[i]), "source", settings.least_squares)
+        update.backward(**adversarial)
 
-        for i, d in self.players.items():
-            of_source = domain_loss(d(on_source[self.heads[i]].detach().softmax(1)), "source", least_squares)
-            of_target = domain_loss(d(on_target[i].detach()), "target", least_squares)
-            yield {f"discriminator{i}": of_source.plus(of_target).times(0.5).of(f"discriminator{i}")}
+        for i, d in self.discriminators.items():
+            softmax = on_source[self.heads[i]].detach().softmax(1)
+            of_source = domain_loss(d(softmax), "source", settings.least_squares)
+            of_target = domain_loss(d(on_target[i].detach()), "target", settings.least_squares)
+            update.backward(**{f"discriminator{i}": of_source.plus(of_target).times(0.5)})
 
     @property
     def result(self) -> Segmenter:

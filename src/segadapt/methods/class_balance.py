@@ -5,6 +5,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from segadapt.losses import IGNORE, precise
+from segadapt.methods.method import Update
 from segadapt.methods.settings import SegmenterSettings
 
 RARE = 7.0
@@ -38,13 +39,19 @@ class ClassBalance(nn.Module):
         self.settings = settings
         self.register_buffer("running", torch.ones(classes))
 
+    def of_batch(self, labels: Tensor, update: Update) -> Tensor | None:
+        """The class weights (C,) of a batch whose share on this rank is labels (B, H, W); None without balance."""
+        if not self.settings.balance:
+            return None
+        return self.weights(update.over_ranks(class_counts(labels)), self.settings.batch)
+
     @torch.no_grad()
     def weights(self, counts: Tensor, batch: int) -> Tensor:
         """Pixels per train id of the whole batch (256,), over all ranks -> the batch's class weights (C,)."""
         mine, everything = precise(counts[: len(self.running)]), precise(counts.sum())
         self.running.mul_(INERTIA).add_(torch.where(mine == 0, RARE, 1.0), alpha=1 - INERTIA)
         if self.settings.rare_pixels is not None:
-            few = everything.new_tensor(float(self.settings.rare_pixels * batch))
+            few = torch.full_like(everything, float(self.settings.rare_pixels * batch))
         else:
             few = self.settings.rare_share * everything
         return torch.where(mine < few, RARE, 1.0) * self.running

@@ -1,64 +1,108 @@
 """The contract between a method (one paper) and whatever runs it.
 
-A method owns its modules and optimizers, and says in `step` what one update is. It returns named values, unweighted
-means on the device, and never logs, plots, saves or moves to a device. It reaches the optimizers only through the
-`Updater`, which knows about ranks, accumulation, clipping, precision and updates that must be skipped.
+A method is one file: its settings, and one update as the paper's algorithm box has it. It owns its modules and
+optimizers, and never logs, plots, saves or moves to a device. A step reads from top to bottom:
+
+    def step(self, batch, update):
+        update.count(seg=labelled_pixels(batch.source.labels))
+        for part in update.micro_batches(batch):
+            logits = self.network(part.source.images).logits
+            update.backward(seg=cross_entropy(self.network.upsample(logits, …), part.source.labels))
+        update.step("network")
+
+To add one: subclass `Method`, name its `settings`, implement `step` and `result`, and register it with
+`segadapt.register_method`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Literal, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
 from segadapt.losses import Loss
+from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 
 DomainName = Literal["source", "target"]
-Terms = Iterator[dict[str, Loss]]
-"""The named terms of a loss, in parts that share no activations with gradients.
-
-Each part is backpropagated before the next one is computed, so that one pass of a network at a time has its activations
-in memory.
-"""
 Values = dict[str, Tensor]
 """Named scalars on the device: `total` (weighted) and one unweighted mean per loss term."""
 
 
-class Updater(Protocol):
-    """What a step may do to the weights."""
+class Update(Protocol):
+    """What a step may do: backward passes, optimizer steps, and nothing that needs to know the machine.
 
-    def minimize(self, players: Sequence[str], losses: Callable[[Batch], Terms], batch: Batch) -> Values:
-        """One step of the named optimizers on Σ weight · sum / count, over all ranks and accumulation steps.
+    Ranks, micro-batches, precision, clipping and updates that must be skipped are its business. A loss counts by
+    weight · sum / count, with sum and count over all ranks and micro-batches.
+    """
 
-        `losses` is called once per accumulation step with a micro-batch. `total` is the first player's: the
-        terms of the others do not count in it. Gradients are clipped player by player.
+    def count(self, **counts: Tensor) -> None:
+        """Say the counts of terms, over this rank's whole batch, before the first pass.
+
+        Needed for terms whose count depends on the data (`Loss.count` is a tensor) when there are several
+        micro-batches, since each is backpropagated before the next is seen; otherwise it saves the ranks a message.
         """
 
+    def micro_batches(self, batch: Batch) -> Iterator[Batch]:
+        """The batch in as many equal parts as `accumulate` says. What networks draw themselves follows its seeds."""
+
+    def backward(self, **terms: Loss) -> None:
+        """Backpropagate these terms together: their gradients are added to what is there, and activations are freed.
+
+        A term with the name of an optimizer is its own objective and has no part in `total`.
+        """
+
+    def step(self, *optimizers: str) -> None:
+        """One step of the named optimizers on the gradients so far, or of none of them if anything is not finite."""
+
     def follow(self, teacher: nn.Module, student: nn.Module, decay: float) -> None:
-        """The teacher's moving average, unless the student's update was skipped."""
+        """The teacher's moving average, unless the last update was skipped."""
 
     def over_ranks(self, values: Tensor) -> Tensor:
         """`values`, summed over the ranks."""
 
 
+class Networks(Protocol):
+    """What a method is built from: networks with their initial weights, wherever these come from."""
+
+    length: int
+    """Of the schedule, in steps."""
+
+    def segmenter(self, settings: SegmenterSettings, attention: bool = False) -> Segmenter:
+        """A segmenter as `settings` has it: `network`, `start` and all that goes with them."""
+
+    def saved_segmenter(self, reference: str) -> Segmenter:
+        """The segmenter of `@stage`, a model or a published checkpoint, with its weights."""
+
+    def fill(self, module: nn.Module, name: str, file: str | Path | None) -> None:
+        """Put the weights of a file into a module that is no segmenter; None: it stays fresh. `name` is for people."""
+
+
 class Method(ABC):
     """Base of all methods that train."""
 
+    settings_type: ClassVar[type[TrainingSettings]]  # its settings; their `method` is its name in recipes
     domains: ClassVar[tuple[DomainName, ...]]  # whose images a batch must hold
     labelled: ClassVar[DomainName] = "source"  # whose labels it learns from, and whose images an epoch counts
+    uses_target_labels: ClassVar[bool] = False  # whether these are true labels of the target
     scheduled: ClassVar[bool] = False  # whether its step depends on the schedule's length, beside the learning rate
     attention: ClassVar[bool] = False  # whether its network must have attention
     modules: dict[str, nn.Module]  # all that a checkpoint must hold
     helpers: dict[str, nn.Module] = {}  # noqa: RUF012 - frozen networks that it looks through; replaced, never changed
     optimizers: dict[str, Optimizer]
 
+    @classmethod
+    def build(cls, networks: Networks, settings: Any) -> Self:
+        """The method over its networks; one that needs more than a segmenter has a `build` of its own."""
+        return cls(networks.segmenter(settings, cls.attention), settings)  # type: ignore[call-arg]
+
     @abstractmethod
-    def step(self, batch: Batch, update: Updater) -> Values:
+    def step(self, batch: Batch, update: Update) -> None:
         """One update, as the paper's algorithm box has it."""
 
     @property

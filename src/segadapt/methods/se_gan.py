@@ -13,8 +13,7 @@ A network with one head has neither D_1 nor the terms of head 1; of more than tw
 other one has the share of head 1.
 """
 
-from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt
@@ -22,18 +21,29 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
-from segadapt.ema import teacher_of, warmed_up
-from segadapt.losses import Loss, cross_entropy, domain_loss, head_numbers, joint, precise, squared_error
-from segadapt.methods.class_balance import BalancedSettings, ClassBalance, class_counts
-from segadapt.methods.method import DomainName, Method, Terms, Updater, Values, frozen
+from segadapt.ema import teacher_of
+from segadapt.errors import UsageError
+from segadapt.losses import (
+    Loss,
+    cross_entropy,
+    domain_loss,
+    head_numbers,
+    joint,
+    labelled_pixels,
+    precise,
+    squared_error,
+)
+from segadapt.methods.class_balance import BalancedSettings, ClassBalance
+from segadapt.methods.method import DomainName, Method, Networks, Update, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, segmenter_optimizer
 from segadapt.methods.settings import WithExtraSource
+from segadapt.methods.teacher import TeacherSettings
 from segadapt.models.discriminators import WIDTH, Discriminator, doubling
 from segadapt.models.segmenter import Segmenter
 from segadapt.noise import SampleNoise
 
 
-class SeGanSettings(WithExtraSource, BalancedSettings):
+class SeGanSettings(WithExtraSource, BalancedSettings, TeacherSettings):
     """Settings of `se_gan`, with the paper's symbols."""
 
     method: Literal["se_gan"] = "se_gan"
@@ -41,8 +51,6 @@ class SeGanSettings(WithExtraSource, BalancedSettings):
     consistency: float = Field(3.0, ge=0, description="λ_con: weight of the consistency loss")
     auxiliary_consistency: float = Field(0.0, ge=0, description="μ: share of head 1 in L_con")
     adversarial: float = Field(1e-3, ge=0, description="λ_adv: weight of the adversarial loss, which decays to 0")
-    ema: float = Field(0.999, ge=0, lt=1, description="α: decay of the teacher's moving average")
-    ema_warmup: bool = Field(True, description="min(α, 1 - 1/(step + 1)) instead of α")
     noise: float = Field(0.0, ge=0, description="σ of the noise on the target images, in units of 0..255")
     lr_discriminator: float = Field(1e-5, gt=0, description="learning rate of the discriminators (Adam, β2 0.99)")
     discriminator_width: PositiveInt | None = Field(
@@ -53,10 +61,26 @@ class SeGanSettings(WithExtraSource, BalancedSettings):
         None, description="starting weights of the discriminators of heads 1, 2 …: published files; null: fresh"
     )
 
+    def discriminator_files(self, names: list[str]) -> dict[str, str | None]:
+        """Each discriminator's file of initial weights. Raises UsageError when there are not as many files."""
+        if self.discriminators is None:
+            return dict.fromkeys(names)
+        files = self.discriminators
+        if len(names) == 1 and len(files) == 2:  # the published pair, for a network that has the main head alone
+            files = files[1:]
+        if len(files) != len(names):
+            raise UsageError(
+                f"has {len(files)} files, but network '{self.network}' has {len(names)} heads",
+                where="discriminators",
+                remedy="Give one file for each head, the main head's last.",
+            )
+        return dict(zip(names, files, strict=True))
+
 
 class SeGan(Method):
     """The self-ensembling GAN; see the algorithm at the top of this file."""
 
+    settings_type = SeGanSettings
     domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
     scheduled: ClassVar[bool] = True  # the adversarial term decays
 
@@ -69,59 +93,65 @@ class SeGan(Method):
         self.balance = ClassBalance(network.classes, settings)
         numbers = head_numbers(network.number_of_heads)  # in the heads' order
         widths = doubling(settings.discriminator_width or WIDTH)
-        self.players = {f"discriminator{i}": Discriminator(network.classes, widths) for i in numbers}
+        self.discriminators = {f"discriminator{i}": Discriminator(network.classes, widths) for i in numbers}
         self.modules: dict[str, nn.Module] = {"student": network, "teacher": self.teacher, "balance": self.balance}
-        self.modules.update(self.players)
+        self.modules.update(self.discriminators)
         self.optimizers: dict[str, Optimizer] = {"student": segmenter_optimizer(network, settings)}
-        for name, player in self.players.items():
-            self.optimizers[name] = discriminator_optimizer(player, settings, settings.lr_discriminator, beta2=0.99)
+        for name, d in self.discriminators.items():
+            self.optimizers[name] = discriminator_optimizer(d, settings, settings.lr_discriminator, beta2=0.99)
 
-    def step(self, batch: Batch, update: Updater) -> Values:
-        assert batch.source is not None and batch.source.labels is not None
-        weights = None
-        if self.settings.balance:
-            counts = update.over_ranks(class_counts(batch.source.labels))
-            weights = self.balance.weights(counts, self.settings.batch)
-        values = update.minimize(["student", *self.players], partial(self.losses, weights=weights), batch)
-        decay = warmed_up(self.settings.ema, batch.step) if self.settings.ema_warmup else self.settings.ema
-        update.follow(self.teacher, self.student, decay)
-        return values
+    @classmethod
+    def build(cls, networks: Networks, settings: Any) -> Self:
+        method = cls(networks.segmenter(settings), settings, networks.length)
+        for name, file in settings.discriminator_files(list(method.discriminators)).items():
+            networks.fill(method.discriminators[name], name, file)
+        return method
 
-    def losses(self, batch: Batch, weights: Tensor | None) -> Terms:
-        """`seg`, `consistency`, `adversarial` of the student; `discriminator1`, `discriminator2` … of the others."""
-        settings, source, target = self.settings, batch.source, batch.target
-        assert source is not None and source.labels is not None and target is not None
-        labels, heads, noise = source.labels, len(self.players), SampleNoise(batch.seeds, target.images.device)
+    def step(self, batch: Batch, update: Update) -> None:
+        weights = self.balance.of_batch(batch.labels("source"), update)
+        update.count(seg=labelled_pixels(batch.labels("source"), weights))
+        for part in update.micro_batches(batch):
+            self.backward(part, update, weights)
+        update.step("student", *self.discriminators)
+        update.follow(self.teacher, self.student, self.settings.decay(batch.step))
+
+    def backward(self, batch: Batch, update: Update, weights: Tensor | None) -> None:
+        """Lines 1 to 5 of the algorithm: `consistency`, `adversarial` and `seg`, then each discriminator's own."""
+        settings, discriminators = self.settings, list(self.discriminators.values())
+        target, labels, heads = batch.images("target"), batch.labels("source"), len(discriminators)
+
+        noise = SampleNoise(batch.seeds, target.device)
         with torch.no_grad():
-            wanted = self.teacher(noise.add(target.images, settings.noise))
-        output = self.student(noise.add(target.images, settings.noise))
-        on_target = [logits.softmax(1) for logits in self.student.logits_at(output, target.images.shape[-2:])]
+            wanted = self.teacher(noise.add(target, settings.noise))
+        output = self.student(noise.add(target, settings.noise))
+        on_target = [logits.softmax(1) for logits in self.student.logits_at(output, target.shape[-2:])]
 
         def disagreement(i: int) -> Loss:
             with torch.no_grad():
-                theirs = self.student.upsample(precise(wanted.heads[i]), on_target[i].shape[-2:]).softmax(1)
+                theirs = self.student.upsample(precise(wanted.heads[i]), target.shape[-2:]).softmax(1)
             return squared_error(on_target[i], theirs)
 
+        def fooling(i: int) -> Loss:
+            return domain_loss(discriminators[i](on_target[i]), "source")
+
         consistency = joint(disagreement, heads, settings.auxiliary_consistency)
-        discriminators = list(self.players.values())
         with frozen(*discriminators):
-            adversarial = joint(
-                lambda i: domain_loss(discriminators[i](on_target[i]), "source"), heads, settings.auxiliary
-            )
+            adversarial = joint(fooling, heads, settings.auxiliary)
         decay = max(0.0, 1 - batch.step / self.length)
-        yield {
-            "consistency": consistency.weighted(settings.consistency),
-            "adversarial": adversarial.weighted(settings.adversarial * decay),
-        }
+        update.backward(
+            consistency=settings.consistency * consistency,
+            adversarial=settings.adversarial * decay * adversarial,
+        )
+        on_target = [p.detach() for p in on_target]
 
-        on_source = self.student.logits_at(self.student(source.images), labels.shape[-2:])
-        yield {"seg": joint(lambda i: cross_entropy(on_source[i], labels, weights), heads, settings.auxiliary)}
+        on_source = self.student.logits_at(self.student(batch.images("source")), labels.shape[-2:])
+        update.backward(seg=joint(lambda i: cross_entropy(on_source[i], labels, weights), heads, settings.auxiliary))
 
-        for i, (name, d) in enumerate(self.players.items()):
+        for i, (name, d) in enumerate(self.discriminators.items()):
             # Quirk `d2_head1`: the target example of D_2 is head 1's.
-            example = on_target[0 if settings.quirk("d2_head1") else i].detach()
+            example = on_target[0 if settings.quirk("d2_head1") else i]
             of_source = domain_loss(d(on_source[i].detach().softmax(1)), "source")
-            yield {name: of_source.plus(domain_loss(d(example), "target")).times(0.5).of(name)}
+            update.backward(**{name: of_source.plus(domain_loss(d(example), "target")).times(0.5)})
 
     @property
     def result(self) -> Segmenter:

@@ -8,29 +8,29 @@ student S, teacher T (moving average of S), both with spatial attention A; sourc
 5  T  ← α T + (1 - α) S
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
-from segadapt.ema import teacher_of, warmed_up
-from segadapt.losses import cross_entropy, masked_squared_error, precise
-from segadapt.methods.method import DomainName, Method, Terms, Updater, Values
+from segadapt.ema import teacher_of
+from segadapt.losses import labelled_pixels, masked_squared_error, masked_values, precise
+from segadapt.methods.method import DomainName, Method, Update
 from segadapt.methods.optimizers import segmenter_optimizer
-from segadapt.methods.settings import SegmenterSettings
+from segadapt.methods.segmentation import segmentation_loss
+from segadapt.methods.teacher import TeacherSettings
 from segadapt.models.segmenter import Segmenter
 from segadapt.noise import SampleNoise
 
 
-class SeanSettings(SegmenterSettings):
+class SeanSettings(TeacherSettings):
     """Settings of `sean`, with the paper's symbols."""
 
     method: Literal["sean"] = "sean"
     ema: float = Field(0.99, ge=0, lt=1, description="α: decay of the teacher's moving average")
-    ema_warmup: bool = Field(True, description="min(α, 1 - 1/(step + 1)) instead of α")
     consistency: float = Field(0.3, ge=0, description="λ: weight of the consistency loss")
     attention_threshold: float = Field(
         0.1, ge=0, lt=1, description="τ: the loss counts pixels where the teacher's A > τ"
@@ -38,9 +38,18 @@ class SeanSettings(SegmenterSettings):
     noise: float = Field(0.1, ge=0, description="σ of the noise on the target images, in units of 0..255")
 
 
+class TeacherPass(NamedTuple):
+    """What the teacher says about the target images of a micro-batch."""
+
+    probabilities: Tensor  # p' (B, C, h, w)
+    mask: Tensor  # A' > τ (B, 1, h, w)
+    noise: SampleNoise  # n' was drawn from it; n is next
+
+
 class Sean(Method):
     """The self-ensembling attention network; see the algorithm at the top of this file."""
 
+    settings_type = SeanSettings
     domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
     attention: ClassVar[bool] = True
 
@@ -53,31 +62,30 @@ class Sean(Method):
         self.modules: dict[str, nn.Module] = {"student": self.student, "teacher": self.teacher}
         self.optimizers: dict[str, Optimizer] = {"student": segmenter_optimizer(self.student, settings)}
 
-    def step(self, batch: Batch, update: Updater) -> Values:
-        values = update.minimize(["student"], self.losses, batch)
-        decay = warmed_up(self.settings.ema, batch.step) if self.settings.ema_warmup else self.settings.ema
-        update.follow(self.teacher, self.student, decay)
-        return values
-
-    def losses(self, batch: Batch) -> Terms:
-        """`seg` on the source, `consistency` on the target."""
-        source, target = batch.source, batch.target
-        assert source is not None and source.labels is not None and target is not None
-        noise = SampleNoise(batch.seeds, target.images.device)
-
-        with torch.no_grad():
-            teacher = self.teacher(noise.add(target.images, self.settings.noise))
-        student = self.student(noise.add(target.images, self.settings.noise))
-        consistency = masked_squared_error(
-            precise(student.logits).softmax(1),  # (B, C, h, w)
-            precise(teacher.logits).softmax(1),
-            mask=teacher.attention > self.settings.attention_threshold,  # (B, 1, h, w)
+    def step(self, batch: Batch, update: Update) -> None:
+        settings, student = self.settings, self.student
+        seen = [self.teacher_pass(part) for part in update.micro_batches(batch)]  # finds the mask, and so the count
+        update.count(
+            seg=labelled_pixels(batch.labels("source")),
+            consistency=torch.stack([masked_values(one.mask, student.classes) for one in seen]).sum(),
         )
-        yield {"consistency": consistency.weighted(self.settings.consistency)}
+        for part, one in zip(update.micro_batches(batch), seen, strict=True):
+            logits = student(one.noise.add(part.images("target"), settings.noise)).logits
+            consistency = masked_squared_error(precise(logits).softmax(1), one.probabilities, one.mask)
+            update.backward(consistency=settings.consistency * consistency)
+            output = student(part.images("source"))
+            update.backward(seg=segmentation_loss(student, output, part.labels("source"), auxiliary=0.0))
+        update.step("student")
+        update.follow(self.teacher, student, settings.decay(batch.step))
 
-        logits = self.student(source.images).logits
-        seg = cross_entropy(self.student.upsample(precise(logits), source.labels.shape[-2:]), source.labels)
-        yield {"seg": seg}
+    @torch.no_grad()
+    def teacher_pass(self, batch: Batch) -> TeacherPass:
+        """p' and the mask A' > τ at the network's native stride."""
+        target = batch.images("target")
+        noise = SampleNoise(batch.seeds, target.device)
+        output = self.teacher(noise.add(target, self.settings.noise))
+        mask = output.attention > self.settings.attention_threshold
+        return TeacherPass(precise(output.logits).softmax(1), mask, noise)
 
     @property
     def result(self) -> Segmenter:

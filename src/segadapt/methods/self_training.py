@@ -5,18 +5,18 @@
 x_t are target images, ŷ_t the labels that the stage before has predicted for them. True labels have no part in it.
 """
 
-from functools import partial
 from typing import ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
-from segadapt.losses import Loss, cross_entropy, joint, precise
-from segadapt.methods.class_balance import BalancedSettings, ClassBalance, class_counts
-from segadapt.methods.method import DomainName, Method, Terms, Updater, Values
+from segadapt.losses import labelled_pixels
+from segadapt.methods.class_balance import BalancedSettings, ClassBalance
+from segadapt.methods.method import DomainName, Method, Update
 from segadapt.methods.optimizers import segmenter_optimizer
+from segadapt.methods.segmentation import segmentation_loss
 from segadapt.models.segmenter import Segmenter
 
 
@@ -31,6 +31,7 @@ class SelfTrainingSettings(BalancedSettings):
 class SelfTraining(Method):
     """Class-balanced cross-entropy on pseudo-labels; see the top of this file."""
 
+    settings_type = SelfTrainingSettings
     domains: ClassVar[tuple[DomainName, ...]] = ("target",)
     labelled: ClassVar[DomainName] = "target"
 
@@ -40,25 +41,14 @@ class SelfTraining(Method):
         self.modules: dict[str, nn.Module] = {"network": network, "balance": self.balance}
         self.optimizers: dict[str, Optimizer] = {"network": segmenter_optimizer(network, settings)}
 
-    def step(self, batch: Batch, update: Updater) -> Values:
-        assert batch.target is not None and batch.target.labels is not None
+    def step(self, batch: Batch, update: Update) -> None:
         self.network.set_mode(batch_norm=self.learning_statistics(batch.step))
-        weights = None
-        if self.settings.balance:
-            counts = update.over_ranks(class_counts(batch.target.labels))
-            weights = self.balance.weights(counts, self.settings.batch)
-        return update.minimize(["network"], partial(self.losses, weights=weights), batch)
-
-    def losses(self, batch: Batch, weights: Tensor | None) -> Terms:
-        """`seg`, on the pseudo-labels."""
-        target = batch.target
-        assert target is not None and target.labels is not None
-        labels, heads = target.labels, self.network(target.images).heads
-
-        def seg(head: int) -> Loss:
-            return cross_entropy(self.network.upsample(precise(heads[head]), labels.shape[-2:]), labels, weights)
-
-        yield {"seg": joint(seg, len(heads), self.settings.auxiliary)}
+        weights = self.balance.of_batch(batch.labels("target"), update)
+        update.count(seg=labelled_pixels(batch.labels("target"), weights))
+        for part in update.micro_batches(batch):
+            output, labels = self.network(part.images("target")), part.labels("target")
+            update.backward(seg=segmentation_loss(self.network, output, labels, self.settings.auxiliary, weights))
+        update.step("network")
 
     def learning_statistics(self, step: int) -> bool:
         """Whether batch norm is in train mode; quirk `bn_until_first_eval`: only until the first evaluation."""

@@ -13,10 +13,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
-from segadapt.losses import Loss, cross_entropy, joint, precise
-from segadapt.methods.method import DomainName, Method, Terms, Updater, Values
+from segadapt.losses import labelled_pixels
+from segadapt.methods.method import DomainName, Method, Update
 from segadapt.methods.optimizers import segmenter_optimizer
-from segadapt.methods.settings import SegmenterSettings, WithExtraSource
+from segadapt.methods.segmentation import segmentation_loss
+from segadapt.methods.settings import SegmenterSettings, TrainingSettings, WithExtraSource
 from segadapt.models.segmenter import Segmenter
 
 
@@ -37,6 +38,7 @@ class TargetTrainedSettings(SegmenterSettings):
 class SourceOnly(Method):
     """Cross-entropy on labelled source images."""
 
+    settings_type: ClassVar[type[TrainingSettings]] = SourceOnlySettings
     domains: ClassVar[tuple[DomainName, ...]] = ("source",)
 
     def __init__(self, network: Segmenter, settings: SourceOnlySettings | TargetTrainedSettings) -> None:
@@ -46,19 +48,12 @@ class SourceOnly(Method):
         self.modules: dict[str, nn.Module] = {"network": network}
         self.optimizers: dict[str, Optimizer] = {"network": segmenter_optimizer(network, settings)}
 
-    def step(self, batch: Batch, update: Updater) -> Values:
-        return update.minimize(["network"], self.losses, batch)
-
-    def losses(self, batch: Batch) -> Terms:
-        """`seg`: the cross-entropy at the size of the labels."""
-        images = batch.source if batch.source is not None else batch.target
-        assert images is not None and images.labels is not None
-        labels, heads = images.labels, self.network(images.images).heads
-
-        def seg(head: int) -> Loss:
-            return cross_entropy(self.network.upsample(precise(heads[head]), labels.shape[-2:]), labels)
-
-        yield {"seg": joint(seg, len(heads), self.auxiliary)}
+    def step(self, batch: Batch, update: Update) -> None:
+        update.count(seg=labelled_pixels(batch.labels(self.labelled)))
+        for part in update.micro_batches(batch):
+            output = self.network(part.images(self.labelled))
+            update.backward(seg=segmentation_loss(self.network, output, part.labels(self.labelled), self.auxiliary))
+        update.step("network")
 
     @property
     def result(self) -> Segmenter:
@@ -68,5 +63,7 @@ class SourceOnly(Method):
 class TargetTrained(SourceOnly):
     """The same on labelled target images."""
 
+    settings_type: ClassVar[type[TrainingSettings]] = TargetTrainedSettings
     domains: ClassVar[tuple[DomainName, ...]] = ("target",)
     labelled: ClassVar[DomainName] = "target"
+    uses_target_labels: ClassVar[bool] = True

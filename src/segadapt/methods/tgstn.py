@@ -8,7 +8,7 @@ generator T, image discriminator D, frozen segmenter F trained on the source; so
 T and D work on Caffe pixels (BGR minus mean, about -123..151).
 """
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segadapt.batch import Batch
-from segadapt.losses import cross_entropy, domain_loss, precise, squared_error
-from segadapt.methods.method import DomainName, Method, Terms, Updater, Values, frozen
+from segadapt.losses import cross_entropy, domain_loss, labelled_pixels, precise, squared_error
+from segadapt.methods.method import DomainName, Method, Networks, Update, frozen
 from segadapt.methods.optimizers import discriminator_optimizer, make_optimizer
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.discriminators import WIDTH, Discriminator, doubling
@@ -49,6 +49,7 @@ class TgstnSettings(TrainingSettings):
 class Tgstn(Method):
     """The task-guided style transfer network; see the algorithm at the top of this file."""
 
+    settings_type = TgstnSettings
     domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
 
     def __init__(self, generator: StyleTransfer, segmenter: Segmenter, settings: TgstnSettings) -> None:
@@ -64,40 +65,50 @@ class Tgstn(Method):
             "discriminator": discriminator_optimizer(self.discriminator, settings, rate, weight_decay=decay),
         }
 
-    def step(self, batch: Batch, update: Updater) -> Values:
-        values = update.minimize(["generator"], self.generator_losses, batch)
-        others = update.minimize(["discriminator"], self.discriminator_losses, batch)
-        return {**values, "discriminator": others["discriminator"]}
+    @classmethod
+    def build(cls, networks: Networks, settings: Any) -> Self:
+        segmenter = networks.saved_segmenter(settings.segmenter)
+        generator = StyleTransfer(settings.residual)
+        networks.fill(generator, "generator", settings.start)
+        method = cls(generator, segmenter, settings)
+        networks.fill(method.discriminator, "discriminator", settings.discriminator)
+        return method
 
-    def generator_losses(self, batch: Batch) -> Terms:
-        """`semantic`, `perceptual`, `adversarial`."""
-        source = batch.source
-        assert source is not None and source.labels is not None
-        pixels = CAFFE(source.images)
+    def step(self, batch: Batch, update: Update) -> None:
+        update.count(semantic=labelled_pixels(batch.labels("source")))
+        for part in update.micro_batches(batch):
+            self.generator_backward(part, update)
+        update.step("generator")
+        for part in update.micro_batches(batch):
+            self.discriminator_backward(part, update)
+        update.step("discriminator")
+
+    def generator_backward(self, batch: Batch, update: Update) -> None:
+        """Line 1 of the algorithm: `semantic`, `perceptual`, `adversarial`."""
+        settings, labels = self.settings, batch.labels("source")
+        pixels = CAFFE(batch.images("source"))
         stylized = precise(self.generator(pixels))
         seen = self.segmenter.segment(self.for_segmenter(stylized))
         with torch.no_grad():
             before = self.segmenter.segment(self.for_segmenter(pixels)).features
-        logits = self.segmenter.upsample(precise(seen.logits), source.labels.shape[-2:])
+        logits = self.segmenter.upsample(precise(seen.logits), labels.shape[-2:])
         with frozen(self.discriminator):
             adversarial = domain_loss(self.discriminator(stylized), "target")
-        yield {
-            "semantic": cross_entropy(logits, source.labels).weighted(self.settings.semantic),
-            "perceptual": squared_error(seen.features, before).weighted(self.settings.perceptual),
-            "adversarial": adversarial.weighted(self.settings.adversarial),
-        }
+        update.backward(
+            semantic=settings.semantic * cross_entropy(logits, labels),
+            perceptual=settings.perceptual * squared_error(seen.features, before),
+            adversarial=settings.adversarial * adversarial,
+        )
 
-    def discriminator_losses(self, batch: Batch) -> Terms:
-        """`discriminator`, with the updated generator."""
-        source, target = batch.source, batch.target
-        assert source is not None and target is not None
-        pixels = CAFFE(source.images)
+    def discriminator_backward(self, batch: Batch, update: Update) -> None:
+        """Line 3 of the algorithm: `discriminator`, with the updated generator."""
+        pixels = CAFFE(batch.images("source"))
         with torch.no_grad():
             generator = self.generator if self.settings.official else self.generator.for_inference()
             stylized = precise(generator(pixels))
         fake, real = (domain_loss(self.discriminator(x), "source") for x in (stylized, pixels))
-        wanted = domain_loss(self.discriminator(CAFFE(target.images)), "target")
-        yield {"discriminator": fake.plus(real).times(0.5).plus(wanted)}
+        wanted = domain_loss(self.discriminator(CAFFE(batch.images("target"))), "target")
+        update.backward(discriminator=fake.plus(real).times(0.5).plus(wanted))
 
     def for_segmenter(self, pixels: Tensor) -> Tensor:
         """Caffe pixels (B, 3, H, W) in the segmenter's own format."""

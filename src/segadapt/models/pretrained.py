@@ -15,7 +15,6 @@ from segadapt.errors import UsageError
 from segadapt.models.adapters import COUNTER, adapt, adapt_by_position, misfit, named, wrong_kind
 from segadapt.models.checkpoint_files import Checkpoint, CheckpointInfo, identify, read_checkpoint
 from segadapt.models.deeplab_v2 import DeepLabResNet101
-from segadapt.models.discriminators import Discriminator
 from segadapt.models.layouts import ATTENTION
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.starts import find_start
@@ -86,7 +85,7 @@ def load_start(
     return StartReport(found.path, found.sha256, info, loaded, fresh, (*adapted.skipped, *left_out), found.note)
 
 
-def load_module(network: StyleTransfer | Discriminator, path: Path) -> CheckpointInfo:
+def load_module(network: nn.Module, path: Path) -> CheckpointInfo:
     """Put weights into a network that is no segmenter; give what the file is.
 
     From a published file, a style transfer network saved by `save_generator`, or a training checkpoint of segadapt that
@@ -97,7 +96,7 @@ def load_module(network: StyleTransfer | Discriminator, path: Path) -> Checkpoin
     return checkpoint.info
 
 
-def fill_module(network: StyleTransfer | Discriminator, checkpoint: Checkpoint) -> None:
+def fill_module(network: nn.Module, checkpoint: Checkpoint) -> None:
     """As `load_module`, from a file that was read."""
     info = checkpoint.info
     kinds = ("style_transfer", "generator") if isinstance(network, StyleTransfer) else ("discriminator",)

@@ -9,7 +9,7 @@ from segadapt.data.made import with_images, with_labels
 from segadapt.data.settings import DomainSettings, open_domain
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
-from segadapt.methods.methods import METHODS
+from segadapt.methods.registry import METHODS
 from segadapt.methods.self_training import SelfTrainingSettings
 from segadapt.methods.settings import TrainingSettings, WithExtraSource
 from segadapt.pipeline.context import Run

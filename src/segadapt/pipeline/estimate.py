@@ -24,15 +24,13 @@ from segadapt.data.dataset import JoinedDataset, TrainingData
 from segadapt.data.reading import picture_sizes
 from segadapt.engine.checkpoints import Checkpoints
 from segadapt.engine.runtime import Runtime
-from segadapt.engine.updater import GradientUpdater
+from segadapt.engine.updater import Updater
 from segadapt.errors import UsageError
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.inference.stylizer import USUAL_SIZE
-from segadapt.methods.method import Method
-from segadapt.methods.methods import METHODS, segmenter_method
+from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
-from segadapt.methods.tgstn import Tgstn, TgstnSettings
 from segadapt.models import networks
 from segadapt.models.saved import load_any, load_generator
 from segadapt.models.segmenter import Segmenter
@@ -122,28 +120,17 @@ class Estimator:
     def step(self, settings: TrainingSettings) -> tuple[float, int]:
         """Floating-point operations of an update on one image per domain, and bytes of a checkpoint."""
         pixels = [width * height for width, height in (settings.size, settings.target_size or settings.size)]
-        method, (width, height) = self._blank_method(settings), SMALL
+        method, (width, height) = METHODS[settings.method].build(Blank(self), settings), SMALL
         image = torch.zeros(1, 3, height, width, dtype=torch.uint8)
         images = Images(image, torch.zeros(1, height, width, dtype=torch.uint8), ("",))
-        update = GradientUpdater(method.optimizers, Runtime(torch.device("cpu"), "fp32", 0, 1, 1, 0))
+        update = Updater(method.optimizers, Runtime(torch.device("cpu"), "fp32", 0, 1, 1, 0))
         with Counter() as counter:
-            method.step(Batch(0, (0,), images, images), update)
+            update.run(method, Batch(0, (0,), images, images))
         held = [tensor for module in method.modules.values() for tensor in module.state_dict().values()]
         for optimizer in method.optimizers.values():
             held += [x for state in optimizer.state.values() for x in state.values() if isinstance(x, Tensor)]
         share = sum(pixels) / len(pixels) / (width * height)
         return share * counter.operations, sum(tensor.nbytes for tensor in held)
-
-    def _blank_method(self, settings: TrainingSettings) -> Method:
-        """The method with its networks all zero, which are made in no time."""
-        if isinstance(settings, TgstnSettings):
-            segmenter = self.network(settings.segmenter)
-            assert isinstance(segmenter, Segmenter)
-            return Tgstn(StyleTransfer(), segmenter, settings)
-        assert isinstance(settings, SegmenterSettings)
-        network = self.network(settings.network, METHODS[settings.method].attention)
-        assert isinstance(network, Segmenter)
-        return segmenter_method(network, settings, length=1)
 
     def _views(self, settings: EvaluateSettings | PseudoLabelsSettings, images: int) -> float:
         """Seconds to see images at all scales."""
@@ -195,6 +182,30 @@ class Estimator:
             assert isinstance(before, TrainingSettings)
             return before.target_size or before.size
         return load_any(self.run.file_of(reference), self.run.space).header.size
+
+
+class Blank:
+    """The `Networks` of an estimate: all zero, and no file of initial weights is read."""
+
+    length = 1
+
+    def __init__(self, estimator: Estimator) -> None:
+        self.estimator = estimator
+
+    def segmenter(self, settings: SegmenterSettings, attention: bool = False) -> Segmenter:
+        """See `segadapt.methods.method.Networks`."""
+        network = self.estimator.network(settings.network, attention)
+        assert isinstance(network, Segmenter)
+        return network
+
+    def saved_segmenter(self, reference: str) -> Segmenter:
+        """See `segadapt.methods.method.Networks`."""
+        network = self.estimator.network(reference)
+        assert isinstance(network, Segmenter)
+        return network
+
+    def fill(self, module: nn.Module, name: str, file: str | Path | None) -> None:
+        """See `segadapt.methods.method.Networks`."""
 
 
 def costs(run: Run, planned: Sequence[Planned]) -> dict[str, Cost]:

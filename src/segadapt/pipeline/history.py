@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from segadapt.files import digest
-from segadapt.methods.methods import METHODS
+from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import TrainingSettings
 
 Content = dict[str, Any]

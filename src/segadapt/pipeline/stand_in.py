@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from segadapt.errors import UsageError
+from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.methods.tgstn import TgstnSettings
 from segadapt.models.checkpoint_files import read_checkpoint
@@ -51,7 +52,8 @@ def stand_in(run: Run, name: str, settings: TrainingSettings) -> None:
 
 
 def _segmenter(run: Run, name: str, settings: SegmenterSettings, path: Path, result: Path) -> None:
-    network = fresh_segmenter(run, name, settings.model_copy(update={"start": None}))
+    without_start = settings.model_copy(update={"start": None})
+    network = fresh_segmenter(run, name, without_start, METHODS[settings.method].attention)
     report = load_start(network, path)
     if report.fresh:
         raise UsageError(

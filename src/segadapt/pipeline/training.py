@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from segadapt.batch import Batch
 from segadapt.batch_norm import batch_norms
@@ -19,12 +20,9 @@ from segadapt.evaluation.evaluate import quick_scores
 from segadapt.files import write_with
 from segadapt.inference.predictor import Predictor
 from segadapt.methods.method import Method
-from segadapt.methods.methods import METHODS, segmenter_method
-from segadapt.methods.se_gan import SeGanSettings
+from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
-from segadapt.methods.tgstn import Tgstn, TgstnSettings
 from segadapt.models import networks
-from segadapt.models.discriminators import Discriminator
 from segadapt.models.pretrained import load_module, load_start
 from segadapt.models.saved import GeneratorHeader, ModelHeader, load_any, save_generator, save_model
 from segadapt.models.segmenter import Segmenter
@@ -129,34 +127,44 @@ def fresh_method(run: Run, name: str, settings: TrainingSettings, steps: int) ->
     Rank 0 makes it, and the others get what it has made: they need not see the files.
     """
     run.runtime.need_compiler()
-    method = run.runtime.from_main(lambda: _method(run, name, settings, steps))
+    method = run.runtime.from_main(lambda: built(run, name, settings, steps))
     for module in (*method.modules.values(), *method.helpers.values()):
         run.runtime.place(module)
     return method
 
 
-def _method(run: Run, name: str, settings: TrainingSettings, steps: int) -> Method:
+def built(run: Run, name: str, settings: TrainingSettings, steps: int) -> Method:
+    """The stage's method over networks with their initial weights."""
     torch.manual_seed(run.recipe.seed)
-    length = settings.schedule_steps or steps
-    method: Method
-    if isinstance(settings, TgstnSettings):
-        segmenter = load_any(run.file_of(settings.segmenter), run.space).network
-        method = Tgstn(fresh_generator(run, name, settings), segmenter, settings)
-        start_players(run, name, method, {"discriminator": settings.discriminator})
-    else:
-        assert isinstance(settings, SegmenterSettings)
-        method = segmenter_method(fresh_segmenter(run, name, settings), settings, length)
-        if isinstance(settings, SeGanSettings) and settings.discriminators is not None:
-            start_players(run, name, method, discriminator_starts(name, settings, method))
-    return method
+    return METHODS[settings.method].build(InitialNetworks(run, name, settings.schedule_steps or steps), settings)
 
 
-def fresh_segmenter(run: Run, name: str, settings: SegmenterSettings) -> Segmenter:
-    """The stage's segmenter with its starting weights."""
+class InitialNetworks:
+    """The `Networks` of a stage: with the initial weights that its settings name."""
+
+    def __init__(self, run: Run, stage: str, length: int) -> None:
+        self.run, self.stage, self.length = run, stage, length
+
+    def segmenter(self, settings: SegmenterSettings, attention: bool = False) -> Segmenter:
+        """See `segadapt.methods.method.Networks`."""
+        return fresh_segmenter(self.run, self.stage, settings, attention)
+
+    def saved_segmenter(self, reference: str) -> Segmenter:
+        """See `segadapt.methods.method.Networks`."""
+        return load_any(self.run.file_of(reference), self.run.space).network
+
+    def fill(self, module: nn.Module, name: str, file: str | Path | None) -> None:
+        """See `segadapt.methods.method.Networks`."""
+        if file is not None:
+            self.run.watcher.say(f"{self.stage}: {name} starts from {load_module(module, self.run.file_of(file))}")
+
+
+def fresh_segmenter(run: Run, name: str, settings: SegmenterSettings, attention: bool) -> Segmenter:
+    """The stage's segmenter with its initial weights."""
     network = networks.build(
         settings.network,
         classes=len(run.space.classes),
-        attention=METHODS[settings.method].attention,
+        attention=attention,
         published_aspp=settings.quirk("aspp"),
     )
     if settings.start is not None:
@@ -171,38 +179,6 @@ def fresh_segmenter(run: Run, name: str, settings: SegmenterSettings) -> Segment
         network.align_corners = settings.align_corners
     network.checkpointing = settings.checkpointing
     return network
-
-
-def fresh_generator(run: Run, name: str, settings: TgstnSettings) -> StyleTransfer:
-    """The stage's style transfer network with its starting weights."""
-    generator = StyleTransfer(settings.residual)
-    if settings.start is not None:
-        run.watcher.say(f"{name}: starts from {load_module(generator, run.file_of(settings.start))}")
-    return generator
-
-
-def discriminator_starts(name: str, settings: SeGanSettings, method: Method) -> dict[str, str | None]:
-    """SE-GAN's discriminators and their starting weights. Raises UsageError when there are not as many files."""
-    files = settings.discriminators or []
-    players = [player for player in method.modules if player.startswith("discriminator")]
-    if len(players) == 1 and len(files) == 2:  # the published pair, for a network that has the main head alone
-        files = files[1:]
-    if len(files) != len(players):
-        raise UsageError(
-            f"has {len(files)} files, but network '{settings.network}' has {len(players)} heads",
-            where=f"stages.{name}.discriminators",
-            remedy="Give one file for each head, the main head's last.",
-        )
-    return dict(zip(players, files, strict=True))
-
-
-def start_players(run: Run, name: str, method: Method, starts: dict[str, str | None]) -> None:
-    """Put published weights into a method's discriminators."""
-    for player, start in starts.items():
-        module = method.modules[player]
-        assert isinstance(module, Discriminator)
-        if start is not None:
-            run.watcher.say(f"{name}: {player} starts from {load_module(module, run.file_of(start))}")
 
 
 Save = Callable[[Path, int, Selection], None]
