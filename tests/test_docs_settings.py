@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from pages import CODE, read, rows, section
 from segadapt.config.load import load_recipe, read_tree, shipped_recipes
-from segadapt.config.recipe import STAGE_METHODS, Recipe
+from segadapt.config.recipe import Recipe, stage_types
 from segadapt.data.catalog import LAYOUTS
 from segadapt.data.label_spaces import shipped_label_spaces
 from segadapt.data.settings import DomainSettings
@@ -87,7 +87,7 @@ def test_a_method_page_has_every_quirk_of_its_method(method: str) -> None:
     table = rows(section(page, headings[0]))
     own = [row[0].strip("`") for row in table if len(row) == 3 or method in CODE.findall(row[1])]
     assert sorted(own) == sorted(quirks_of(method))
-    assert set(STAGE_METHODS) - {"target_trained"} == set(METHOD_PAGES)
+    assert set(stage_types()) - {"target_trained"} == set(METHOD_PAGES)
     assert quirks_of("target_trained") == quirks_of("source_only")
 
 
@@ -161,7 +161,7 @@ def test_the_numbers_of_the_sean_recipes() -> None:
 
 def test_the_flags_page_names_keys_that_exist() -> None:
     models: list[type[BaseModel]] = [DomainSettings, Augmentation, *(key[2] for key in KEYS)]
-    keys = {key for model in models for key in model.model_fields} | {"source", "target", *STAGE_METHODS}
+    keys = {key for model in models for key in model.model_fields} | {"source", "target", *stage_types()}
     values = {*QUIRKS, *LAYOUTS, *shipped_label_spaces(), *STARTS, *METHODS, *NETWORKS}
     found = 0
     for row in rows(read("docs/flags.md")):

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from segadapt.config.recipe import STAGE_METHODS, Recipe, StageSettings
+from segadapt.config.recipe import Recipe, stage_types
 from segadapt.errors import UsageError, UsageErrors, nearest
 from segadapt.files import LONGEST, exists, need_file, user_path
 from segadapt.plain_data import DEPTH, parse_yaml, read_yaml
@@ -208,7 +208,7 @@ def _explain(error: ValidationError, tree: Tree, path: Path, given: set[str]) ->
                 yield UsageError(
                     f"'{key}.method' is '{method}', which is no method" if method else f"'{key}.method' is missing",
                     where=where,
-                    remedy=nearest(method, list(STAGE_METHODS)),
+                    remedy=nearest(method, list(stage_types())),
                 )
             case "value_error":
                 place = f"'{key}': " if key else ""
@@ -254,11 +254,8 @@ def _change(keys: list[str], tree: Tree) -> str:
 
 
 def _as_written(location: tuple[int | str, ...]) -> list[str]:
-    """pydantic's location without the union tag that it puts after a stage's name."""
-    keys = [str(part) for part in location]
-    if len(keys) > 2 and keys[0] == "stages" and keys[2] in STAGE_METHODS:
-        del keys[2]
-    return keys
+    """pydantic's location, key by key."""
+    return [str(part) for part in location]
 
 
 def _model_around(keys: list[str], tree: Tree) -> type[BaseModel]:
@@ -282,5 +279,4 @@ def _model_around(keys: list[str], tree: Tree) -> type[BaseModel]:
 
 
 def _stage_model(method: str) -> type[BaseModel]:
-    models: tuple[type[BaseModel], ...] = get_args(get_args(StageSettings)[0])
-    return next((model for model in models if model.model_fields["method"].default == method), Recipe)
+    return stage_types().get(method, Recipe)

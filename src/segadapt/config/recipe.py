@@ -1,37 +1,59 @@
 """A recipe: the whole of a run, typed. A recipe file is a short diff over the defaults here and in the methods."""
 
-from typing import Annotated, get_args
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from segadapt.data.settings import DomainSettings
 from segadapt.engine.runtime import RuntimeSettings
 from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
-from segadapt.methods.adaptsegnet import AdaptSegNetSettings
-from segadapt.methods.se_gan import SeGanSettings
-from segadapt.methods.sean import SeanSettings
-from segadapt.methods.self_training import SelfTrainingSettings
-from segadapt.methods.supervised import SourceOnlySettings, TargetTrainedSettings
-from segadapt.methods.tgstn import TgstnSettings
+from segadapt.methods.registry import METHODS
+from segadapt.quirks import QuirkySettings
 from segadapt.settings import Settings
 
-StageSettings = Annotated[
-    SourceOnlySettings
-    | TargetTrainedSettings
-    | SeanSettings
-    | TgstnSettings
-    | StylizeSettings
-    | SeGanSettings
-    | PseudoLabelsSettings
-    | SelfTrainingSettings
-    | AdaptSegNetSettings
-    | EvaluateSettings,
-    Field(discriminator="method"),
-]
-STAGE_METHODS: tuple[str, ...] = tuple(
-    str(settings.model_fields["method"].default) for settings in get_args(get_args(StageSettings)[0])
-)
+NOT_TRAINED: dict[str, type[QuirkySettings]] = {
+    "stylize": StylizeSettings,
+    "pseudo_labels": PseudoLabelsSettings,
+    "evaluate": EvaluateSettings,
+}
+
+
+def stage_types() -> dict[str, type[QuirkySettings]]:
+    """What a stage's `method` can say, registered methods included -> the settings of such a stage."""
+    return {**{name: method.settings_type for name, method in METHODS.items()}, **NOT_TRAINED}
+
+
+def _stage(value: object) -> QuirkySettings:
+    if isinstance(value, QuirkySettings):
+        return value
+    if not isinstance(value, dict):
+        raise PydanticCustomError("model_attributes_type", "Input should be keys with values")
+    method = value.get("method")
+    if not isinstance(method, str) or method not in stage_types():
+        raise PydanticCustomError("union_tag_invalid", "Input should be a known method")
+    return stage_types()[method].model_validate(value)
+
+
+class _OfAnyType:
+    """Reads and writes any of `stage_types`, whichever are registered when a recipe is read."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            _stage,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda stage, info: stage.model_dump(mode=info.mode, exclude_defaults=info.exclude_defaults),
+                info_arg=True,
+            ),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"oneOf": [handler(settings.__pydantic_core_schema__) for settings in stage_types().values()]}
+
+
+StageSettings = Annotated[QuirkySettings, _OfAnyType()]
+"""The settings of a stage: of the type that its `method` names."""
 
 
 NAMED = {

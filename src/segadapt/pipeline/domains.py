@@ -44,8 +44,9 @@ def domains_read(settings: StageSettings) -> set[str]:
             return {"source"}
         case PseudoLabelsSettings():
             return {"target"}
-        case _:
+        case TrainingSettings():
             return set() if settings.stand_in is not None else set(METHODS[settings.method].domains)
+    raise AssertionError(settings.method)
 
 
 def training_domains(run: Run, settings: TrainingSettings, planned: bool = False) -> Domains:

@@ -260,8 +260,9 @@ def planned_data(run: Run, settings: StageSettings) -> Domains:
             return Domains(open_domain(data.source, space, settings.split, ANY, labels=False), None, None, None)
         case PseudoLabelsSettings():
             return Domains(None, open_domain(data.target, space, "train", ANY, labels=False), None, None)
-        case _:
+        case TrainingSettings():
             return stand_in_domains(run, settings) or training_domains(run, settings, planned=True)
+    raise AssertionError(settings.method)
 
 
 def _decided(settings: StageSettings, data: Domains) -> Content:
