@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from layouts import FOLDERS, NAMES, write_layout
-from segadapt.data.catalog import LAYOUTS, Layout, natural, register_layout
+from segadapt.data.catalog import LAYOUTS, Layout, natural, register_layout, select
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings, open_domain
 from segadapt.errors import UsageError
@@ -85,6 +85,18 @@ def test_the_digest_follows_names_and_file_sizes(tmp_path: Path) -> None:
     label = tmp_path / "labels" / "00001.png"
     label.write_bytes(label.read_bytes() + b"x")
     assert opened() != first and opened(labels=False) == images_only
+
+
+def test_an_image_list_may_leave_suffixes_out(tmp_path: Path) -> None:
+    """As PASCAL VOC's lists do; where two images differ in the suffix alone, it is needed."""
+    write_layout(tmp_path, "gta5")
+    listed = tmp_path / "list.txt"
+    listed.write_text("00002\n00001.png\n")
+    pairs = select(LAYOUTS["gta5"], tmp_path, "train", {"train": listed}, 0)
+    assert [pair.name for pair in pairs] == ["00002.png", "00001.png"]
+    (tmp_path / "images" / "00002.jpg").write_bytes((tmp_path / "images" / "00002.png").read_bytes())
+    with pytest.raises(UsageError, match=r"names 00002, but there is no image"):
+        select(LAYOUTS["gta5"], tmp_path, "train", {"train": listed}, 0)
 
 
 @pytest.mark.parametrize(

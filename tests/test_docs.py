@@ -14,7 +14,7 @@ import pytest
 import typer
 import yaml
 
-from layouts import write_layout
+from layouts import NAMES, write_layout
 from pages import CODE, PAGES, ROOT, anchors, blocks, commands, links, name, named_commands, read, rows, section, words
 from segadapt.cli.main import app, main
 from segadapt.config.load import load_recipe, read_tree, shipped_recipes
@@ -193,10 +193,16 @@ def test_every_shipped_recipe_plans_its_stages(
     tree = read_tree(shipped_recipes()[recipe])
     (tmp_path / "start.pth").write_bytes(b"weights")
     given = [] if not tree["data"]["source"].get("holdout") else ["data.source.holdout=1"]
+    if tree["data"]["source"]["layout"] == "folder":
+        given += ["data.source.images=pictures", "data.source.labels=truth"]
     for key in open_keys(tree):
         if key.endswith(".root"):
             domain = key.split(".")[1]
             given.append(f"{key}={tiny_data(tmp_path / domain, tree['data'][domain]['layout'])}")
+        elif key.endswith("_list"):
+            listed = tmp_path / f"{key}.txt"
+            listed.write_text("".join(f"{name}\n" for name in NAMES["folder"]))
+            given.append(f"{key}={listed}")
         else:
             assert key.endswith(".start")
             given.append(f"{key}={tmp_path / 'start.pth'}")

@@ -230,10 +230,19 @@ def read_list(path: Path) -> Iterator[tuple[int, str]]:
             yield number, name
 
 
+def without_suffix(name: str) -> str:
+    """A picture's name as `catalog` has it, without its suffix."""
+    return str(PurePosixPath(name).with_suffix(""))
+
+
 def _listed(pairs: Iterable[Pair], path: Path, folder: Path) -> list[Pair]:
     by_name = {pair.name: pair for pair in pairs}
+    # Lists as PASCAL VOC's leave the suffix out; two images that differ in it alone need it.
+    stems = Counter(without_suffix(name) for name in by_name)
+    by_stem = {without_suffix(name): name for name in by_name if stems[without_suffix(name)] == 1}
     chosen = []
-    for number, name in read_list(path):
+    for number, line in read_list(path):
+        name = line if line in by_name else by_stem.get(line, line)
         if name not in by_name:
             raise UsageError(
                 f"names {name}, but there is no image {folder / name}",
