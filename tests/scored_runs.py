@@ -21,8 +21,8 @@ from segadapt.evaluation.records import label_free_agreement
 from segadapt.files import write_json
 from segadapt.inference.predictor import Predictor
 from segadapt.models import networks
-from segadapt.models.saved import ModelHeader, save_model
 from segadapt.models.segmenter import IMAGENET, Segmenter
+from segadapt.weights.saved import ModelHeader, save_model
 
 SIZE = (32, 16)  # (W, H) of images and network input: nothing is resized
 Labels = NDArray[np.uint8]

@@ -9,10 +9,10 @@ from command import assert_told, command
 from made_pictures import write_model
 from recorded import hollow, segan_discriminators, transformer_net_start
 from segadapt.models.discriminators import Discriminator
-from segadapt.models.pretrained import load_module, load_start
-from segadapt.models.saved import GeneratorHeader, load_any, load_generator, save_generator, save_model
 from segadapt.models.segmenter import IMAGENET
 from segadapt.models.style_transfer import StyleTransfer
+from segadapt.weights.initial import load_module, load_start
+from segadapt.weights.saved import GeneratorHeader, load_any, load_generator, save_generator, save_model
 
 CapSys = pytest.CaptureFixture[str]
 State = dict[str, torch.Tensor]

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from recorded import deeplab_multi_start, forward, forward_input, parameters
 from segadapt.models import networks
 from segadapt.models.deeplab_v2 import Bottleneck, DeepLabResNet101
-from segadapt.models.layouts import PUBLISHED_RESNET101, own_name
 from segadapt.models.segmenter import CAFFE
+from segadapt.weights.origins import PUBLISHED_RESNET101, own_name
 
 pytestmark = pytest.mark.numeric
 

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.models.efficientnet_lite import SHALLOW, EfficientNetLite0, SameConv2d
-from segadapt.models.layouts import EFFICIENTNET_LITE0, published_name
 from segadapt.models.networks import build
-from segadapt.models.pretrained import load_start
-from segadapt.models.starts import LITE_FILE, LITE_PACKAGE, find_start
+from segadapt.weights.initial import load_start
+from segadapt.weights.origins import EFFICIENTNET_LITE0, published_name
+from segadapt.weights.starts import LITE_FILE, LITE_PACKAGE, find_start
 
 BLOCKS = [  # (kernel, stride, dilation) of the sixteen, from the table of EfficientNet-B0
     *[(3, 1, 1)],

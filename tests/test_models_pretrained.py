@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from recorded import hollow, sean_start, vgg16_caffe
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import sha256
-from segadapt.models import networks, starts
-from segadapt.models.pretrained import identify, load_start
-from segadapt.models.published import export_published
+from segadapt.models import networks
 from segadapt.models.segmenter import CAFFE, IMAGENET
 from segadapt.models.vgg import DeepLabVGG16
+from segadapt.weights import starts
+from segadapt.weights.initial import identify, load_start
+from segadapt.weights.published import export_published
 
 State = dict[str, Tensor]
 TORCHVISION_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)

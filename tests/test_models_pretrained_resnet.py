@@ -12,13 +12,13 @@ from torch import Tensor
 from recorded import deeplab_multi_start, forward, forward_input, hollow, parameters
 from segadapt.data.label_spaces import load_label_space
 from segadapt.errors import SegadaptError, UsageError
-from segadapt.models import starts
 from segadapt.models.deeplab_v2 import Bottleneck, DeepLabResNet101
-from segadapt.models.layouts import PUBLISHED_RESNET101, own_name
-from segadapt.models.pretrained import StartReport, identify, load_start
-from segadapt.models.published import export_published, published_state
-from segadapt.models.saved import ModelHeader, load_any, load_model, save_model
 from segadapt.models.segmenter import CAFFE, IMAGENET
+from segadapt.weights import starts
+from segadapt.weights.initial import StartReport, identify, load_start
+from segadapt.weights.origins import PUBLISHED_RESNET101, own_name
+from segadapt.weights.published import export_published, published_state
+from segadapt.weights.saved import ModelHeader, load_any, load_model, save_model
 
 State = dict[str, Tensor]
 BODY = [name for name in parameters("deeplab_multi") if not name.startswith(("layer5.", "layer6."))]

@@ -14,9 +14,9 @@ from recorded import forward, forward_input, hollow, state
 from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.models import networks
-from segadapt.models.pretrained import identify, load_start
-from segadapt.models.saved import ModelHeader, load_any, load_model, save_model
 from segadapt.models.segmenter import CAFFE, IMAGENET, PixelFormat, Segmenter
+from segadapt.weights.initial import identify, load_start
+from segadapt.weights.saved import ModelHeader, load_any, load_model, save_model
 
 
 def header_of(network: Segmenter, name: str = "deeplab_small", space: str = "camvid11") -> ModelHeader:

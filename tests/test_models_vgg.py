@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from recorded import forward, forward_input, parameters, state
 from segadapt.models.heads import DILATIONS, AtrousHead
-from segadapt.models.layouts import PUBLISHED_VGG, own_name
-from segadapt.models.published import published_state
 from segadapt.models.segmenter import CAFFE
 from segadapt.models.vgg import DeepLabVGG16
+from segadapt.weights.origins import PUBLISHED_VGG, own_name
+from segadapt.weights.published import published_state
 
 pytestmark = pytest.mark.numeric
 

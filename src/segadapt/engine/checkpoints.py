@@ -1,6 +1,6 @@
 """Checkpoints: tensors and plain data only, written whole, the newest few kept.
 
-A checkpoint is for resuming a training. Models for use are `model.safetensors` (see `segadapt.models.saved`).
+A checkpoint is for resuming a training. Models for use are `model.safetensors` (see `segadapt.weights.saved`).
 """
 
 import re
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_with
 from segadapt.methods.method import Method
-from segadapt.models.checkpoint_files import load_torch
+from segadapt.weights.checkpoint_files import load_torch
 
 FORMAT = 1
 IDENTITY = ("method", "network", "pixels", "stride_in_3x3")

@@ -95,7 +95,7 @@ class DeepLabResNet101(Segmenter):
     def place_stride(self, in_3x3: bool) -> None:
         """Where a bottleneck's stride sits: in its 3×3 convolution (torchvision, timm), or in the first 1×1 (Caffe).
 
-        It belongs to the weights: `segadapt.models.adapters.ORIGINS` says which files want what.
+        It belongs to the weights: `segadapt.weights.adapt.ORIGINS` says which files want what.
         """
         self.stride_in_3x3 = in_3x3
         for module in self.modules():

@@ -34,7 +34,6 @@ from segadapt.methods.methods import METHODS, segmenter_method
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.methods.tgstn import Tgstn, TgstnSettings
 from segadapt.models import networks
-from segadapt.models.saved import load_any, load_generator
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
@@ -42,6 +41,7 @@ from segadapt.pipeline.plan import Planned
 from segadapt.pipeline.stages import PSEUDO_LABELS
 from segadapt.pipeline.time_left import Cost
 from segadapt.plain_data import read_json_lines
+from segadapt.weights.saved import load_any, load_generator
 
 EFFICIENCY = 0.6
 """What a network reaches of the rate of its fattest convolutions."""

@@ -5,14 +5,14 @@ from pathlib import Path
 from segadapt.errors import UsageError
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.methods.tgstn import TgstnSettings
-from segadapt.models.checkpoint_files import read_checkpoint
-from segadapt.models.pretrained import load_module, load_start
-from segadapt.models.saved import GeneratorHeader, ModelHeader, load_model, save_generator, save_model
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import Domains, validation
 from segadapt.pipeline.provenance import used_target_labels
 from segadapt.pipeline.training import fresh_segmenter
+from segadapt.weights.checkpoint_files import read_checkpoint
+from segadapt.weights.initial import load_module, load_start
+from segadapt.weights.saved import GeneratorHeader, ModelHeader, load_model, save_generator, save_model
 
 
 def stand_in_domains(run: Run, settings: TrainingSettings) -> Domains | None:

@@ -25,8 +25,6 @@ from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.methods.tgstn import Tgstn, TgstnSettings
 from segadapt.models import networks
 from segadapt.models.discriminators import Discriminator
-from segadapt.models.pretrained import load_module, load_start
-from segadapt.models.saved import GeneratorHeader, ModelHeader, load_any, save_generator, save_model
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
@@ -34,6 +32,8 @@ from segadapt.pipeline.continuation import Continuation
 from segadapt.pipeline.domains import Domains
 from segadapt.pipeline.pictures import threads
 from segadapt.pipeline.provenance import said_by_checkpoint, used_target_labels
+from segadapt.weights.initial import load_module, load_start
+from segadapt.weights.saved import GeneratorHeader, ModelHeader, load_any, save_generator, save_model
 
 MINIMUM_MIOU = 20.0
 """Quirk `selection`: a network at or below this mIoU on target val was never kept."""

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import need_file
-from segadapt.models.layouts import recognise
 from segadapt.plain_data import parse_json
+from segadapt.weights.origins import recognise
 
 MODEL_FORMAT = 3
 """Version of the header of our own model files, raised when an older segadapt could not read a newer file."""

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from segadapt.errors import UsageError
 from segadapt.files import write_bytes
-from segadapt.models.checkpoint_files import read_checkpoint
 from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.discriminators import Discriminator
-from segadapt.models.layouts import PUBLISHED_RESNET101, PUBLISHED_VGG, ModuleMap, published_name, recognise
 from segadapt.models.segmenter import CAFFE, Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.models.vgg import DeepLabVGG16
+from segadapt.weights.checkpoint_files import read_checkpoint
+from segadapt.weights.origins import PUBLISHED_RESNET101, PUBLISHED_VGG, ModuleMap, published_name, recognise
 
 START_PREFIX = "Scale."
 """What the names in a published ResNet-101 start file begin with; in a checkpoint that was trained they do not."""

@@ -18,13 +18,13 @@ from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_bytes
 from segadapt.models import networks
-from segadapt.models.adapters import adapt
-from segadapt.models.checkpoint_files import HEADER, MODEL_FORMAT, Checkpoint, read_checkpoint
 from segadapt.models.deeplab_v2 import DeepLabResNet101
-from segadapt.models.pretrained import fill_module, load_tensors
 from segadapt.models.segmenter import PIXEL_FORMATS, Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.settings import Settings, Size
+from segadapt.weights.adapt import adapt
+from segadapt.weights.checkpoint_files import HEADER, MODEL_FORMAT, Checkpoint, read_checkpoint
+from segadapt.weights.initial import fill_module, load_tensors
 
 PUBLISHED_NETWORKS = {"published_vgg": "deeplab_vgg16", "deeplab_resnet101": "deeplab_resnet101"}
 """Which of our networks a published checkpoint is, by its kind."""

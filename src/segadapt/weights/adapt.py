@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from segadapt.errors import UsageError
-from segadapt.models.checkpoint_files import Checkpoint, CheckpointInfo
 from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.discriminators import Discriminator
 from segadapt.models.efficientnet_lite import EfficientNetLite0
-from segadapt.models.layouts import (
+from segadapt.models.segmenter import CAFFE, IMAGENET, PIXEL_FORMATS, TENSORFLOW, PixelFormat, Segmenter
+from segadapt.models.style_transfer import StyleTransfer
+from segadapt.models.vgg import DeepLabVGG16
+from segadapt.weights.checkpoint_files import Checkpoint, CheckpointInfo
+from segadapt.weights.origins import (
     CAFFE_SKIPPED,
     CAFFE_VGG16,
     EFFICIENTNET_LITE0,
@@ -29,9 +32,6 @@ from segadapt.models.layouts import (
     own_name,
     published_name,
 )
-from segadapt.models.segmenter import CAFFE, IMAGENET, PIXEL_FORMATS, TENSORFLOW, PixelFormat, Segmenter
-from segadapt.models.style_transfer import StyleTransfer
-from segadapt.models.vgg import DeepLabVGG16
 
 COUNTER = "num_batches_tracked"
 """A buffer of batch norm that changes nothing here, and that files from before PyTorch 0.4.1 have not."""

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from segadapt.errors import UsageError
-from segadapt.models.adapters import COUNTER, adapt, adapt_by_position, misfit, named, wrong_kind
-from segadapt.models.checkpoint_files import Checkpoint, CheckpointInfo, identify, read_checkpoint
 from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.discriminators import Discriminator
-from segadapt.models.layouts import ATTENTION
 from segadapt.models.segmenter import Segmenter
-from segadapt.models.starts import find_start
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.models.vgg import DeepLabVGG16
+from segadapt.weights.adapt import COUNTER, adapt, adapt_by_position, misfit, named, wrong_kind
+from segadapt.weights.checkpoint_files import Checkpoint, CheckpointInfo, identify, read_checkpoint
+from segadapt.weights.origins import ATTENTION
+from segadapt.weights.starts import find_start
 
 __all__ = [
     "StartReport",
