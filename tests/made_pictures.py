@@ -32,7 +32,6 @@ def write_model(path: Path, space: LabelSpace | None = None) -> Path:
     header = ModelHeader(
         network="deeplab_small",
         attention=False,
-        published_aspp=False,
         pixels=network.pixels.name,
         label_space=space.as_dict(),
         size=SIZE,

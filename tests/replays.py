@@ -29,7 +29,8 @@ from recorded import (
 )
 from segadapt.config.load import load_recipe, read_tree, shipped_recipes
 from segadapt.pipeline.run import run_recipe
-from segadapt.weights.origins import PUBLISHED_VGG, own_name
+from segadapt.weights.key_map import own_name
+from segadapt.weights.vgg16 import PUBLISHED_VGG
 from tiny_runs import last_checkpoint, metrics
 
 TRACES = (

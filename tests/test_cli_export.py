@@ -51,7 +51,7 @@ def test_a_segmenter_goes_in_and_out_unchanged(
         again = load_any(tmp_path / "out.pth")
         assert again.header == found.header and same(again.network.state_dict(), found.network.state_dict())
         refused = command(capsys, "export", stage, "-o", tmp_path / "start.pth", "--start-file")
-        assert_told(refused, 2, str(tmp_path / "start.pth"), "is no DeepLab ResNet-101", "Leave it out.")
+        assert_told(refused, 2, str(tmp_path / "start.pth"), "no start file of DeepLab VGG-16", "out.")
         return
     start = exported(capsys, stage, tmp_path / "start.pth", "--start-file")
     assert same({name.removeprefix("Scale."): tensor for name, tensor in start.items()}, published)
@@ -77,7 +77,13 @@ def test_a_generator_and_a_discriminator(tmp_path: Path, capsys: CapSys) -> None
 
 def test_what_they_would_run_otherwise_is_refused(tmp_path: Path, capsys: CapSys) -> None:
     out, model = tmp_path / "out.pth", write_model(tmp_path / "small.safetensors")
-    assert_told(command(capsys, "export", model, "-o", out), 2, "network", "has no published layout", "have one.")
+    assert_told(
+        command(capsys, "export", model, "-o", out),
+        2,
+        "network",
+        "is no network of the published programs",
+        "Share model.safetensors.",
+    )
     torch.save(hollow("vgg_base"), tmp_path / "vgg.pth")
     found = load_any(tmp_path / "vgg.pth")
     found.network.pixels = IMAGENET

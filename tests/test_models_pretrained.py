@@ -18,6 +18,7 @@ from recorded import hollow, sean_start, vgg16_caffe
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import sha256
 from segadapt.models import networks
+from segadapt.models.heads import DeepLabOptions
 from segadapt.models.segmenter import CAFFE, IMAGENET
 from segadapt.models.vgg import DeepLabVGG16
 from segadapt.weights import starts
@@ -39,7 +40,7 @@ def hub_vgg16() -> State:
 @pytest.fixture(scope="module")
 def network() -> DeepLabVGG16:
     """With attention, 19 classes; tests that change it take a copy."""
-    return DeepLabVGG16(classes=19, attention=True, published_aspp=True)
+    return DeepLabVGG16(19, attention=True, options=DeepLabOptions(aspp="published"))
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +211,9 @@ def test_published_seanet_goes_in_and_out_unchanged(network: DeepLabVGG16, sean_
 
 def test_only_what_published_programs_run_the_same_is_exported(tmp_path: Path) -> None:
     all_dilations = DeepLabVGG16(classes=19)
-    with pytest.raises(UsageError, match="half of this network's head"):
+    with pytest.raises(UsageError, match="aspp: published, and it was trained with aspp: full"):
         export_published(all_dilations, tmp_path / "out.pth")
-    with pytest.raises(UsageError, match="DeepLabSmall has no published layout"):
+    with pytest.raises(UsageError, match="DeepLabSmall with 19 classes is no network of the published programs"):
         export_published(networks.build("deeplab_small", classes=19), tmp_path / "out.pth")
     assert not list(tmp_path.iterdir())
 

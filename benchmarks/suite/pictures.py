@@ -209,7 +209,6 @@ def header(setting: Setting, network: Segmenter) -> ModelHeader:
     return ModelHeader(
         network=setting.network,
         attention=False,
-        published_aspp=False,
         pixels=network.pixels.name,
         label_space=space_of("cityscapes").as_dict(),
         size=setting.sizes.target,

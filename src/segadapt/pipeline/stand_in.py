@@ -63,9 +63,8 @@ def _segmenter(run: Run, name: str, settings: SegmenterSettings, path: Path, res
     run.watcher.say(f"{name}: not trained; {path}, {report.origin}, stands in for it")
     own = load_model(path).header if read_checkpoint(path).info.kind == "model" else None
     header = ModelHeader(
-        network=settings.network,
+        network=settings.network_name,
         attention=network.attention is not None,
-        published_aspp=settings.quirk("aspp"),
         pixels=network.pixels.name,
         align_corners=settings.align_corners if own is None else own.align_corners,
         label_space=run.space.as_dict(),

@@ -154,11 +154,10 @@ def _method(run: Run, name: str, settings: TrainingSettings, steps: int) -> Meth
 def fresh_segmenter(run: Run, name: str, settings: SegmenterSettings) -> Segmenter:
     """The stage's segmenter with its starting weights."""
     network = networks.build(
-        settings.network,
-        classes=len(run.space.classes),
-        attention=METHODS[settings.method].attention,
-        published_aspp=settings.quirk("aspp"),
+        settings.chosen_network, classes=len(run.space.classes), attention=METHODS[settings.method].attention
     )
+    network.need_size(*settings.size, where=f"stages.{name}.size")
+    network.need_size(*(settings.target_size or settings.size), where=f"stages.{name}.target_size")
     if settings.start is not None:
         start = str(run.file_of(settings.start)) if settings.start.startswith("@") else settings.start
         report = load_start(
@@ -189,7 +188,7 @@ def discriminator_starts(name: str, settings: SeGanSettings, method: Method) -> 
         files = files[1:]
     if len(files) != len(players):
         raise UsageError(
-            f"has {len(files)} files, but network '{settings.network}' has {len(players)} heads",
+            f"has {len(files)} files, but network '{settings.network_name}' has {len(players)} heads",
             where=f"stages.{name}.discriminators",
             remedy="Give one file for each head, the main head's last.",
         )
@@ -228,9 +227,8 @@ def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used:
             return
         assert isinstance(settings, SegmenterSettings)
         header = ModelHeader(
-            network=settings.network,
+            network=settings.network_name,
             attention=network.attention is not None,
-            published_aspp=settings.quirk("aspp"),
             pixels=network.pixels.name,
             align_corners=settings.align_corners,
             label_space=run.space.as_dict(),

@@ -1,6 +1,6 @@
 """A network's weights into the files of the published programs, for those who exchange networks with them.
 
-The names are `layouts.py`'s, in the published order; what these programs would read but run otherwise is refused.
+The names are those of the network's whole origin, in its order; what these programs would run otherwise is refused.
 """
 
 import io
@@ -8,78 +8,74 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segadapt.errors import UsageError
 from segadapt.files import write_bytes
-from segadapt.models.deeplab_v2 import DeepLabResNet101
-from segadapt.models.discriminators import Discriminator
-from segadapt.models.segmenter import CAFFE, Segmenter
+from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
-from segadapt.models.vgg import DeepLabVGG16
+from segadapt.weights.adapt import Network
 from segadapt.weights.checkpoint_files import read_checkpoint
-from segadapt.weights.origins import PUBLISHED_RESNET101, PUBLISHED_VGG, ModuleMap, published_name, recognise
-
-START_PREFIX = "Scale."
-"""What the names in a published ResNet-101 start file begin with; in a checkpoint that was trained they do not."""
-
-PUBLISHED: dict[type[nn.Module], ModuleMap | None] = {
-    DeepLabVGG16: PUBLISHED_VGG,
-    DeepLabResNet101: PUBLISHED_RESNET101,
-    StyleTransfer: None,
-    Discriminator: None,
-}
-"""The names of the published programs for each of their networks; None: they are ours."""
+from segadapt.weights.key_map import published_name
+from segadapt.weights.origin import Origin
+from segadapt.weights.origins import ORIGINS, recognise, whole_origin
 
 
-def published_state(network: Segmenter | StyleTransfer | Discriminator) -> dict[str, Tensor]:
+def published_state(network: Network) -> dict[str, Tensor]:
     """The network's weights by the names of the published programs, in their order (not copied).
 
     Raises UsageError for a network that they do not have.
     """
-    if type(network) not in PUBLISHED:
+    return _state(network, _origin(network))
+
+
+def _origin(network: Network) -> Origin:
+    origin = whole_origin(network)
+    if origin is None or (isinstance(network, Segmenter) and network.attention is not None and not origin.attention):
         raise UsageError(
-            f"{type(network).__name__} has no published layout",
-            where="network",
-            remedy="DeepLab VGG-16, DeepLab ResNet-101, style transfer networks and discriminators have one.",
-        )
-    own: dict[str, Tensor] = network.state_dict()
-    modules = PUBLISHED[type(network)]
-    if modules is None:
-        return own
-    if isinstance(network, DeepLabResNet101) and network.attention is not None:
-        raise UsageError(
-            "DeepLab ResNet-101 with attention has no published layout",
+            f"{network.in_words()} is no network of the published programs",
             where="network",
             remedy="Share model.safetensors.",
         )
-    order = {theirs: i for i, theirs in enumerate(modules)}
-    names = {published_name(name, modules): name for name in own}
+    return origin
+
+
+def _state(network: Network, origin: Origin) -> dict[str, Tensor]:
+    own: dict[str, Tensor] = network.state_dict()
+    keys = origin.keys
+    if keys is None:
+        return own
+    order = {theirs: i for i, theirs in enumerate(keys)}
+    names = {published_name(name, keys): name for name in own}
     return {theirs: own[names[theirs]] for theirs in sorted(names, key=lambda name: order[name.rpartition(".")[0]])}
 
 
-def export_published(
-    network: Segmenter | StyleTransfer | Discriminator, path: Path, *, start_file: bool = False
-) -> None:
+def export_published(network: Network, path: Path, *, start_file: bool = False) -> None:
     """Write the network as the published programs save theirs: a plain state dict, `torch.save`.
 
-    With `start_file` as the file that they start DeepLab ResNet-101 from: each name begins with `Scale.` (they leave
-    out the auxiliary head). Raises UsageError for a network that they do not have, and for one that they would read but
-    run otherwise.
+    With `start_file` as the file that they start it from: each name begins with the prefix of these (`Scale.` for
+    DeepLab ResNet-101, whose auxiliary head they then leave out). Raises UsageError for a network that they do not
+    have, and for one that they would read but run otherwise.
     """
-    state = published_state(network)
+    origin = _origin(network)
+    state = _state(network, origin)
     if isinstance(network, Segmenter):
-        _check_runs_the_same(network, path)
+        _need_the_same(network, origin, path)
     if isinstance(network, StyleTransfer) and network.residual:
         raise UsageError(
             "the published programs have no residual sum around this network",
             where=path,
             remedy="Train with residual: false to exchange generators with them, or share model.safetensors.",
         )
-    if start_file and not isinstance(network, DeepLabResNet101):
-        raise UsageError("is no DeepLab ResNet-101, whose start file is meant", where=path, remedy="Leave it out.")
     if start_file:
-        state = {START_PREFIX + name: tensor for name, tensor in state.items()}
+        prefix = next((one.prefix for one in ORIGINS[type(network)] if one.prefix is not None), None)
+        if prefix is None:
+            raise UsageError(
+                f"the published programs have no start file of {network.in_words()}",
+                where=path,
+                remedy="Leave --start-file (start_file) out.",
+            )
+        state = {prefix + name: tensor for name, tensor in state.items()}
     _write(path, state)
 
 
@@ -90,8 +86,8 @@ def export_discriminator(checkpoint: Path, module: str, path: Path) -> None:
     """
     read = read_checkpoint(checkpoint)
     modules = read.modules or {}
-    layouts = {name: recognise(tensors) for name, tensors in modules.items()}
-    found = [name for name, layout in layouts.items() if layout is not None and layout.kind == "discriminator"]
+    origins = {name: recognise(tensors) for name, tensors in modules.items()}
+    found = [name for name, origin in origins.items() if origin is not None and origin.kind == "discriminator"]
     if module not in found:
         raise UsageError(
             f"this is {read.info}, without a discriminator '{module}'",
@@ -109,15 +105,20 @@ def _write(path: Path, state: Mapping[str, Tensor]) -> None:
     write_bytes(path, file.getvalue())
 
 
-def _check_runs_the_same(network: Segmenter, path: Path) -> None:
+def _need_the_same(network: Segmenter, origin: Origin, path: Path) -> None:
     """Raise UsageError for a network that the published programs would feed or run otherwise."""
-    if not getattr(network, "published_aspp", False):
-        raise UsageError(
-            "the published programs would use only half of this network's head (quirk aspp)",
-            where=path,
-            remedy="Train with quirks: {aspp: true} to exchange networks with them, or share model.safetensors.",
-        )
-    if network.pixels != CAFFE or getattr(network, "stride_in_3x3", False):
+    for option, value in origin.options.items():
+        own = getattr(network.options, option)
+        if own != value:
+            raise UsageError(
+                f"the published programs would run this network with {option}: {value}, and it was trained with "
+                f"{option}: {own}",
+                where=path,
+                remedy=f"Train with quirks: {{{option}: true}} to exchange networks with them, or share "
+                "model.safetensors.",
+            )
+    traits = {name: origin.traits.get(name, False) for name in network.traits()}
+    if (origin.pixels is not None and network.pixels != origin.pixels) or network.traits() != traits:
         raise UsageError(
             "this network started from ImageNet weights of torchvision, and the published programs run Caffe's",
             where=path,
