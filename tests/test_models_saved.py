@@ -192,3 +192,24 @@ def test_the_label_space_of_a_published_checkpoint(tmp_path: Path) -> None:
     assert load_any(tmp_path / "camvid.pth", space).header.space == space
     with pytest.raises(UsageError, match="label space 'cityscapes19' has 19"):
         load_any(tmp_path / "camvid.pth", load_label_space("cityscapes19"))
+
+
+def test_models_of_the_format_before_come_back(tmp_path: Path) -> None:
+    """Format 3 named one option and one trait of single networks beside all else."""
+    network, path = small(aspp="published"), tmp_path / "model.safetensors"
+    save_model(path, network, header_of(network))
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["segadapt"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    old = {key: value for key, value in header.items() if key not in ("options", "traits")}
+    old |= {"format": 3, "published_aspp": True, "stride_in_3x3": False}
+    save_file(tensors, path, {"segadapt": json.dumps(old)})
+    found = load_model(path)
+    assert found.network.options.model_dump()["aspp"] == "published" and found.header.traits == {}
+    images = torch.randint(0, 256, (1, 3, 32, 64), dtype=torch.uint8)
+    assert torch.equal(found.network(images).logits, network(images).logits)
+    rewrite(path, {"stride_in_3x3": True})
+    assert load_model(path).header.traits == {"stride_in_3x3": True}
+    save_model(path, small(), header_of(small()))
+    rewrite(path, {"format": 3, "published_aspp": False, "options": {}})
+    assert load_model(path).network.options.model_dump()["aspp"] == "full"
