@@ -90,7 +90,13 @@ def test_what_they_would_run_otherwise_is_refused(tmp_path: Path, capsys: CapSys
     imagenet = tmp_path / "imagenet.safetensors"
     save_model(imagenet, found.network, found.header.model_copy(update={"pixels": "imagenet"}))
     refused = command(capsys, "export", imagenet, "-o", out)
-    assert_told(refused, 2, str(out), "started from ImageNet weights", "or share model.safetensors.")
+    assert_told(
+        refused,
+        2,
+        str(out),
+        "want pixels: imagenet, and",
+        "or share model.safetensors.",
+    )
     refused = command(capsys, "export", tmp_path / "vgg.pth", "-o", tmp_path / "out.onnx")
     assert_told(refused, 2, "--out", "ends in '.onnx', and .pth is written", "or give - for standard output.")
     residual = tmp_path / "generator.safetensors"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import segadapt
 from command import assert_told, command
+from pages import ROOT, blocks
 from planning import without_report
 from segadapt.config.load import load_recipe
 from segadapt.config.resolved import as_yaml
@@ -212,6 +213,16 @@ def test_the_two_small_networks_are_one_with_an_option() -> None:
 # --- a network of one's own ---
 
 
+class NameOptions(NetworkOptions):
+    name: str = Field("x", description="taken")
+
+
+class Named(Own):
+    """It has an option that recipes use otherwise."""
+
+    Options: ClassVar[type[NetworkOptions]] = NameOptions  # type: ignore[assignment]
+
+
 class NoPixels(Segmenter):
     """It does not say what it wants."""
 
@@ -225,6 +236,7 @@ class NoPixels(Segmenter):
         ("mine", nn.Conv2d, "is no subclass of segadapt.models.segmenter.Segmenter"),
         ("mine", "Own", "'Own' is no subclass"),
         ("mine", NoPixels, "NoPixels does not set `pixels`"),
+        ("mine", Named, "Named has an option `name`"),
         ("my net", Own, "'my net' cannot be a network's name"),
     ],
 )
@@ -295,3 +307,18 @@ def test_a_network_takes_files_of_an_origin_of_ones_own(tmp_path: Path) -> None:
         load_start(network, path)
     with pytest.raises(UsageError, match="this is an Own file; expected DeepLabSmall"):
         load_start(networks.build("deeplab_small", classes=3), path)
+
+
+def test_the_examples_of_the_page_run() -> None:
+    before, origins = dict(NETWORKS), dict(ORIGINS)
+    examples = [block.text for block in blocks(ROOT / "docs/networks.md", "python") if "register_" in block.text]
+    try:
+        for example in examples:
+            exec(example, {})
+        assert len(examples) == 2 and set(NETWORKS) - set(before) == {"my_net"} and len(ORIGINS) == len(origins) + 1
+        with pytest.raises(UsageError, match="option `width` of my_net is 12: it must be a multiple of 8"):
+            build({"name": "my_net", "width": 12}, classes=2)
+    finally:
+        for table, content in ((NETWORKS, before), (ORIGINS, origins)):
+            table.clear()
+            table.update(content)  # type: ignore[arg-type]

@@ -92,7 +92,10 @@ def test_imagenet_weights_bring_their_stride_and_their_pixels(network: DeepLabRe
     assert network.pixels is IMAGENET and network.stride_in_3x3
     assert stride_of(network) == ((1, 1), (2, 2))
     assert all(not p.requires_grad for n, p in network.named_parameters() if ".bn" in n)
-    with pytest.raises(UsageError, match="started from ImageNet weights of torchvision"):
+    with pytest.raises(
+        UsageError,
+        match="want pixels: imagenet, stride_in_3x3: true, and the published",
+    ):
         export_published(network, tmp_path / "out.pth")
 
 

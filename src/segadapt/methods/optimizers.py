@@ -22,8 +22,8 @@ def segmenter_optimizer(network: Segmenter, settings: SegmenterSettings) -> Opti
     heads = network.head_parameters()
     if settings.head_lr != 1 and not heads:
         raise UsageError(
-            f"is {settings.head_lr:g}, but network '{settings.network_name}' does not say which parameters its heads "
-            "have",
+            f"is {settings.head_lr:g}, but network '{settings.network_name}' "
+            "does not say which parameters its heads have",
             where="head_lr",
             remedy="Leave it at 1, or give the network a `head_parameters`.",
         )

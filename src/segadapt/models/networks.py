@@ -43,6 +43,8 @@ def register_network(name: str, network: type[Segmenter]) -> None:
         raise ValueError(f"{network!r} is no subclass of segadapt.models.segmenter.Segmenter")
     if lacks := [fact for fact in ("pixels", "stride") if not hasattr(network, fact)]:
         raise ValueError(f"{network.__name__} does not set `{'` and `'.join(lacks)}`")
+    if "name" in network.Options.model_fields:
+        raise ValueError(f"{network.__name__} has an option `name`: recipes name the network so")
     if not name.isidentifier():
         raise ValueError(f"{name!r} cannot be a network's name: use letters, digits and _")
     if name in NETWORKS:

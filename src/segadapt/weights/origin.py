@@ -14,7 +14,7 @@ from segadapt.weights.key_map import KeyMap
 
 @dataclass(frozen=True)
 class Origin:
-    """One kind of file. Without `keys` it has our own names, unless it is `foreign`."""
+    """One kind of file. Without `keys` it has our own names, or is known only to be refused by its title."""
 
     kind: str
     title: str  # for a person, with its article
@@ -30,4 +30,3 @@ class Origin:
     options: Mapping[str, Any] = field(default_factory=dict)  # of the network, as its program runs a whole one
     classifier: str | None = None  # the tensor whose first dimension counts the classes
     attention: str | None = None  # the tensor that only a network with attention has
-    foreign: bool = False  # known only to be refused by name

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segadapt.errors import UsageError
 from segadapt.files import write_bytes
-from segadapt.models.segmenter import Segmenter
+from segadapt.models.segmenter import PixelFormat, Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.weights.adapt import Network
 from segadapt.weights.checkpoint_files import read_checkpoint
@@ -114,13 +114,20 @@ def _need_the_same(network: Segmenter, origin: Origin, path: Path) -> None:
                 f"the published programs would run this network with {option}: {value}, and it was trained with "
                 f"{option}: {own}",
                 where=path,
-                remedy=f"Train with quirks: {{{option}: true}} to exchange networks with them, or share "
-                "model.safetensors.",
+                remedy=f"Train with the option {option}: {value}, as official recipes do, to exchange networks with "
+                "them, or share model.safetensors.",
             )
     traits = {name: origin.traits.get(name, False) for name in network.traits()}
-    if (origin.pixels is not None and network.pixels != origin.pixels) or network.traits() != traits:
+    pixels = network.pixels if origin.pixels is None else origin.pixels
+    if network.pixels != pixels or network.traits() != traits:
         raise UsageError(
-            "this network started from ImageNet weights of torchvision, and the published programs run Caffe's",
+            f"the weights of this network want {_wanted(network.pixels, network.traits())}, and the published programs "
+            f"run it with {_wanted(pixels, traits)}",
             where=path,
-            remedy="Start from Caffe's weights to exchange networks with them, or share model.safetensors.",
+            remedy="Start from weights such as theirs to exchange networks with them, or share model.safetensors.",
         )
+
+
+def _wanted(pixels: PixelFormat, traits: Mapping[str, bool]) -> str:
+    """How weights want to be run, in words: `pixels: imagenet, stride_in_3x3: true`."""
+    return ", ".join([f"pixels: {pixels.name}", *(f"{name}: {str(value).lower()}" for name, value in traits.items())])

@@ -76,7 +76,6 @@ ORIGINS = (
         "a single-head DeepLab ResNet-101 checkpoint",
         signature=("layer3.22.conv1.weight", "layer5.conv2d_list.0.weight"),
         classifier="layer5.conv2d_list.0.weight",
-        foreign=True,
     ),
     Origin(
         "state_dict",

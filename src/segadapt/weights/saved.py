@@ -154,7 +154,7 @@ def _own_model(checkpoint: Checkpoint) -> SavedModel:
             where=path,
             remedy="Register the network first (segadapt.register_network; see docs/networks.md).",
         )
-    choice = {"name": header.network, **header.options}
+    choice = {**header.options, "name": header.network}
     try:
         network = networks.build(choice, classes=classes, attention=header.attention)
     except UsageError as error:
