@@ -126,7 +126,7 @@ class DeepLabSmall(Segmenter):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> features (B, 96, H/8, W/8), rounded up."""
-        return self.through((self.body[start:stop] for start, stop in pairwise(BLOCK_STARTS)), pixels)
+        return self.through([self.body[start:stop] for start, stop in pairwise(BLOCK_STARTS)], pixels)
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
         """Features (B, 96, h, w) -> one head's logits (B, C, h, w)."""

@@ -52,7 +52,7 @@ class DeepLabVGG16(Segmenter):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Caffe pixels (B, 3, H, W) -> fc7 after ReLU (B, 1024, H // 8, W // 8)."""
-        return self.through((self.features[start:stop] for start, stop in pairwise(BLOCK_STARTS)), pixels)
+        return self.through([self.features[start:stop] for start, stop in pairwise(BLOCK_STARTS)], pixels)
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
         """Features (B, 1024, h, w) -> logits (B, C, h, w)."""
