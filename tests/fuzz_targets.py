@@ -37,12 +37,12 @@ from segadapt.evaluation.report import write_report
 from segadapt.evaluation.report_stages import overview
 from segadapt.inference.model import find_models
 from segadapt.methods.method import Method
-from segadapt.models import starts
-from segadapt.models.checkpoint_files import HEADER, identify
-from segadapt.models.saved import load_any, load_generator
 from segadapt.models.segmenter import IMAGENET
 from segadapt.pipeline.stages import SEGMENTER, Stage
 from segadapt.plain_data import read_yaml
+from segadapt.weights import starts
+from segadapt.weights.checkpoint_files import HEADER, identify
+from segadapt.weights.saved import load_any, load_generator
 
 COSTLY = 0.1
 """The share of readers of images and checkpoints."""

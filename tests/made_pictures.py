@@ -7,8 +7,8 @@ import torch
 
 from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.models.networks import build
-from segadapt.models.saved import GeneratorHeader, ModelHeader, save_generator, save_model
 from segadapt.models.style_transfer import StyleTransfer
+from segadapt.weights.saved import GeneratorHeader, ModelHeader, save_generator, save_model
 from tiny_runs import tree, write_data, write_recipe
 
 SIZE = (96, 48)  # (W, H) of both networks' input
@@ -32,7 +32,6 @@ def write_model(path: Path, space: LabelSpace | None = None) -> Path:
     header = ModelHeader(
         network="deeplab_small",
         attention=False,
-        published_aspp=False,
         pixels=network.pixels.name,
         label_space=space.as_dict(),
         size=SIZE,

@@ -28,8 +28,9 @@ from recorded import (
     vgg_base_start,
 )
 from segadapt.config.load import load_recipe, read_tree, shipped_recipes
-from segadapt.models.layouts import PUBLISHED_VGG, own_name
 from segadapt.pipeline.run import run_recipe
+from segadapt.weights.key_map import own_name
+from segadapt.weights.vgg16 import PUBLISHED_VGG
 from tiny_runs import last_checkpoint, metrics
 
 TRACES = (

@@ -21,8 +21,8 @@ from segadapt.evaluation.records import label_free_agreement
 from segadapt.files import write_json
 from segadapt.inference.predictor import Predictor
 from segadapt.models import networks
-from segadapt.models.saved import ModelHeader, save_model
-from segadapt.models.segmenter import IMAGENET, Segmenter
+from segadapt.models.segmenter import IMAGENET, NetworkOptions, Segmenter
+from segadapt.weights.saved import ModelHeader, save_model
 
 SIZE = (32, 16)  # (W, H) of images and network input: nothing is resized
 Labels = NDArray[np.uint8]
@@ -34,8 +34,8 @@ class ColourNetwork(Segmenter):
     pixels = IMAGENET
     stride = 1
 
-    def __init__(self, classes: int, attention: bool = False, published_aspp: bool = False) -> None:
-        super().__init__(classes, 3, attention)
+    def __init__(self, classes: int, attention: bool = False, options: NetworkOptions | None = None) -> None:
+        super().__init__(classes, 3, attention, options)
         self.conv = nn.Conv2d(3, classes, 1)
         if self.attention is not None:
             nn.init.constant_(self.attention.conv.weight, -1.0)  # attention 0: the colours stay as they are
@@ -96,7 +96,6 @@ def save(path: Path, space: LabelSpace, stage: str = "s", method: str = "sean", 
     header = ModelHeader(
         network="colour",
         attention=attention,
-        published_aspp=False,
         pixels="imagenet",
         label_space=space.as_dict(),
         size=SIZE,

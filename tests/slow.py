@@ -39,6 +39,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_methods_tgstn.py": ("test_three_steps_equal_the_hand_written_ones", "test_two_micro_batches_equal_one_pass"),
     "test_models_checkpointing.py": ("test_less_is_kept_for_the_way_back", "test_nothing_changes"),
     "test_models_deeplab_v2.py": ("test_it_computes_what_the_published_network_does",),
+    "test_models_networks.py": ("test_a_registered_network_trains_predicts_and_is_known_by_its_files",),
     "test_models_pretrained.py": (
         "test_hub_vgg16_brings_its_pixel_format_and_must_be_what_was_published",
         "test_published_seanet_goes_in_and_out_unchanged",

@@ -20,20 +20,27 @@ SHARED = {
     *("errors", "files", "plain_data", "settings", "quirks", "devices", "version", "processes"),
     *("batch", "batch_norm", "losses", "schedules", "ema", "noise", "pseudo_labels"),
 }
-ROOMS = {"data", "models", "methods", "engine", "inference", "evaluation", "config", "pipeline", "cli"}
+ROOMS = {"data", "models", "weights", "methods", "engine", "inference", "evaluation", "config", "pipeline", "cli"}
 
 ALLOWED: dict[str, set[str]] = {
     **{name: set() for name in SHARED},
     "data": set(),
-    "models": {"data.label_spaces"},
+    "models": set(),
+    "weights": {"models", "data.label_spaces"},
     "methods": {"models", "data.transforms"},
-    "engine": {"models", "methods.method", "methods.settings"},
-    "inference": {"data", "models"},
-    "evaluation": {"data", "models", "inference"},
+    "engine": {"models", "weights.checkpoint_files", "methods.method", "methods.settings"},
+    "inference": {"data", "models", "weights"},
+    "evaluation": {"data", "models", "weights", "inference"},
     "config": {"data", "methods", "engine.runtime", "evaluation.settings", "inference.settings"},
     "pipeline": ROOMS - {"cli"},
     "cli": ROOMS,
-    "__init__": {"inference.model", "pipeline.plan", "pipeline.result", "pipeline.run"},  # when first used
+    "__init__": {
+        "inference.model",
+        "models.networks",
+        "pipeline.plan",
+        "pipeline.result",
+        "pipeline.run",
+    },  # when first used
     "__main__": {"cli.main"},
 }
 """Room or file -> what it may import beside itself and the shared files: rooms, or single files of rooms."""

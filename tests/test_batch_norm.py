@@ -18,8 +18,8 @@ from segadapt.methods.sean import Sean, SeanSettings
 from segadapt.methods.self_training import SelfTraining, SelfTrainingSettings
 from segadapt.methods.supervised import SourceOnly, SourceOnlySettings, TargetTrained, TargetTrainedSettings
 from segadapt.models.networks import build
-from segadapt.models.saved import load_model
 from segadapt.models.segmenter import Segmenter
+from segadapt.weights.saved import load_model
 from test_methods_sean import CPU, batch
 from tiny_runs import last_checkpoint, run, tree, write_data, write_recipe
 

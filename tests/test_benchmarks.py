@@ -45,7 +45,7 @@ from segadapt.inference.predictor import PUBLISHED_RULES, Predictor
 from segadapt.inference.stylizer import Stylizer
 from segadapt.models import networks
 from segadapt.models.segmenter import CAFFE
-from segadapt.models.small import WIDTHS, DeepLabSmall
+from segadapt.models.small import WIDTHS, DeepLabSmall, SmallOptions
 from segadapt.models.style_transfer import StyleTransfer
 
 TINY = NAMED["tiny"]
@@ -58,8 +58,8 @@ class Small(DeepLabSmall):
     pixels = CAFFE
     number_of_heads = 2
 
-    def __init__(self, classes: int, attention: bool = False, published_aspp: bool = False) -> None:
-        super().__init__(classes, attention, published_aspp)
+    def __init__(self, classes: int, attention: bool = False, options: SmallOptions | None = None) -> None:
+        super().__init__(classes, attention, options)
         self.auxiliary = nn.Conv2d(WIDTHS[-1], classes, 3, padding=1)
         nn.init.normal_(self.head.branches[0].weight, std=0.1)  # type: ignore[arg-type]
 

@@ -24,10 +24,10 @@ from segadapt.engine.recorder import Recorder
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_json, write_text
 from segadapt.methods.method import Method
-from segadapt.models.checkpoint_files import HEADER, identify
-from segadapt.models.saved import load_any
 from segadapt.models.segmenter import IMAGENET
 from segadapt.plain_data import read_json
+from segadapt.weights.checkpoint_files import HEADER, identify
+from segadapt.weights.saved import load_any
 
 
 def png(width: int, height: int) -> bytes:

@@ -9,10 +9,10 @@ from command import assert_told, command
 from made_pictures import write_model
 from recorded import hollow, segan_discriminators, transformer_net_start
 from segadapt.models.discriminators import Discriminator
-from segadapt.models.pretrained import load_module, load_start
-from segadapt.models.saved import GeneratorHeader, load_any, load_generator, save_generator, save_model
 from segadapt.models.segmenter import IMAGENET
 from segadapt.models.style_transfer import StyleTransfer
+from segadapt.weights.initial import load_module, load_start
+from segadapt.weights.saved import GeneratorHeader, load_any, load_generator, save_generator, save_model
 
 CapSys = pytest.CaptureFixture[str]
 State = dict[str, torch.Tensor]
@@ -51,7 +51,7 @@ def test_a_segmenter_goes_in_and_out_unchanged(
         again = load_any(tmp_path / "out.pth")
         assert again.header == found.header and same(again.network.state_dict(), found.network.state_dict())
         refused = command(capsys, "export", stage, "-o", tmp_path / "start.pth", "--start-file")
-        assert_told(refused, 2, str(tmp_path / "start.pth"), "is no DeepLab ResNet-101", "Leave it out.")
+        assert_told(refused, 2, str(tmp_path / "start.pth"), "no start file of DeepLab VGG-16", "out.")
         return
     start = exported(capsys, stage, tmp_path / "start.pth", "--start-file")
     assert same({name.removeprefix("Scale."): tensor for name, tensor in start.items()}, published)
@@ -77,14 +77,26 @@ def test_a_generator_and_a_discriminator(tmp_path: Path, capsys: CapSys) -> None
 
 def test_what_they_would_run_otherwise_is_refused(tmp_path: Path, capsys: CapSys) -> None:
     out, model = tmp_path / "out.pth", write_model(tmp_path / "small.safetensors")
-    assert_told(command(capsys, "export", model, "-o", out), 2, "network", "has no published layout", "have one.")
+    assert_told(
+        command(capsys, "export", model, "-o", out),
+        2,
+        "network",
+        "is no network of the published programs",
+        "Share model.safetensors.",
+    )
     torch.save(hollow("vgg_base"), tmp_path / "vgg.pth")
     found = load_any(tmp_path / "vgg.pth")
     found.network.pixels = IMAGENET
     imagenet = tmp_path / "imagenet.safetensors"
     save_model(imagenet, found.network, found.header.model_copy(update={"pixels": "imagenet"}))
     refused = command(capsys, "export", imagenet, "-o", out)
-    assert_told(refused, 2, str(out), "started from ImageNet weights", "or share model.safetensors.")
+    assert_told(
+        refused,
+        2,
+        str(out),
+        "want pixels: imagenet, and",
+        "or share model.safetensors.",
+    )
     refused = command(capsys, "export", tmp_path / "vgg.pth", "-o", tmp_path / "out.onnx")
     assert_told(refused, 2, "--out", "ends in '.onnx', and .pth is written", "or give - for standard output.")
     residual = tmp_path / "generator.safetensors"

@@ -13,7 +13,7 @@ from segadapt.cli.views import Views
 from segadapt.data.label_spaces import FOLDER
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
 from segadapt.files import write_text
-from segadapt.models.saved import load_model
+from segadapt.weights.saved import load_model
 from spoilt import World
 
 CapSys = pytest.CaptureFixture[str]

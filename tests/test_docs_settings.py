@@ -27,8 +27,8 @@ from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.methods.tgstn import TgstnSettings
 from segadapt.models.networks import NETWORKS
-from segadapt.models.starts import STARTS
 from segadapt.quirks import QUIRKS, quirks_of
+from segadapt.weights.starts import STARTS
 
 SE_GAN = "docs/methods/se-gan.md"
 METHOD_PAGES = {

@@ -18,7 +18,7 @@ from forking import Forks, Process
 from segadapt.batch_norm import share_statistics
 from segadapt.engine import ranks
 from segadapt.errors import SegadaptError, UsageError
-from segadapt.models.saved import load_model
+from segadapt.weights.saved import load_model
 from tiny_runs import last_checkpoint, metrics, tree, write_data, write_recipe
 
 STAGE = {

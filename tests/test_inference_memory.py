@@ -14,7 +14,7 @@ from segadapt.inference import memory
 from segadapt.inference.model import load
 from segadapt.inference.stylizer import Stylizer
 from segadapt.models.networks import build
-from segadapt.models.saved import load_generator
+from segadapt.weights.saved import load_generator
 
 HUGE = (16000, 16000)
 

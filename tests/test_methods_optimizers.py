@@ -12,9 +12,9 @@ from torch import nn
 from by_hand import Toy
 from segadapt.engine.updater import parameters_of
 from segadapt.errors import UsageError
-from segadapt.methods.optimizers import make_optimizer, repeated_body, segmenter_optimizer
+from segadapt.methods.optimizers import make_optimizer, segmenter_optimizer
 from segadapt.methods.supervised import SourceOnlySettings
-from segadapt.models.deeplab_v2 import DeepLabResNet101
+from segadapt.models.deeplab_v2 import DeepLabResNet101, collected_by_module
 
 LR, DECAY = 0.1, 0.05
 
@@ -38,11 +38,16 @@ class Nested(nn.Module):
         self.head = nn.Linear(2, 2)
 
 
+def collected_body(network: Nested) -> list[nn.Parameter]:
+    of_head = {id(p) for p in network.head.parameters()}
+    return [p for p in collected_by_module(network) if p.requires_grad and id(p) not in of_head]
+
+
 def test_the_body_of_resnet101_is_named_as_often_as_published() -> None:
     with torch.device("meta"):
         network = DeepLabResNet101(19)
     heads = {id(p) for p in network.head_parameters()}
-    times = Counter(id(p) for p in repeated_body(network, heads))
+    times = Counter(id(p) for p in network.published_body() if p.requires_grad)
     named = {name: times[id(p)] for name, p in network.named_parameters()}
     assert named["conv1.weight"] == 1
     assert Counter(named.values()) == {
@@ -65,11 +70,11 @@ def test_repeated_updates_are_a_walk_entry_by_entry_that_outlives_a_checkpoint()
     torch.manual_seed(0)
     network = Nested()
     by_hand = copy.deepcopy(network)
-    body = list(repeated_body(network, {id(p) for p in network.head.parameters()}))
+    body = collected_body(network)
     assert len(body) == 1 + 3 + 4 + 3
     optimizer = make_optimizer(body, settings(official=True))
 
-    walk = list(repeated_body(by_hand, {id(p) for p in by_hand.head.parameters()}))
+    walk = collected_body(by_hand)
     buffers: dict[int, torch.Tensor] = {}
     for step in range(4):
         gradients: dict[int, torch.Tensor] = {}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recorded import hollow
 from segadapt.errors import SegadaptError, UsageError
-from segadapt.models.checkpoint_files import identify
+from segadapt.weights.checkpoint_files import identify
 
 State = dict[str, Tensor]
 

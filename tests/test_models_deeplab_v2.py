@@ -10,8 +10,10 @@ from torch.nn import functional as F
 from recorded import deeplab_multi_start, forward, forward_input, parameters
 from segadapt.models import networks
 from segadapt.models.deeplab_v2 import Bottleneck, DeepLabResNet101
-from segadapt.models.layouts import PUBLISHED_RESNET101, own_name
+from segadapt.models.heads import DeepLabOptions
 from segadapt.models.segmenter import CAFFE
+from segadapt.weights.key_map import own_name
+from segadapt.weights.resnet101 import PUBLISHED_RESNET101
 
 pytestmark = pytest.mark.numeric
 
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.numeric
 @pytest.fixture(scope="module")
 def published() -> DeepLabResNet101:
     """Our network with the weights that the numbers were recorded with; tests that change it take a copy."""
-    network = DeepLabResNet101(classes=19, published_aspp=True)
+    network = DeepLabResNet101(19, options=DeepLabOptions(aspp="published"))
     network.load_state_dict(
         {str(own_name(name, PUBLISHED_RESNET101)): values for name, values in deeplab_multi_start().items()}
     )
@@ -39,7 +41,7 @@ def test_it_computes_what_the_published_network_does(published: DeepLabResNet101
     assert_as_recorded(output.heads[0], "deeplab_multi.auxiliary")
     assert_as_recorded(output.heads[1], "deeplab_multi.main")
     assert output.logits is output.heads[1] and output.features.shape == (2, 2048, 9, 17)
-    assert torch.equal(published.heads(published.encode(forward_input()))[0], output.logits)
+    assert torch.equal(published.heads(published.encode_scales(forward_input())[-1])[0], output.logits)
 
 
 @torch.no_grad()

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segadapt.errors import SegadaptError, UsageError
+from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.models.efficientnet_lite import SHALLOW, EfficientNetLite0, SameConv2d
-from segadapt.models.layouts import EFFICIENTNET_LITE0, published_name
 from segadapt.models.networks import build
-from segadapt.models.pretrained import load_start
-from segadapt.models.starts import LITE_FILE, LITE_PACKAGE, find_start
+from segadapt.weights.efficientnet_lite0 import EFFICIENTNET_LITE0
+from segadapt.weights.initial import load_start
+from segadapt.weights.key_map import published_name
+from segadapt.weights.starts import LITE_FILE, LITE_PACKAGE, find_start
 
 BLOCKS = [  # (kernel, stride, dilation) of the sixteen, from the table of EfficientNet-B0
     *[(3, 1, 1)],
@@ -145,8 +147,11 @@ def test_same_padding(size: int, stride: int, given: int) -> None:
 
 
 def test_the_quirk_of_another_head_is_refused() -> None:
-    with pytest.raises(UsageError, match="has not the head"):
-        build("efficientnet_lite0", classes=5, published_aspp=True)
+    given = {"network": "efficientnet_lite0", "steps": 3, "quirks": {"aspp": True}}
+    with pytest.raises(ValueError, match="quirk aspp is of DeepLab's head, which efficientnet_lite0 lacks"):
+        SourceOnlySettings.model_validate(given)
+    with pytest.raises(UsageError, match="efficientnet_lite0 has no option `aspp`"):
+        build({"name": "efficientnet_lite0", "aspp": "published"}, classes=5)
 
 
 def test_without_the_package_and_with_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ from torch import Tensor
 from recorded import hollow, segan_discriminators, tgstn_discriminator, transformer_net_start
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.models.discriminators import Discriminator
-from segadapt.models.pretrained import identify, load_module
-from segadapt.models.published import export_published
-from segadapt.models.saved import GeneratorHeader, load_any, load_generator, load_model, save_generator
 from segadapt.models.style_transfer import StyleTransfer
+from segadapt.weights.initial import identify, load_module
+from segadapt.weights.published import export_published
+from segadapt.weights.saved import GeneratorHeader, load_any, load_generator, load_model, save_generator
 
 State = dict[str, Tensor]
 Module = StyleTransfer | Discriminator

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from recorded import hollow, sean_start, vgg16_caffe
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import sha256
-from segadapt.models import networks, starts
-from segadapt.models.pretrained import identify, load_start
-from segadapt.models.published import export_published
+from segadapt.models import networks
+from segadapt.models.heads import DeepLabOptions
 from segadapt.models.segmenter import CAFFE, IMAGENET
 from segadapt.models.vgg import DeepLabVGG16
+from segadapt.weights import starts
+from segadapt.weights.initial import identify, load_start
+from segadapt.weights.published import export_published
 
 State = dict[str, Tensor]
 TORCHVISION_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -38,7 +40,7 @@ def hub_vgg16() -> State:
 @pytest.fixture(scope="module")
 def network() -> DeepLabVGG16:
     """With attention, 19 classes; tests that change it take a copy."""
-    return DeepLabVGG16(classes=19, attention=True, published_aspp=True)
+    return DeepLabVGG16(19, attention=True, options=DeepLabOptions(aspp="published"))
 
 
 @pytest.fixture(scope="module")
@@ -209,9 +211,9 @@ def test_published_seanet_goes_in_and_out_unchanged(network: DeepLabVGG16, sean_
 
 def test_only_what_published_programs_run_the_same_is_exported(tmp_path: Path) -> None:
     all_dilations = DeepLabVGG16(classes=19)
-    with pytest.raises(UsageError, match="half of this network's head"):
+    with pytest.raises(UsageError, match="aspp: published, and it was trained with aspp: full"):
         export_published(all_dilations, tmp_path / "out.pth")
-    with pytest.raises(UsageError, match="DeepLabSmall has no published layout"):
+    with pytest.raises(UsageError, match="DeepLabSmall with 19 classes is no network of the published programs"):
         export_published(networks.build("deeplab_small", classes=19), tmp_path / "out.pth")
     assert not list(tmp_path.iterdir())
 

@@ -12,13 +12,15 @@ from torch import Tensor
 from recorded import deeplab_multi_start, forward, forward_input, hollow, parameters
 from segadapt.data.label_spaces import load_label_space
 from segadapt.errors import SegadaptError, UsageError
-from segadapt.models import starts
 from segadapt.models.deeplab_v2 import Bottleneck, DeepLabResNet101
-from segadapt.models.layouts import PUBLISHED_RESNET101, own_name
-from segadapt.models.pretrained import StartReport, identify, load_start
-from segadapt.models.published import export_published, published_state
-from segadapt.models.saved import ModelHeader, load_any, load_model, save_model
+from segadapt.models.heads import DeepLabOptions
 from segadapt.models.segmenter import CAFFE, IMAGENET
+from segadapt.weights import starts
+from segadapt.weights.initial import StartReport, identify, load_start
+from segadapt.weights.key_map import own_name
+from segadapt.weights.published import export_published, published_state
+from segadapt.weights.resnet101 import PUBLISHED_RESNET101
+from segadapt.weights.saved import ModelHeader, load_any, load_model, save_model
 
 State = dict[str, Tensor]
 BODY = [name for name in parameters("deeplab_multi") if not name.startswith(("layer5.", "layer6."))]
@@ -50,7 +52,7 @@ def start_file(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def fresh() -> DeepLabResNet101:
-    return DeepLabResNet101(classes=19, published_aspp=True)
+    return DeepLabResNet101(19, options=DeepLabOptions(aspp="published"))
 
 
 @pytest.fixture
@@ -90,7 +92,10 @@ def test_imagenet_weights_bring_their_stride_and_their_pixels(network: DeepLabRe
     assert network.pixels is IMAGENET and network.stride_in_3x3
     assert stride_of(network) == ((1, 1), (2, 2))
     assert all(not p.requires_grad for n, p in network.named_parameters() if ".bn" in n)
-    with pytest.raises(UsageError, match="started from ImageNet weights of torchvision"):
+    with pytest.raises(
+        UsageError,
+        match="want pixels: imagenet, stride_in_3x3: true, and the published",
+    ):
         export_published(network, tmp_path / "out.pth")
 
 
@@ -167,7 +172,7 @@ def test_a_published_checkpoint_goes_in_runs_and_comes_out_unchanged(tmp_path: P
     assert isinstance(model.network, DeepLabResNet101)
     recorded = torch.from_numpy(forward()["deeplab_multi.main"])
     assert (model.network.segment(forward_input()).logits - recorded).abs().max() <= 1e-4 * recorded.std()
-    assert model.network.align_corners and model.header.align_corners and model.header.published_aspp
+    assert model.network.align_corners and model.header.align_corners and model.header.options == {"aspp": "published"}
     assert model.header.size == (1024, 512) and model.header.space == load_label_space("cityscapes19")
 
     model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -195,7 +200,6 @@ def test_own_models_keep_stride_pixels_and_corner_rule(network: DeepLabResNet101
     header = ModelHeader(
         network="deeplab_resnet101",
         attention=False,
-        published_aspp=True,
         pixels="imagenet",
         label_space=load_label_space("cityscapes19").as_dict(),
         size=(64, 32),
@@ -259,9 +263,9 @@ def test_wrong_files_are_refused(wrong: str, network: DeepLabResNet101, tmp_path
     assert torch.equal(network.conv1.weight, before)
 
 
-def test_attention_has_no_published_layout(tmp_path: Path) -> None:
-    with_attention = DeepLabResNet101(classes=19, attention=True, published_aspp=True)
-    with pytest.raises(UsageError, match="with attention has no published layout"):
+def test_attention_is_no_part_of_the_published_network(tmp_path: Path) -> None:
+    with_attention = DeepLabResNet101(19, attention=True, options=DeepLabOptions(aspp="published"))
+    with pytest.raises(UsageError, match="and attention is no network of the published programs"):
         published_state(with_attention)
     path = tmp_path / "published.pth"
     torch.save(hollow("deeplab_multi"), path)

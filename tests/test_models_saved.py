@@ -14,16 +14,15 @@ from recorded import forward, forward_input, hollow, state
 from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.models import networks
-from segadapt.models.pretrained import identify, load_start
-from segadapt.models.saved import ModelHeader, load_any, load_model, save_model
-from segadapt.models.segmenter import CAFFE, IMAGENET, PixelFormat, Segmenter
+from segadapt.models.segmenter import CAFFE, IMAGENET, NetworkOptions, PixelFormat, Segmenter
+from segadapt.weights.initial import identify, load_start
+from segadapt.weights.saved import ModelHeader, load_any, load_model, save_model
 
 
 def header_of(network: Segmenter, name: str = "deeplab_small", space: str = "camvid11") -> ModelHeader:
     return ModelHeader(
         network=name,
         attention=network.attention is not None,
-        published_aspp=False,
         pixels=network.pixels.name,
         label_space=load_label_space(space).as_dict(),
         size=(64, 32),
@@ -34,9 +33,9 @@ def header_of(network: Segmenter, name: str = "deeplab_small", space: str = "cam
     )
 
 
-def small(**options: bool) -> Segmenter:
+def small(attention: bool = False, **options: str) -> Segmenter:
     torch.manual_seed(1)
-    return networks.build("deeplab_small", classes=11, **options).eval()
+    return networks.build({"name": "deeplab_small", **options}, classes=11, attention=attention).eval()
 
 
 def rewrite(path: Path, changes: dict[str, object]) -> None:
@@ -48,10 +47,12 @@ def rewrite(path: Path, changes: dict[str, object]) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("options", [{}, {"attention": True}, {"published_aspp": True}])
-def test_a_model_comes_back_as_it_was(options: dict[str, bool], tmp_path: Path) -> None:
-    network = small(**options)
-    header = header_of(network).model_copy(update={"published_aspp": options.get("published_aspp", False)})
+@pytest.mark.parametrize(
+    ("options", "attention"), [({}, False), ({}, True), ({"aspp": "published"}, False), ({"norm": "batch"}, False)]
+)
+def test_a_model_comes_back_as_it_was(options: dict[str, str], attention: bool, tmp_path: Path) -> None:
+    network = small(attention, **options)
+    header = header_of(network).model_copy(update={"options": {"aspp": "full", "norm": "group", **options}})
     save_model(tmp_path / "model.safetensors", network, header)
     loaded = load_model(tmp_path / "model.safetensors")
     images = torch.randint(0, 256, (2, 3, 32, 64), dtype=torch.uint8)
@@ -86,8 +87,8 @@ class Tiny(Segmenter):
     pixels = PixelFormat("tiny", "rgb", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
     stride = 1
 
-    def __init__(self, classes: int, attention: bool = False, published_aspp: bool = False) -> None:
-        super().__init__(classes, 4, attention)
+    def __init__(self, classes: int, attention: bool = False, options: NetworkOptions | None = None) -> None:
+        super().__init__(classes, 4, attention, options)
         self.body, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, classes, 1)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -100,7 +101,7 @@ class Tiny(Segmenter):
 
 @pytest.fixture
 def tiny() -> Iterator[None]:
-    networks.register("tiny", Tiny)
+    networks.register_network("tiny", Tiny)
     yield
     del networks.NETWORKS["tiny"]
 
@@ -121,14 +122,15 @@ def test_a_network_of_ones_own_needs_to_be_registered(tiny: None, tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"format": 4}, UsageError, "written by a newer segadapt (model format 4; this one reads up to 3)"),
+        ({"format": 5}, UsageError, "written by a newer segadapt (model format 5; this one reads up to 4)"),
         ({"format": "x"}, SegadaptError, "is damaged"),
         ({"label_space": {}}, SegadaptError, "is damaged"),
         ({"label_space": {"classes": [1]}}, SegadaptError, "its header is wrong"),
         ({"size": [0, 3]}, SegadaptError, "its header is wrong"),
         ({"surprise": 1}, SegadaptError, "its header is wrong"),
         ({"attention": True}, UsageError, "it has no attention, and the network has"),
-        ({"network": "deeplab_vgg16"}, UsageError, "and it has not"),
+        ({"network": "deeplab_vgg16"}, SegadaptError, "its header is wrong (deeplab_vgg16 has no option `norm`)"),
+        ({"network": "deeplab_vgg16", "options": {}}, UsageError, "and it has not"),
     ],
 )
 def test_other_headers_are_refused(
@@ -176,7 +178,7 @@ def test_a_published_checkpoint_runs_as_its_program_ran_it(tmp_path: Path) -> No
     model = load_any(tmp_path / "sean.pth")
     recorded = torch.from_numpy(forward()["sean.logits"])
     assert (model.network.segment(forward_input()).logits - recorded).abs().max() <= 1e-4 * recorded.std()
-    assert model.header.published_aspp and model.header.size == (1024, 512)
+    assert model.header.options == {"aspp": "published"} and model.header.size == (1024, 512)
     assert model.header.space == load_label_space("cityscapes19")
 
 
@@ -190,3 +192,24 @@ def test_the_label_space_of_a_published_checkpoint(tmp_path: Path) -> None:
     assert load_any(tmp_path / "camvid.pth", space).header.space == space
     with pytest.raises(UsageError, match="label space 'cityscapes19' has 19"):
         load_any(tmp_path / "camvid.pth", load_label_space("cityscapes19"))
+
+
+def test_models_of_the_format_before_come_back(tmp_path: Path) -> None:
+    """Format 3 named one option and one trait of single networks beside all else."""
+    network, path = small(aspp="published"), tmp_path / "model.safetensors"
+    save_model(path, network, header_of(network))
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["segadapt"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    old = {key: value for key, value in header.items() if key not in ("options", "traits")}
+    old |= {"format": 3, "published_aspp": True, "stride_in_3x3": False}
+    save_file(tensors, path, {"segadapt": json.dumps(old)})
+    found = load_model(path)
+    assert found.network.options.model_dump()["aspp"] == "published" and found.header.traits == {}
+    images = torch.randint(0, 256, (1, 3, 32, 64), dtype=torch.uint8)
+    assert torch.equal(found.network(images).logits, network(images).logits)
+    rewrite(path, {"stride_in_3x3": True})
+    assert load_model(path).header.traits == {"stride_in_3x3": True}
+    save_model(path, small(), header_of(small()))
+    rewrite(path, {"format": 3, "published_aspp": False, "options": {}})
+    assert load_model(path).network.options.model_dump()["aspp"] == "full"

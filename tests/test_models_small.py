@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from segadapt.models.networks import build
-from segadapt.models.small import HEAD_DILATIONS, DeepLabSmall
+from segadapt.models.small import HEAD_DILATIONS, DeepLabSmall, SmallOptions
 
 pytestmark = pytest.mark.numeric
 
@@ -54,7 +54,7 @@ def test_published_aspp_has_the_first_two_dilations_only() -> None:
         return [m.dilation[0] for n, m in network.named_modules() if n.startswith("head.") and isinstance(m, nn.Conv2d)]
 
     assert dilations(DeepLabSmall(5)) == list(HEAD_DILATIONS)
-    assert dilations(DeepLabSmall(5, published_aspp=True)) == list(HEAD_DILATIONS[:2])
+    assert dilations(DeepLabSmall(5, options=SmallOptions(aspp="published"))) == list(HEAD_DILATIONS[:2])
 
 
 def test_images_of_a_batch_do_not_touch_each_other() -> None:

@@ -9,9 +9,9 @@ from torch import Tensor
 from recorded import forward, forward_input, parameters, state, tensor
 from segadapt.errors import UsageError
 from segadapt.models.discriminators import Discriminator
-from segadapt.models.pretrained import load_module
-from segadapt.models.saved import GeneratorHeader, load_generator, save_generator
 from segadapt.models.style_transfer import InstanceNorm, StyleTransfer
+from segadapt.weights.initial import load_module
+from segadapt.weights.saved import GeneratorHeader, load_generator, save_generator
 
 pytestmark = pytest.mark.numeric
 

@@ -7,18 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from recorded import forward, forward_input, parameters, state
-from segadapt.models.heads import DILATIONS, AtrousHead
-from segadapt.models.layouts import PUBLISHED_VGG, own_name
-from segadapt.models.published import published_state
+from segadapt.models.heads import DILATIONS, Aspp, AtrousHead, DeepLabOptions
 from segadapt.models.segmenter import CAFFE
 from segadapt.models.vgg import DeepLabVGG16
+from segadapt.weights.key_map import own_name
+from segadapt.weights.published import published_state
+from segadapt.weights.vgg16 import PUBLISHED_VGG
 
 pytestmark = pytest.mark.numeric
 
 
 def published_network(name: str, prefix: str = "") -> DeepLabVGG16:
     """Our network with the weights that the numbers were recorded with."""
-    network = DeepLabVGG16(classes=19, attention=name == "sean", published_aspp=True)
+    network = DeepLabVGG16(19, name == "sean", DeepLabOptions(aspp="published"))
     network.load_state_dict({str(own_name(key, PUBLISHED_VGG)): value for key, value in state(name, prefix).items()})
     return network.eval()
 
@@ -86,10 +87,10 @@ def test_gradients_are_those_of_a_network_without_in_place_operations(sean: Deep
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-@pytest.mark.parametrize(("published_aspp", "used"), [(True, 2), (False, 4)])
-def test_head_sums_its_dilations(published_aspp: bool, used: int) -> None:
+@pytest.mark.parametrize(("aspp", "used"), [("published", 2), ("full", 4)])
+def test_head_sums_its_dilations(aspp: Aspp, used: int) -> None:
     torch.manual_seed(0)
-    head = AtrousHead(8, 5, published_aspp)
+    head = AtrousHead(8, 5, aspp)
     features = torch.randn(2, 8, 30, 40)
     expected = torch.zeros(2, 5, 30, 40)
     for conv, dilation in list(zip(head.convs, DILATIONS, strict=True))[:used]:

@@ -11,7 +11,7 @@ from PIL import Image
 from command import command
 from made_pictures import write_generator
 from planning import without_report
-from segadapt.models.saved import load_any
+from segadapt.weights.saved import load_any
 from tagged_photos import STORED, UPRIGHT, write_photo
 from tiny_runs import run, write_recipe
 

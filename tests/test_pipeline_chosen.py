@@ -12,9 +12,9 @@ from planning import STAGES, actions, finish, without_report
 from segadapt.config.load import load_recipe, need_closed
 from segadapt.config.resolved import filled, recorded
 from segadapt.errors import UsageError
-from segadapt.models.starts import missing_download
 from segadapt.pipeline.plan import ALL, Choice
 from segadapt.pipeline.run import run_recipe
+from segadapt.weights.starts import missing_download
 from tiny_runs import tree, write_recipe
 
 CapSys = pytest.CaptureFixture[str]

@@ -9,8 +9,8 @@ import pytest
 
 from planning import actions, planned, without_report
 from segadapt.errors import SegadaptError, UsageError
-from segadapt.models.saved import load_model
 from segadapt.pipeline.plan import Choice
+from segadapt.weights.saved import load_model
 from tiny_runs import last_checkpoint, metrics, run, same, tree, write_data, write_recipe
 
 A = {"method": "source_only", "steps": 4, "checkpoint_every": 2, "keep": 9, "evaluate_images": 1, "lr": 1e-3}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from planning import recipe_of, without_report
-from segadapt.models.provenance import used_target_labels
-from segadapt.models.saved import load_generator, load_model
+from segadapt.weights.provenance import used_target_labels
+from segadapt.weights.saved import load_generator, load_model
 from tiny_runs import run, tree, write_data, write_recipe
 
 

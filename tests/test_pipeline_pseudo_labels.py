@@ -19,7 +19,7 @@ from segadapt.data.made import with_labels
 from segadapt.data.settings import DomainSettings, open_domain
 from segadapt.errors import Stopped
 from segadapt.inference.predictor import Predictor, ViewRules
-from segadapt.models.saved import load_model
+from segadapt.weights.saved import load_model
 from tiny_runs import run
 
 CITY19 = load_label_space("cityscapes19")

@@ -10,7 +10,7 @@ import torch
 
 from planning import actions, finish, planned, recipe_of, without_report
 from segadapt.errors import UsageError
-from segadapt.models.saved import load_model
+from segadapt.weights.saved import load_model
 from tiny_runs import run, same, tree, write_recipe
 
 

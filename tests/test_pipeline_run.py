@@ -11,8 +11,8 @@ import torch
 from segadapt.data.pairing import Pairing
 from segadapt.errors import UsageError
 from segadapt.inference.predictor import Predictor
-from segadapt.models.saved import load_model
 from segadapt.pipeline import evaluation, training
+from segadapt.weights.saved import load_model
 from tiny_runs import metrics, run, tree, write_data, write_recipe
 
 

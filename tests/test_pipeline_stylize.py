@@ -17,7 +17,7 @@ from made_pictures import SIZE, files, write_generator, write_stages
 from recorded import stylized, transformer_net_start, write_micro
 from segadapt.errors import Stopped
 from segadapt.inference.stylizer import Stylizer
-from segadapt.models.saved import load_generator
+from segadapt.weights.saved import load_generator
 from tiny_runs import run
 
 

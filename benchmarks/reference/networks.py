@@ -32,7 +32,7 @@ class PublishedHead(AtrousHead):
     """Convolution by convolution."""
 
     def forward(self, features: Tensor) -> Tensor:
-        logits, *others = (conv(features) for conv in list(self.convs)[: 2 if self.published_aspp else None])
+        logits, *others = (conv(features) for conv in list(self.convs)[: 2 if self.aspp == "published" else None])
         for more in others:
             logits = logits + more
         return cast(Tensor, logits)

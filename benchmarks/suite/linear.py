@@ -19,11 +19,11 @@ from segadapt.evaluation.evaluate import evaluate_domain
 from segadapt.inference.predictor import Predictor
 from segadapt.inference.settings import StylizeSettings
 from segadapt.models.networks import build
-from segadapt.models.saved import GeneratorHeader, save_generator
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.pictures import places
 from segadapt.pipeline.show import Display
 from segadapt.pipeline.stylize import stylize_images
+from segadapt.weights.saved import GeneratorHeader, save_generator
 from suite.frames import opened, write_domain
 from suite.measure import in_turns, peak_memory
 from suite.rows import Row

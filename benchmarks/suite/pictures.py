@@ -23,13 +23,13 @@ from segadapt.evaluation.evaluate import evaluate_domain
 from segadapt.inference.predictor import PUBLISHED_RULES, Predictor, ViewRules
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.models.networks import build
-from segadapt.models.saved import GeneratorHeader, ModelHeader, SavedModel, save_generator, save_model
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.pictures import Place
 from segadapt.pipeline.pseudo_labels import make_pseudo_labels
 from segadapt.pipeline.show import Display
 from segadapt.pipeline.stylize import stylize_images
+from segadapt.weights.saved import GeneratorHeader, ModelHeader, SavedModel, save_generator, save_model
 from suite.bare import bare_views
 from suite.frames import opened, space_of, write_domain
 from suite.measure import in_turns, peak_memory
@@ -209,7 +209,6 @@ def header(setting: Setting, network: Segmenter) -> ModelHeader:
     return ModelHeader(
         network=setting.network,
         attention=False,
-        published_aspp=False,
         pixels=network.pixels.name,
         label_space=space_of("cityscapes").as_dict(),
         size=setting.sizes.target,

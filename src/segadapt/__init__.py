@@ -6,6 +6,8 @@ result = model.predict("street.jpg")    # labels (H, W) uint8, probabilities (C,
 done = segadapt.run_recipe("mine.yaml", "runs/mine", {"seed": 1})      # a shipped recipe's name, or a file
 done.scores, done.model                 # mIoU by stage and domain; the model to load
 
+segadapt.register_network("my_net", MyNet)                             # a network of one's own, see docs/networks.md
+
 What fails raises a SegadaptError, of which UsageError (a ValueError too) is what the caller can mend.
 """
 
@@ -16,6 +18,7 @@ from segadapt.version import __version__
 
 if TYPE_CHECKING:
     from segadapt.inference.model import Model, Prediction, load
+    from segadapt.models.networks import register_network
     from segadapt.pipeline.plan import Choice
     from segadapt.pipeline.result import RunResult, StageResult
     from segadapt.pipeline.run import run_recipe
@@ -33,6 +36,7 @@ __all__ = [
     "UsageErrors",
     "__version__",
     "load",
+    "register_network",
     "run_recipe",
 ]
 
@@ -40,6 +44,7 @@ _HOMES = {
     **dict.fromkeys(("Model", "Prediction", "load"), "segadapt.inference.model"),
     **dict.fromkeys(("RunResult", "StageResult"), "segadapt.pipeline.result"),
     "Choice": "segadapt.pipeline.plan",
+    "register_network": "segadapt.models.networks",
     "run_recipe": "segadapt.pipeline.run",
 }
 

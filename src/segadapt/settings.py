@@ -20,7 +20,7 @@ NOT_A_RESULT: dict[str, JsonValue] = {"result": False}
 """Marks settings that do not change what comes out: they may differ when a run is resumed."""
 
 SMALLEST, LARGEST = 8, 16383
-"""Pixels on a side: the networks' stride, and WebP's largest picture."""
+"""Pixels on a side: what the networks here take (one with a larger stride says so), and WebP's largest picture."""
 _Side = Annotated[int, Field(ge=SMALLEST, le=LARGEST)]
 Size = Annotated[tuple[_Side, _Side], Field(description="[width, height] in pixels")]
 """Width and height in pixels, in that order everywhere (as Pillow has it)."""

@@ -218,7 +218,7 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
     from segadapt.data.settings import open_domain
     from segadapt.evaluation.evaluate import evaluate_domain, evaluation_record, prediction_writer
     from segadapt.evaluation.records import label_free_agreement
-    from segadapt.models.saved import load_any
+    from segadapt.weights.saved import load_any
 
     saved = load_any(file, None if data.label_space is None else load_label_space(data.label_space, "--label-space"))
     predictor, model_space = views.predictor(saved), saved.header.space

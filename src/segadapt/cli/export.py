@@ -36,7 +36,7 @@ def export(
     segadapt export runs/sean_gta5_cityscapes_official/sean -o seanet.pth
     """
     from segadapt.errors import UsageError
-    from segadapt.models.published import export_discriminator, export_published
+    from segadapt.weights.published import export_discriminator, export_published
 
     output = OutputFile.parse(out, "--out", (".pth",))
     if discriminator is not None:
@@ -55,8 +55,8 @@ def exported_network(model: Path, label_space: str | None) -> "Segmenter | Style
     """The network that a path means: a segmenter, or a generator where a stage or file of one is named."""
     from segadapt.cli.views import load_segmenter
     from segadapt.inference.model import find_model
-    from segadapt.models.checkpoint_files import identify
-    from segadapt.models.saved import load_generator
+    from segadapt.weights.checkpoint_files import identify
+    from segadapt.weights.saved import load_generator
 
     file = find_model(model)
     if identify(file).kind in ("generator", "style_transfer"):

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from segadapt.engine.runtime import Runtime
     from segadapt.inference.networks import Precision
     from segadapt.inference.predictor import Predictor
-    from segadapt.models.saved import SavedModel
     from segadapt.pipeline.show import Display
     from segadapt.settings import Settings
+    from segadapt.weights.saved import SavedModel
 
 AnySettings = TypeVar("AnySettings", bound="Settings")
 PUBLISHED_SCALES = "1,0.75,1.25,1.5"
@@ -116,7 +116,7 @@ def load_segmenter(model: Path, label_space: str | None) -> "SavedModel":
     from segadapt.data.label_spaces import load_label_space
     from segadapt.errors import UsageError
     from segadapt.inference.model import find_model
-    from segadapt.models.saved import load_any
+    from segadapt.weights.saved import load_any
 
     given = None if label_space is None else load_label_space(label_space, "--label-space")
     saved = load_any(find_model(model), given)

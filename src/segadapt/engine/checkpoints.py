@@ -1,6 +1,6 @@
 """Checkpoints: tensors and plain data only, written whole, the newest few kept.
 
-A checkpoint is for resuming a training. Models for use are `model.safetensors` (see `segadapt.models.saved`).
+A checkpoint is for resuming a training. Models for use are `model.safetensors` (see `segadapt.weights.saved`).
 """
 
 import re
@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_with
 from segadapt.methods.method import Method
-from segadapt.models.checkpoint_files import load_torch
+from segadapt.models.segmenter import Segmenter
+from segadapt.weights.checkpoint_files import load_torch
 
 FORMAT = 1
-IDENTITY = ("method", "network", "pixels", "stride_in_3x3")
-"""Facts about a training that another one cannot take over."""
+IDENTITY = ("method", "network")
+"""Facts about a training that another one cannot take over, beside what `pixel_facts` says."""
 PATTERN = re.compile(r"step_(\d{8})\.pt")
 
 
@@ -90,7 +91,8 @@ def restore(
     """
     if not isinstance(content.get("about"), dict):
         raise _of_another(path, "of another kind: it says nothing about itself")
-    _need_the_same(path, content["about"], {**(facts or {}), **pixel_facts(method)})
+    identity = {name: value for name, value in (facts or {}).items() if name in IDENTITY}
+    _need_the_same(path, content["about"], {**identity, **pixel_facts(method)})
     try:
         if set(content["modules"]) != set(method.modules) or set(content["optimizers"]) != set(method.optimizers):
             raise KeyError("other networks")
@@ -138,10 +140,7 @@ def about(path: Path) -> tuple[int, dict[str, Any]]:
 def pixel_facts(method: Method) -> dict[str, Any]:
     """What the weights of the method's result do not tell about it, and its output depends on."""
     result = method.result
-    return {
-        "pixels": result.pixels.name,
-        "stride_in_3x3": getattr(result, "stride_in_3x3", False),  # of DeepLab ResNet-101
-    }
+    return {"pixels": result.pixels.name, **(result.traits() if isinstance(result, Segmenter) else {})}
 
 
 def not_finite(method: Method) -> str | None:
@@ -166,9 +165,8 @@ def _is_float(value: object) -> bool:
 
 def _need_the_same(path: Path, written: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise UsageError when one of the facts that the checkpoint tells about itself is not the wanted one."""
-    for name in IDENTITY:
-        value = wanted.get(name)
-        if value is not None and name in written and written[name] != value:
+    for name, value in wanted.items():
+        if name in written and written[name] != value:
             raise _of_another(path, f"of another network or method: {name} {written[name]}, and the stage has {value}")
 
 

@@ -30,7 +30,7 @@ from segadapt.files import sha256
 from segadapt.inference.formats import Format, output_paths, picture
 from segadapt.inference.predictor import Predictor
 from segadapt.inference.streams import AHEAD, ahead, readers, save_png
-from segadapt.models.saved import ModelHeader
+from segadapt.weights.saved import ModelHeader
 
 Image = NDArray[np.uint8]
 Labels = NDArray[np.uint8]

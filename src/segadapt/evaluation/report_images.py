@@ -19,7 +19,7 @@ from segadapt.evaluation.pictures import attention_picture
 from segadapt.evaluation.records import RunRecord
 from segadapt.inference.formats import picture
 from segadapt.inference.predictor import Predictor
-from segadapt.models.saved import load_any
+from segadapt.weights.saved import load_any
 
 WIDTH = 440  # pixels of a picture on the page
 BUDGET = 7_000_000  # bytes of all pictures, so that a page stays under 10 MB

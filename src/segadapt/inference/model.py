@@ -17,8 +17,8 @@ from segadapt.files import is_file, is_folder, user_path
 from segadapt.inference.formats import OPACITY, Format, overlay, parse_formats, picture, save_picture
 from segadapt.inference.pixels import AnyImage, is_one, rgb_pixels
 from segadapt.inference.predictor import Predictor
-from segadapt.models.saved import ModelHeader, load_any
 from segadapt.plain_data import read_yaml
+from segadapt.weights.saved import ModelHeader, load_any
 
 MODEL = "model.safetensors"
 """The selected model in a stage's folder."""

@@ -28,7 +28,6 @@ from segadapt.models.segmenter import Segmenter
 from segadapt.quirks import QuirkySettings
 
 WINDOW_OVERLAP = 1 / 3  # of a window, at least, is shared with its neighbour
-SMALLEST = 8  # pixels of a scaled side: the stride of the networks, of which one needs as many
 QUADRANTS_FROM = 1.5  # the scale from which `ViewRules.quadrants` cuts the input
 
 
@@ -96,6 +95,9 @@ class Predictor:
     ) -> None:
         if min(size) < 1 or not scales or min(scales) <= 0 or (window is not None and min(window) < 1):
             raise ValueError(f"size {size}, scales {scales} and window {window} must be positive")
+        network.need_size(*size, where="size")
+        if window is not None:
+            network.need_size(*window, where="window")
         self.network = network if device is None else network.to(device)
         self.size, self.scales, self.mirror, self.window, self.rules = size, tuple(scales), mirror, window, rules
         self.device = next(network.parameters()).device
@@ -108,7 +110,7 @@ class Predictor:
 
     def _need_memory(self) -> None:
         """Raise UsageError when the largest input that the network is going to see does not fit into memory."""
-        width, height = (max(SMALLEST, round(side * max(self.scales))) for side in self.size)
+        width, height = (max(self.network.smallest_input, round(side * max(self.scales))) for side in self.size)
         whole = width * height * (12 + 4 * self.network.classes * (self.window is not None))  # the input, its scores
         if self.window is not None:
             width, height = min(width, self.window[0]), min(height, self.window[1])
@@ -279,7 +281,7 @@ class Predictor:
         """Pixels (B, 3, H, W) -> (B, 3, scale · H, scale · W), rounded."""
         if scale == 1.0:
             return pixels
-        height, width = (max(SMALLEST, round(side * scale)) for side in pixels.shape[-2:])
+        height, width = (max(self.network.smallest_input, round(side * scale)) for side in pixels.shape[-2:])
         return self.network.upsample(pixels.float(), (height, width))
 
     def _quadrants(self, pixels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The optimizers of the papers, from settings."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -9,7 +9,6 @@ from torch.optim import SGD, Adam, Optimizer
 
 from segadapt.errors import UsageError
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
-from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.segmenter import Segmenter
 
 Groups = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
@@ -23,27 +22,16 @@ def segmenter_optimizer(network: Segmenter, settings: SegmenterSettings) -> Opti
     heads = network.head_parameters()
     if settings.head_lr != 1 and not heads:
         raise UsageError(
-            f"is {settings.head_lr:g}, but network '{settings.network}' does not say which parameters its heads have",
+            f"is {settings.head_lr:g}, but network '{settings.network_name}' "
+            "does not say which parameters its heads have",
             where="head_lr",
             remedy="Leave it at 1, or give the network a `head_parameters`.",
         )
     of_heads = {id(parameter) for parameter in heads}
-    if settings.quirk("repeated_updates") and isinstance(network, DeepLabResNet101):
-        body = list(repeated_body(network, of_heads))
-    else:
-        body = [p for p in network.parameters() if p.requires_grad and id(p) not in of_heads]
+    every = network.published_body() if settings.quirk("repeated_updates") else network.parameters()
+    body = [p for p in every if p.requires_grad and id(p) not in of_heads]
     groups: list[dict[str, Any]] = [{"params": body}, {"params": heads, "lr": settings.head_lr * settings.lr}]
     return make_optimizer([group for group in groups if group["params"]], settings)
-
-
-def repeated_body(network: nn.Module, without: set[int]) -> Iterator[nn.Parameter]:
-    """Quirk `repeated_updates`: the body's trained parameters, collected module by module, each with all within it.
-
-    A convolution inside a block comes three times (of its stage, its block and itself), that of a shortcut four times.
-    """
-    for stage in network.children():
-        for module in stage.modules():
-            yield from (p for p in module.parameters() if p.requires_grad and id(p) not in without)
 
 
 def make_optimizer(parameters: Groups, settings: TrainingSettings) -> Optimizer:

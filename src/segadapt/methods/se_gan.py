@@ -70,7 +70,7 @@ class SeGanSettings(WithExtraSource, BalancedSettings, TeacherSettings):
             files = files[1:]
         if len(files) != len(names):
             raise UsageError(
-                f"has {len(files)} files, but network '{self.network}' has {len(names)} heads",
+                f"has {len(files)} files, but network '{self.network_name}' has {len(names)} heads",
                 where="discriminators",
                 remedy="Give one file for each head, the main head's last.",
             )

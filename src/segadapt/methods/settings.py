@@ -1,20 +1,25 @@
 """What every training stage can be told; each method adds its own settings beside its code."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, PositiveInt, model_validator
 
 from segadapt.data.transforms import Augmentation
-from segadapt.errors import nearest
-from segadapt.models.networks import NETWORKS
+from segadapt.errors import UsageError
+from segadapt.models import networks
 from segadapt.quirks import QuirkySettings
 from segadapt.settings import NOT_A_RESULT, Size
 
 
-def _known_network(name: str) -> str:
-    if name not in NETWORKS:
-        raise ValueError(f"unknown network '{name}'. {nearest(name, list(NETWORKS))}")
-    return name
+def _plain_network(choice: Any) -> networks.PlainChoice:
+    try:
+        return networks.plain(choice)
+    except UsageError as error:
+        raise ValueError(f"{error.what}. {error.remedy}") from None
+
+
+NetworkChoice = Annotated[str | dict[str, JsonValue], BeforeValidator(_plain_network)]
+"""A network's name, or a mapping of `name` and options: see `segadapt.models.networks`."""
 
 
 class TrainingSettings(QuirkySettings):
@@ -101,8 +106,8 @@ class TrainingSettings(QuirkySettings):
 class SegmenterSettings(TrainingSettings):
     """Settings shared by all methods that train a segmenter."""
 
-    network: Annotated[str, AfterValidator(_known_network)] = Field(
-        "deeplab_vgg16", description="the segmenter: a name that `segadapt.models.networks` knows"
+    network: NetworkChoice = Field(
+        "deeplab_vgg16", description="the segmenter: a name, or its name and options as `{name: NAME, OPTION: VALUE}`"
     )
     fresh_head: bool = Field(
         False, description="leave a head of another class count fresh instead of refusing the start"
@@ -129,6 +134,25 @@ class SegmenterSettings(TrainingSettings):
         "last",
         description="the model kept: the last; the best on target val labels; the best by InfoMax without labels",
     )
+
+    @model_validator(mode="after")
+    def _quirk_fits_the_network(self) -> "SegmenterSettings":
+        if self.quirk("aspp") and "aspp" not in networks.chosen(self.network)[0].Options.model_fields:
+            raise ValueError(
+                f"quirk aspp is of DeepLab's head, which {self.network_name} lacks. Set quirks: {{aspp: false}}, "
+                "or use a DeepLab network"
+            )
+        return self
+
+    @property
+    def network_name(self) -> str:
+        """The network's name alone."""
+        return networks.name_of(self.network)
+
+    @property
+    def chosen_network(self) -> networks.PlainChoice:
+        """The network as it is built: with its options, and with what the quirks set among them."""
+        return networks.with_option(self.network, "aspp", "published") if self.quirk("aspp") else self.network
 
     @property
     def learns_statistics(self) -> bool:

@@ -35,6 +35,10 @@ class Discriminator(nn.Module):
         self.conv4 = nn.Conv2d(third, fourth, 4, stride=2, padding=1)
         self.classifier = nn.Conv2d(fourth, 1, 4, stride=2, padding=1)
 
+    def in_words(self) -> str:
+        """What it is, for a person."""
+        return f"a discriminator of {self.conv1.in_channels} channels"
+
     def forward(self, maps: Tensor) -> Tensor:
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             maps = F.leaky_relu(conv(maps), SLOPE, inplace=True)

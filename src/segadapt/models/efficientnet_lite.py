@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segadapt.batch_norm import BatchNorm2d
-from segadapt.errors import UsageError
 from segadapt.models.folding import fold
-from segadapt.models.segmenter import TENSORFLOW, Segmenter
+from segadapt.models.segmenter import TENSORFLOW, NetworkOptions, Segmenter
 
 STEM = 32  # channels after the first convolution, at stride 2
 EPSILON = 1e-3  # of its batch norms
@@ -54,6 +53,10 @@ STAGES = (
     Stage(1, 3, 1, 6, 320, dilation=2),
 )
 SHALLOW = 5  # blocks up to the end of stride 8
+
+
+DEPTHS = [depth for depth, stage in enumerate(STAGES, start=1) for _ in range(stage.blocks)]
+"""The depth of each block: its stage, counted from the stem."""
 
 
 class SameConv2d(nn.Conv2d):
@@ -131,22 +134,14 @@ def depthwise(channels: int, dilation: int) -> nn.Conv2d:
 
 
 class EfficientNetLite0(Segmenter):
-    """3.1 million parameters, stride 8; see the top of this file.
+    """3.1 million parameters, stride 8; see the top of this file. Its scales are strides 8 (shallow) and 16 (deep)."""
 
-    Raises UsageError for `published_aspp`: that quirk is one of DeepLab's heads.
-    """
-
+    title = "EfficientNet-Lite0"
     pixels = TENSORFLOW
     stride = 8
 
-    def __init__(self, classes: int, attention: bool = False, published_aspp: bool = False) -> None:
-        if published_aspp:
-            raise UsageError(
-                "efficientnet_lite0 has not the head that this quirk is of",
-                where="quirks.aspp",
-                remedy="Set it to false, or use a DeepLab network.",
-            )
-        super().__init__(classes, feature_channels=WIDTH, attention=attention)
+    def __init__(self, classes: int, attention: bool = False, options: NetworkOptions = NetworkOptions()) -> None:
+        super().__init__(classes, WIDTH, attention, options)
         self.stem = nn.ModuleDict({"conv": SameConv2d(3, STEM, 3, 2, bias=False), "norm": norm(STEM)})
         self.blocks = nn.ModuleList(encoder_blocks())
         self.decoder = Decoder(STAGES[-1].channels, STAGES[2].channels)
@@ -154,11 +149,15 @@ class EfficientNetLite0(Segmenter):
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(cast(Tensor, self.head.bias))
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) -> features (B, 128, H/8, W/8), rounded up."""
+    def encode_scales(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Pixels (B, 3, H, W) -> features (B, 40, H/8, W/8) and (B, 320, H/16, W/16), rounded up."""
         features = F.relu6(self.stem["norm"](self.stem["conv"](pixels)), inplace=True)
         shallow = self.through(self.blocks[:SHALLOW], features)
-        deep = self.through(self.blocks[SHALLOW:], shallow)
+        return shallow, self.through(self.blocks[SHALLOW:], shallow)
+
+    def decode(self, scales: tuple[Tensor, ...]) -> Tensor:
+        """Shallow and deep features -> (B, 128, H/8, W/8)."""
+        shallow, deep = scales
         return cast(Tensor, self.decoder(deep, shallow))
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
@@ -176,6 +175,17 @@ class EfficientNetLite0(Segmenter):
     def head_parameters(self) -> list[nn.Parameter]:
         """Decoder and classifier: what starts fresh."""
         return [*self.decoder.parameters(), *self.head.parameters()]
+
+    @property
+    def number_of_depths(self) -> int:
+        """The stem and the seven stages."""
+        return 1 + len(STAGES)
+
+    def depth_of(self, name: str) -> int:
+        module, _, rest = name.partition(".")
+        if module == "stem":
+            return 0
+        return DEPTHS[int(rest.partition(".")[0])] if module == "blocks" else self.number_of_depths
 
 
 def encoder_blocks() -> Iterable[InvertedBottleneck]:

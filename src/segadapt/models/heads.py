@@ -1,13 +1,28 @@
 """Classifier heads that several networks share."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segadapt.losses import precise
+from segadapt.models.segmenter import NetworkOptions
+
+Aspp = Literal["full", "published"]
+
+
+class DeepLabOptions(NetworkOptions):
+    """What a recipe may choose about a network with DeepLab-v2's head."""
+
+    aspp: Aspp = Field(
+        "full",
+        description="convolutions of the head that are used: full: all; published: the first two (what quirk `aspp` "
+        "sets)",
+    )
+
 
 DILATIONS = (6, 12, 18, 24)
 
@@ -17,14 +32,13 @@ class AtrousHead(nn.Module):
 
     Features (B, F, h, w) -> logits (B, C, h, w). Weights start from N(0, 0.01), biases from 0.
 
-    There are always four convolutions, as in the published files. `published_aspp` (quirk `aspp`) uses the first two
-    only, one after another: the published programs return inside the loop over them. The other two then never get a
-    gradient.
+    There are always four convolutions, as in the published files. `aspp: published` uses the first two only, one after
+    another: the published programs return inside the loop over them. The other two then never get a gradient.
     """
 
-    def __init__(self, channels: int, classes: int, published_aspp: bool = False) -> None:
+    def __init__(self, channels: int, classes: int, aspp: Aspp = "full") -> None:
         super().__init__()
-        self.published_aspp = published_aspp
+        self.aspp = aspp
         self.convs = nn.ModuleList(nn.Conv2d(channels, classes, 3, padding=d, dilation=d) for d in DILATIONS)
         for conv in self.convs:
             assert isinstance(conv, nn.Conv2d) and conv.bias is not None
@@ -33,7 +47,7 @@ class AtrousHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         convs = cast(list[nn.Conv2d], list(self.convs))
-        if self.published_aspp:  # with the published rounding
+        if self.aspp == "published":  # with the published rounding
             return cast(Tensor, convs[0](features) + convs[1](features))
         return summed(convs, features)
 

@@ -4,6 +4,7 @@
       -> SegOutput    logits: one (B, C, h, w) per head, the last is the main head; h, w at the native stride
                       attention: (B, 1, h, w) in (0, 1), or None when the network has none
                       features: (B, F, h, w), what the heads saw before attention
+                      scales: the encoder's features from fine to coarse, the last the deepest
     network.upsample(logits, (H, W))   the network's own bilinear rule (align corners or not)
 
 With a 1024×512 input, DeepLab VGG-16 gives logits (B, 19, 64, 128).
@@ -11,18 +12,29 @@ With a 1024×512 input, DeepLab VGG-16 gives logits (B, 19, 64, 128).
 A network owns its pixel format: data sets yield uint8 RGB, and the conversion (Caffe: BGR minus mean; ImageNet:
 (x/255 - mean)/std) is the network's first operation, so that an exported model carries it. Losses never resize.
 
-To bring a network of one's own: subclass `Segmenter`, set `pixels`, implement `encode` and `heads`, register it with
-`segadapt.models.networks.register`. Attention (SEAN, AAAI 2019) is then there for free. With `head_parameters` its
-heads may learn at another rate; a network whose heads see different features has a `segment` of its own, too. To save
-memory on request, `encode` passes its activations through `through`.
+To bring a network of one's own: subclass `Segmenter`, set `pixels` and `stride`, implement `encode` and `heads`,
+register it with `segadapt.register_network`. Attention (SEAN, AAAI 2019) is then there for free. What else a network
+may say about itself, each with a default that is right for a simple one:
+
+    Options, options           what a recipe may choose about it: `network: {name: my_net, width: 64}`
+    encode_scales, decode      instead of `encode`: an encoder of several scales, and what makes the heads' features
+    smallest_input             by default the stride
+    head_parameters            those that may learn at another rate
+    no_decay_parameters        those that a recipe may exempt from weight decay
+    number_of_depths, depth_of how deep its parameters lie, for layer-wise learning rates
+    published_body             how a published program hands its body to the optimizer
+    traits, take_traits        what its weights decide beside their tensors
+
+A network whose heads see different features has a `segment` of its own, too. To save memory on request, `encode` passes
+its activations through `through`.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +42,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from segadapt.batch_norm import batch_norms, set_learning
+from segadapt.errors import UsageError
 from segadapt.losses import precise
 from segadapt.models.folding import fold_sequences
+from segadapt.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,11 @@ class SegOutput:
     heads: tuple[Tensor, ...]  # each (B, C, h, w)
     attention: Tensor | None  # (B, 1, h, w) in (0, 1)
     features: Tensor  # (B, F, h, w)
+    scales: tuple[Tensor, ...] = ()  # each (B, F_i, h_i, w_i), fine to coarse; by default the features alone
+
+    def __post_init__(self) -> None:
+        if not self.scales:
+            self.scales = (self.features,)
 
     @property
     def logits(self) -> Tensor:
@@ -103,23 +122,63 @@ class SpatialAttention(nn.Module):
         return torch.sigmoid(self.conv(pooled))
 
 
-class Segmenter(nn.Module):
-    """Base of all segmentation networks; see the contract at the top of this file."""
+class NetworkOptions(Settings):
+    """What a recipe may choose about a network, each with a description and a default; by itself nothing."""
 
+
+class Segmenter(nn.Module):
+    """Base of all segmentation networks; see the contract at the top of this file.
+
+    A subclass is made as `Network(classes, attention, options)`, with `options` of its class `Options`.
+    """
+
+    Options: ClassVar[type[NetworkOptions]] = NetworkOptions
+    title: ClassVar[str] = ""  # for a person; the class's name where it is empty
     pixels: PixelFormat
     stride: int  # of the logits against the input
     align_corners: bool = False  # of `upsample`; may be set per instance, model files keep it
     number_of_heads: int = 1  # how many `SegOutput.heads` has
     checkpointing: bool = False  # whether a training step computes activations twice, see `through`
 
-    def __init__(self, classes: int, feature_channels: int, attention: bool = False) -> None:
+    def __init__(
+        self, classes: int, feature_channels: int, attention: bool = False, options: NetworkOptions | None = None
+    ) -> None:
         super().__init__()
         self.classes = classes
+        self.options = self.Options() if options is None else options
         self.attention = SpatialAttention(feature_channels) if attention else None
 
+    def in_words(self) -> str:
+        """What it is, for a person: `DeepLab VGG-16 with 19 classes and attention`."""
+        attention = " and attention" if self.attention is not None else ""
+        return f"{self.title or type(self).__name__} with {self.classes} classes{attention}"
+
+    @property
+    def smallest_input(self) -> int:
+        """The fewest pixels on a side that it takes."""
+        return self.stride
+
+    def need_size(self, width: int, height: int, where: str) -> None:
+        """Raise UsageError, about the setting or option `where`, for images that are too small for this network."""
+        if min(width, height) < self.smallest_input:
+            raise UsageError(
+                f"images of {width}×{height} pixels are too small for {self.title or type(self).__name__}, which takes "
+                f"{self.smallest_input} pixels on a side and more",
+                where=where,
+                remedy="Use larger images, or a network with a smaller stride.",
+            )
+
     def encode(self, pixels: Tensor) -> Tensor:
-        """The network's pixels (B, 3, H, W) -> features (B, F, h, w)."""
+        """The network's pixels (B, 3, H, W) -> features (B, F, h, w). For an encoder of one scale."""
         raise NotImplementedError
+
+    def encode_scales(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The network's pixels (B, 3, H, W) -> the encoder's features (B, F_i, h_i, w_i), fine to coarse."""
+        return (self.encode(pixels),)
+
+    def decode(self, scales: tuple[Tensor, ...]) -> Tensor:
+        """The encoder's features -> what the heads see (B, F, h, w): by default the deepest."""
+        return scales[-1]
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
         """Features (B, F, h, w) -> logits per head, the main head last, each (B, C, h, w)."""
@@ -131,6 +190,34 @@ class Segmenter(nn.Module):
         None unless the network says so.
         """
         return []
+
+    def no_decay_parameters(self) -> list[nn.Parameter]:
+        """What a recipe may exempt from weight decay (`no_norm_decay`): scale and shift of all norms, and biases."""
+        return [parameter for parameter in self.parameters() if parameter.ndim <= 1]
+
+    @property
+    def number_of_depths(self) -> int:
+        """How many depths the body has for layer-wise learning rates; 1: the network does not tell them apart."""
+        return 1
+
+    def depth_of(self, name: str) -> int:
+        """The depth of the parameter `name`: 0 nearest to the image, up to `number_of_depths` - 1.
+
+        `number_of_depths` for what is no part of the body: heads, decoder, attention.
+        """
+        return 0
+
+    def published_body(self) -> list[nn.Parameter]:
+        """The body's parameters in the order, and as often, as a published program hands them to its optimizer."""
+        of_heads = {id(parameter) for parameter in self.head_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in of_heads]
+
+    def traits(self) -> dict[str, bool]:
+        """What belongs to its weights beside their tensors and the pixel format, by name: model files keep it."""
+        return {}
+
+    def take_traits(self, traits: Mapping[str, bool]) -> None:
+        """Be as these weights want it; a trait that is not named is as the network has it when it is fresh."""
 
     def set_mode(self, batch_norm: bool) -> None:
         """Put the network into train mode; its batch norms only if `batch_norm`.
@@ -174,16 +261,19 @@ class Segmenter(nn.Module):
         return network
 
     def forward(self, images: Tensor) -> SegOutput:
-        """RGB images (B, 3, H, W), uint8 or float 0..255 -> SegOutput."""
+        """RGB images (B, 3, H, W), uint8 or float 0..255 -> SegOutput. Raises UsageError for too small ones."""
+        height, width = images.shape[-2:]
+        self.need_size(width, height, "images")
         return self.segment(self.pixels(images))
 
     def segment(self, pixels: Tensor) -> SegOutput:
         """As `forward`, from pixels that are already in the network's own format."""
-        features = self.encode(pixels)
+        scales = self.encode_scales(pixels)
+        features = self.decode(scales)
         if self.attention is None:
-            return SegOutput(self.heads(features), None, features)
+            return SegOutput(self.heads(features), None, features, scales)
         attention = self.attention(features)
-        return SegOutput(self.heads((1 + attention) * features), attention, features)
+        return SegOutput(self.heads((1 + attention) * features), attention, features, scales)
 
     def upsample(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
         """Logits (B, C, h, w) -> (B, C, *size), bilinear, by the network's own corner rule; size = (H, W).
@@ -223,5 +313,5 @@ class _StatisticsKept:
         self.learned = []
 
 
-NetworkFactory = Callable[..., Segmenter]
-"""(classes: int, attention: bool, published_aspp: bool) -> Segmenter."""
+NetworkFactory = Callable[[int, bool, Any], Segmenter]
+"""(classes, attention, options of the network's `Options`) -> Segmenter: how every network is made."""

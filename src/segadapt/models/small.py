@@ -8,23 +8,45 @@ norm (Ioffe and Szegedy, ICML 2015) learns faster from batches of several images
 target.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from itertools import pairwise
+from typing import ClassVar, Literal, cast
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segadapt.models import bilinear
+from segadapt.models.heads import DeepLabOptions
 from segadapt.models.segmenter import IMAGENET, Segmenter
 
 WIDTHS = (24, 48, 96)  # channels at strides 2, 4 and 8
 BODY_DILATIONS = (1, 2, 4)  # of the residual blocks at stride 8
 HEAD_DILATIONS = (1, 2, 4, 6)  # at 240×120 the feature map is 30×15: wider ones would see padding only
 GROUPS = 8
+BLOCK_STARTS = (0, 2, 4, 5, 7, 8, 9, 10)
+"""Where each block begins in `body` (a convolution with its ReLU, or a residual block), and where the last one ends."""
 
 Norm = Callable[[int], nn.Module]
 """Channels -> a norm for them with scale (`weight`) and shift (`bias`)."""
+NORMS: dict[str, Norm] = {"group": partial(nn.GroupNorm, GROUPS), "batch": nn.BatchNorm2d}
+
+
+class SmallOptions(DeepLabOptions):
+    """What a recipe may choose about `deeplab_small`."""
+
+    norm: Literal["group", "batch"] = Field(
+        "group",
+        description="group norm, or batch norm, which needs `batch_norm: learn` when it is trained from scratch",
+    )
+
+
+class SmallBNOptions(SmallOptions):
+    """The same for `deeplab_small_bn`."""
+
+    norm: Literal["group", "batch"] = Field("batch", description="as that of `deeplab_small`")
 
 
 class NormedConv(nn.Sequential):
@@ -65,22 +87,18 @@ class DilatedHead(nn.Module):
 class DeepLabSmall(Segmenter):
     """0.66 million parameters, stride 8: images (B, 3, 120, 240) give logits (B, C, 15, 30) and 96 features.
 
-    ImageNet pixel format. `attention` adds SEAN's; `published_aspp` is quirk `aspp`: the head has its first two
-    dilations only. `norm` is group norm, or batch norm as in `DeepLabSmallBN`.
+    ImageNet pixel format. `attention` adds SEAN's; with `aspp: published` the head has its first two dilations only.
     """
 
+    Options: ClassVar[type[SmallOptions]] = SmallOptions
     pixels = IMAGENET
     stride = 8
 
-    def __init__(
-        self,
-        classes: int,
-        attention: bool = False,
-        published_aspp: bool = False,
-        norm: Norm = partial(nn.GroupNorm, GROUPS),
-    ) -> None:
+    def __init__(self, classes: int, attention: bool = False, options: SmallOptions | None = None) -> None:
+        options = self.Options() if options is None else options
         stem, middle, width = WIDTHS
-        super().__init__(classes, feature_channels=width, attention=attention)
+        norm = NORMS[options.norm]
+        super().__init__(classes, width, attention, options)
         self.body = nn.Sequential(
             NormedConv(norm, 3, stem, stride=2),
             nn.ReLU(inplace=True),
@@ -91,7 +109,7 @@ class DeepLabSmall(Segmenter):
             nn.ReLU(inplace=True),
             *(ResidualBlock(norm, width, dilation) for dilation in BODY_DILATIONS),
         )
-        self.head = DilatedHead(width, classes, HEAD_DILATIONS[:2] if published_aspp else HEAD_DILATIONS)
+        self.head = DilatedHead(width, classes, HEAD_DILATIONS[:2] if options.aspp == "published" else HEAD_DILATIONS)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -108,8 +126,7 @@ class DeepLabSmall(Segmenter):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> features (B, 96, H/8, W/8), rounded up."""
-        body = self.body
-        return self.through((body[:2], body[2:4], body[4], body[5:7], *list(body)[7:]), pixels)
+        return self.through([self.body[start:stop] for start, stop in pairwise(BLOCK_STARTS)], pixels)
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
         """Features (B, 96, h, w) -> one head's logits (B, C, h, w)."""
@@ -117,6 +134,17 @@ class DeepLabSmall(Segmenter):
 
     def head_parameters(self) -> list[nn.Parameter]:
         return list(self.head.parameters())
+
+    @property
+    def number_of_depths(self) -> int:
+        """Its strided convolutions and its residual blocks."""
+        return len(BLOCK_STARTS) - 1
+
+    def depth_of(self, name: str) -> int:
+        module, _, rest = name.partition(".")
+        if module != "body":
+            return self.number_of_depths
+        return bisect_right(BLOCK_STARTS, int(rest.partition(".")[0])) - 1
 
     def upsample(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
         """The contract's bilinear rule as two matrix products: on a CPU five times as fast there and back."""
@@ -126,5 +154,4 @@ class DeepLabSmall(Segmenter):
 class DeepLabSmallBN(DeepLabSmall):
     """`DeepLabSmall` with batch norm; trained from scratch it needs `batch_norm: learn`."""
 
-    def __init__(self, classes: int, attention: bool = False, published_aspp: bool = False) -> None:
-        super().__init__(classes, attention, published_aspp, norm=nn.BatchNorm2d)
+    Options = SmallBNOptions

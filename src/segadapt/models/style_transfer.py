@@ -126,6 +126,10 @@ class StyleTransfer(nn.Module):
             nn.init.zeros_(self.deconv3.conv2d.weight)
             nn.init.zeros_(cast(Tensor, self.deconv3.conv2d.bias))
 
+    def in_words(self) -> str:
+        """What it is, for a person."""
+        return "a style transfer network"
+
     def for_inference(self) -> Self:
         """A frozen copy in eval mode whose pictures are the same up to rounding: made to run, not to train or to save.
 

@@ -5,11 +5,12 @@ VGG-16's thirteen convolutions without its last two poolings, conv5 with dilatio
 gives features (B, 1024, 64, 128) and logits (B, C, 64, 128).
 """
 
-from itertools import chain
+from bisect import bisect_right
+from itertools import accumulate, chain, pairwise
 
 from torch import Tensor, nn
 
-from segadapt.models.heads import AtrousHead
+from segadapt.models.heads import AtrousHead, DeepLabOptions
 from segadapt.models.segmenter import CAFFE, Segmenter
 
 FEATURE_CHANNELS = 1024
@@ -24,36 +25,34 @@ BLOCKS: tuple[tuple[tuple[int, int], ...], ...] = (
     ((512, 2), (512, 2), (512, 2)),
     ((FEATURE_CHANNELS, 4), (FEATURE_CHANNELS, 4)),  # fc6, fc7
 )
+BLOCK_STARTS = list(accumulate((sum(1 if c == POOL else 2 for c, _ in block) for block in BLOCKS), initial=0))
+"""Where each block begins in `features`, and where the last one ends."""
 CONVS = 13  # of VGG-16 itself, before fc6
 
 
 class DeepLabVGG16(Segmenter):
     """DeepLab VGG-16 for `classes` classes; with `attention` it is SEAN's network (its `S` and `T`).
 
-    `published_aspp` is quirk `aspp`, see `AtrousHead`. Fresh weights: He initialization (normal, fan out, biases 0) for
+    Fresh weights: He initialization (normal, fan out, biases 0) for
     the thirteen convolutions of VGG-16, which a start file usually replaces; PyTorch's own uniform one for fc6, fc7 and
     the attention, as none of them comes from ImageNet and a stronger one would give logits of tens on top of Caffe's
     features; N(0, 0.01) for the head.
     """
 
+    Options = DeepLabOptions
+    title = "DeepLab VGG-16"
     pixels = CAFFE
     stride = 8
     align_corners = False
 
-    def __init__(self, classes: int, attention: bool = False, published_aspp: bool = False) -> None:
-        super().__init__(classes, FEATURE_CHANNELS, attention)
-        self.published_aspp = published_aspp
+    def __init__(self, classes: int, attention: bool = False, options: DeepLabOptions = DeepLabOptions()) -> None:
+        super().__init__(classes, FEATURE_CHANNELS, attention, options)
         self.features = _features()
-        self.classifier = AtrousHead(FEATURE_CHANNELS, classes, published_aspp)
+        self.classifier = AtrousHead(FEATURE_CHANNELS, classes, options.aspp)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Caffe pixels (B, 3, H, W) -> fc7 after ReLU (B, 1024, H // 8, W // 8)."""
-        blocks, start = [], 0
-        for layers in BLOCKS:
-            stop = start + sum(1 if size == POOL else 2 for size, _ in layers)
-            blocks.append(self.features[start:stop])
-            start = stop
-        return self.through(blocks, pixels)
+        return self.through([self.features[start:stop] for start, stop in pairwise(BLOCK_STARTS)], pixels)
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
         """Features (B, 1024, h, w) -> logits (B, C, h, w)."""
@@ -61,6 +60,17 @@ class DeepLabVGG16(Segmenter):
 
     def head_parameters(self) -> list[nn.Parameter]:
         return list(self.classifier.parameters())
+
+    @property
+    def number_of_depths(self) -> int:
+        """Its blocks: five of VGG-16, then fc6 and fc7."""
+        return len(BLOCKS)
+
+    def depth_of(self, name: str) -> int:
+        module, _, rest = name.partition(".")
+        if module != "features":
+            return self.number_of_depths
+        return bisect_right(BLOCK_STARTS, int(rest.partition(".")[0])) - 1
 
 
 def _features() -> nn.Sequential:

@@ -20,9 +20,9 @@ from segadapt.files import sha256, write_with
 from segadapt.inference.model import MODEL
 from segadapt.methods.method import Method
 from segadapt.methods.settings import TrainingSettings
-from segadapt.models.provenance import model_step
 from segadapt.pipeline import history
 from segadapt.pipeline.stages import Stage
+from segadapt.weights.provenance import model_step
 
 FLAG = "--continue"
 

@@ -2,14 +2,14 @@
 
 Time: for a resumed stage, its own steps so far; for all others counted operations over the rate of a convolution,
 measured in about a second on this device in this precision. What a training step costs is counted in one step on a
-picture of 64×32 pixels per domain, with all networks that the method has. Reading images and elementwise work are not
-counted: "about" means within a factor of two.
+picture of 64×32 pixels per domain (larger where a network takes none so small), with all networks that the method has.
+Reading images and elementwise work are not counted: "about" means within a factor of two.
 """
 
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,7 +32,6 @@ from segadapt.inference.stylizer import USUAL_SIZE
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.models import networks
-from segadapt.models.saved import load_any, load_generator
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
@@ -40,6 +39,7 @@ from segadapt.pipeline.plan import Planned
 from segadapt.pipeline.stages import PSEUDO_LABELS
 from segadapt.pipeline.time_left import Cost
 from segadapt.plain_data import read_json_lines
+from segadapt.weights.saved import load_any, load_generator
 
 EFFICIENCY = 0.6
 """What a network reaches of the rate of its fattest convolutions."""
@@ -47,7 +47,7 @@ PNG_BYTES, LABEL_BYTES = 1.8, 0.5
 """Bytes per pixel of a stylized image at low compression, and of a pseudo-label with its confidence."""
 Size = tuple[int, int]
 SMALL = (64, 32)
-"""Width and height at which a training step is counted."""
+"""Width and height at which operations are counted."""
 
 
 class Estimator:
@@ -56,7 +56,7 @@ class Estimator:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.rate = EFFICIENCY * conv_rate(run.runtime)
-        self.counted: dict[str, tuple[int, int]] = {}  # network -> operations at SMALL, bytes of its weights
+        self.counted: dict[str, tuple[float, int]] = {}  # network -> operations per pixel, bytes of its weights
 
     def cost(self, one: Planned) -> Cost:
         """Of what the plan does about a stage."""
@@ -93,11 +93,11 @@ class Estimator:
 
     def _each(self, settings: SegmenterSettings) -> float:
         """Seconds of one image in an evaluation."""
-        return self.forward(settings.network, settings.target_size or settings.size) / self.rate
+        return self.forward(settings.chosen_network, settings.target_size or settings.size) / self.rate
 
     def _training(self, one: Planned, settings: TrainingSettings) -> tuple[float, float]:
         """(seconds, bytes) of a training without its final scores."""
-        name = settings.network if isinstance(settings, SegmenterSettings) else "generator"
+        name = settings.chosen_network if isinstance(settings, SegmenterSettings) else "generator"
         weights = self.weights(name)
         if settings.stand_in is not None:
             return 0.0, weights
@@ -120,7 +120,8 @@ class Estimator:
     def step(self, settings: TrainingSettings) -> tuple[float, int]:
         """Floating-point operations of an update on one image per domain, and bytes of a checkpoint."""
         pixels = [width * height for width, height in (settings.size, settings.target_size or settings.size)]
-        method, (width, height) = METHODS[settings.method].build(Blank(self), settings), SMALL
+        method = METHODS[settings.method].build(Blank(self), settings)
+        width, height = counted_size([*method.modules.values(), *method.helpers.values()])
         image = torch.zeros(1, 3, height, width, dtype=torch.uint8)
         images = Images(image, torch.zeros(1, height, width, dtype=torch.uint8), ("",))
         update = Updater(method.optimizers, Runtime(torch.device("cpu"), "fp32", 0, 1, 1, 0))
@@ -138,27 +139,37 @@ class Estimator:
         views = sum(scale**2 for scale in settings.scales) * (2 if settings.mirror else 1)
         return images * views * self.forward(settings.model, size) / self.rate
 
-    def forward(self, name: str, size: Size) -> float:
-        """Floating-point operations of one image through a network; see `network` for its name."""
-        if name not in self.counted:
-            network = self.network(name)
+    def forward(self, reference: networks.Choice, size: Size) -> float:
+        """Floating-point operations of one image through a network; see `network` for what names it."""
+        return self._counted(reference)[0] * size[0] * size[1]
+
+    def weights(self, reference: networks.Choice) -> int:
+        """Bytes of a network's weights."""
+        return self._counted(reference)[1]
+
+    def _counted(self, reference: networks.Choice) -> tuple[float, int]:
+        """(operations per pixel, bytes of weights) of a network, counted once."""
+        key = str(reference)
+        if key not in self.counted:
+            network = self.network(reference)
+            width, height = counted_size([network])
             kind = torch.uint8 if isinstance(network, Segmenter) else torch.float32
             with Counter() as counter, torch.no_grad():
-                network(torch.zeros((1, 3, SMALL[1], SMALL[0]), dtype=kind))
-            self.counted[name] = counter.operations, sum(4 * p.numel() for p in network.parameters())
-        return self.counted[name][0] * size[0] * size[1] / (SMALL[0] * SMALL[1])
+                network(torch.zeros((1, 3, height, width), dtype=kind))
+            weights = sum(4 * p.numel() for p in network.parameters())
+            self.counted[key] = counter.operations / (width * height), weights
+        return self.counted[key]
 
-    def weights(self, name: str) -> int:
-        """Bytes of a network's weights."""
-        self.forward(name, SMALL)
-        return self.counted[name][1]
+    def network(self, reference: networks.Choice, attention: bool = False) -> nn.Module:
+        """`generator`, a network as a recipe chooses it, `@stage` or the path of a model -> the network.
 
-    def network(self, name: str, attention: bool = False) -> nn.Module:
-        """`generator`, a network's name, `@stage` or the path of a model -> the network; a new one is all zero."""
-        if name.startswith("@"):
+        One without a file is all zero.
+        """
+        name = reference
+        if isinstance(name, str) and name.startswith("@"):
             before = self.run.recipe.stages[name[1:]]
-            name = before.network if isinstance(before, SegmenterSettings) else "generator"
-        if name != "generator" and name not in networks.NETWORKS:
+            name = before.chosen_network if isinstance(before, SegmenterSettings) else "generator"
+        if isinstance(name, str) and name != "generator" and name not in networks.NETWORKS:
             return load_any(self.run.file_of(name), self.run.space).network
         with torch.device("meta"):  # drawing the weights of a large network takes longer than all else here
             blank: nn.Module = StyleTransfer()
@@ -194,7 +205,7 @@ class Blank:
 
     def segmenter(self, settings: SegmenterSettings, attention: bool = False) -> Segmenter:
         """See `segadapt.methods.method.Networks`."""
-        network = self.estimator.network(settings.network, attention)
+        network = self.estimator.network(settings.chosen_network, attention)
         assert isinstance(network, Segmenter)
         return network
 
@@ -213,6 +224,12 @@ def costs(run: Run, planned: Sequence[Planned]) -> dict[str, Cost]:
     with torch.random.fork_rng(devices=[]):
         estimator = Estimator(run)
         return {one.stage.name: estimator.cost(one) for one in planned}
+
+
+def counted_size(modules: Iterable[nn.Module]) -> Size:
+    """Width and height at which operations are counted: `SMALL`, or what the largest stride asks for."""
+    smallest = max((module.smallest_input for module in modules if isinstance(module, Segmenter)), default=0)
+    return max(SMALL[0], smallest), max(SMALL[1], smallest)
 
 
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -9,11 +9,11 @@ from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import write_json
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.methods.settings import TrainingSettings
-from segadapt.models.saved import load_any
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import Domains, evaluation_domains
 from segadapt.pipeline.pictures import threads
 from segadapt.pipeline.show import Display
+from segadapt.weights.saved import load_any
 
 
 def after_training(name: str, settings: TrainingSettings, domains: Domains) -> EvaluateSettings | None:

@@ -13,7 +13,6 @@ from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import digest, is_folder, need_file, sha256, user_path
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.methods.settings import TrainingSettings
-from segadapt.models.starts import need_start
 from segadapt.pipeline import training
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.continuation import FLAG, Continuation, continuation
@@ -33,6 +32,7 @@ from segadapt.pipeline.stages import (
 )
 from segadapt.pipeline.stand_in import stand_in_domains
 from segadapt.settings import MISSING
+from segadapt.weights.starts import need_start
 
 WORDS: dict[State, str] = {
     "new": "to do",

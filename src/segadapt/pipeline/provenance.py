@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from segadapt.engine.checkpoints import Checkpoints
-from segadapt.models import provenance
 from segadapt.pipeline.context import Run
+from segadapt.weights import provenance
 
 FILES = ("start", "stand_in", "segmenter", "model", "generator", "discriminator", "discriminators")
 FOLDERS = ("extra_source", "labels")

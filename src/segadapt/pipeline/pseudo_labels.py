@@ -30,10 +30,10 @@ from segadapt.inference.formats import Format, picture
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.inference.settings import PseudoLabelsSettings
 from segadapt.inference.streams import Job, StreamResult, ahead, need_other_places, run_batches, save_png
-from segadapt.models.saved import SavedModel, load_any
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.pictures import Place, flow, need_shared, places, some, stopping
 from segadapt.pipeline.show import Display
+from segadapt.weights.saved import SavedModel, load_any
 
 Labels = NDArray[np.uint8]
 LABELS, ARGMAX, CONFIDENCE = "labels", "argmax", "confidence"

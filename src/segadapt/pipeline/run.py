@@ -24,7 +24,6 @@ from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import write_json, write_text
 from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
-from segadapt.models.starts import missing_download
 from segadapt.pipeline import training
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.continuation import Continuation
@@ -44,6 +43,7 @@ from segadapt.pipeline.stand_in import stand_in, stand_in_domains
 from segadapt.pipeline.stylize import stylize_stage
 from segadapt.pipeline.time_left import TimeLeft
 from segadapt.version import __version__
+from segadapt.weights.starts import missing_download
 
 
 def run_recipe(

@@ -6,14 +6,14 @@ from segadapt.errors import UsageError
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.methods.tgstn import TgstnSettings
-from segadapt.models.checkpoint_files import read_checkpoint
-from segadapt.models.pretrained import load_module, load_start
-from segadapt.models.saved import GeneratorHeader, ModelHeader, load_model, save_generator, save_model
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.domains import Domains, validation
 from segadapt.pipeline.provenance import used_target_labels
 from segadapt.pipeline.training import fresh_segmenter
+from segadapt.weights.checkpoint_files import read_checkpoint
+from segadapt.weights.initial import load_module, load_start
+from segadapt.weights.saved import GeneratorHeader, ModelHeader, load_model, save_generator, save_model
 
 
 def stand_in_domains(run: Run, settings: TrainingSettings) -> Domains | None:
@@ -65,9 +65,8 @@ def _segmenter(run: Run, name: str, settings: SegmenterSettings, path: Path, res
     run.watcher.say(f"{name}: not trained; {path}, {report.origin}, stands in for it")
     own = load_model(path).header if read_checkpoint(path).info.kind == "model" else None
     header = ModelHeader(
-        network=settings.network,
+        network=settings.network_name,
         attention=network.attention is not None,
-        published_aspp=settings.quirk("aspp"),
         pixels=network.pixels.name,
         align_corners=settings.align_corners if own is None else own.align_corners,
         label_space=run.space.as_dict(),

@@ -14,11 +14,11 @@ from segadapt.files import sha256, write_json
 from segadapt.inference.settings import StylizeSettings
 from segadapt.inference.streams import Job, StreamResult, save_png
 from segadapt.inference.stylizer import USUAL_SIZE, Stylizer, stylize
-from segadapt.models.provenance import used_target_labels
-from segadapt.models.saved import load_generator
 from segadapt.pipeline.context import Run
 from segadapt.pipeline.pictures import Place, flow, need_shared, places, some, stopping
 from segadapt.pipeline.show import Display
+from segadapt.weights.provenance import used_target_labels
+from segadapt.weights.saved import load_generator
 
 
 def stylize_stage(run: Run, name: str, settings: StylizeSettings, display: Display) -> None:

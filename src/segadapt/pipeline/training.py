@@ -23,8 +23,6 @@ from segadapt.methods.method import Method
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.models import networks
-from segadapt.models.pretrained import load_module, load_start
-from segadapt.models.saved import GeneratorHeader, ModelHeader, load_any, save_generator, save_model
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
@@ -32,6 +30,8 @@ from segadapt.pipeline.continuation import Continuation
 from segadapt.pipeline.domains import Domains
 from segadapt.pipeline.pictures import threads
 from segadapt.pipeline.provenance import said_by_checkpoint, used_target_labels
+from segadapt.weights.initial import load_module, load_start
+from segadapt.weights.saved import GeneratorHeader, ModelHeader, load_any, save_generator, save_model
 
 MINIMUM_MIOU = 20.0
 """Quirk `selection`: a network at or below this mIoU on target val was never kept."""
@@ -161,12 +161,9 @@ class InitialNetworks:
 
 def fresh_segmenter(run: Run, name: str, settings: SegmenterSettings, attention: bool) -> Segmenter:
     """The stage's segmenter with its initial weights."""
-    network = networks.build(
-        settings.network,
-        classes=len(run.space.classes),
-        attention=attention,
-        published_aspp=settings.quirk("aspp"),
-    )
+    network = networks.build(settings.chosen_network, classes=len(run.space.classes), attention=attention)
+    network.need_size(*settings.size, where=f"stages.{name}.size")
+    network.need_size(*(settings.target_size or settings.size), where=f"stages.{name}.target_size")
     if settings.start is not None:
         start = str(run.file_of(settings.start)) if settings.start.startswith("@") else settings.start
         report = load_start(
@@ -204,9 +201,8 @@ def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used:
             return
         assert isinstance(settings, SegmenterSettings)
         header = ModelHeader(
-            network=settings.network,
+            network=settings.network_name,
             attention=network.attention is not None,
-            published_aspp=settings.quirk("aspp"),
             pixels=network.pixels.name,
             align_corners=settings.align_corners,
             label_space=run.space.as_dict(),

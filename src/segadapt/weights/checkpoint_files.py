@@ -17,10 +17,10 @@ from torch import Tensor
 
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import need_file
-from segadapt.models.layouts import recognise
 from segadapt.plain_data import parse_json
+from segadapt.weights.origins import recognise
 
-MODEL_FORMAT = 3
+MODEL_FORMAT = 4
 """Version of the header of our own model files, raised when an older segadapt could not read a newer file."""
 HEADER = "segadapt"
 """The one metadata entry of our own model files: JSON. (One, since safetensors writes several in any order.)"""
@@ -37,7 +37,7 @@ class CheckpointInfo:
     """What a file of weights is."""
 
     path: Path
-    kind: str  # a kind of `layouts.LAYOUTS`, "model", "generator", "training" or "state_dict"
+    kind: str  # of an `Origin`, or "model", "generator", "training" or "state_dict"
     title: str
     classes: int | None = None
     attention: bool = False
@@ -198,10 +198,10 @@ def _recognised(path: Path, tensors: dict[str, Tensor]) -> Checkpoint:
         raise UsageError(
             "holds no weights", where=path, remedy="Choose a file with a state dict: parameter names and their tensors."
         )
-    layout = recognise(tensors)
-    if layout is None:
+    origin = recognise(tensors)
+    if origin is None:
         title = f"a state dict of unknown origin (its first tensor is '{next(iter(tensors))}')"
         return Checkpoint(CheckpointInfo(path, "state_dict", title), tensors)
-    classes = next(iter(tensors[layout.classifier].shape), None) if layout.classifier is not None else None
-    info = CheckpointInfo(path, layout.kind, layout.title, classes, layout.attention in tensors)
+    classes = next(iter(tensors[origin.classifier].shape), None) if origin.classifier is not None else None
+    info = CheckpointInfo(path, origin.kind, origin.title, classes, origin.attention in tensors)
     return Checkpoint(info, tensors)

@@ -6,8 +6,8 @@ from typing import Any
 from safetensors import safe_open
 
 from segadapt.errors import UsageError
-from segadapt.models.checkpoint_files import HEADER, load_torch
 from segadapt.plain_data import parse_json, read_json
+from segadapt.weights.checkpoint_files import HEADER, load_torch
 
 
 def used_target_labels(path: Path) -> bool:

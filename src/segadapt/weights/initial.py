@@ -1,6 +1,6 @@
-"""Starting weights into a network.
+"""Initial weights into a network.
 
-The adapter of a file's origin (`adapters.py`) gives its tensors our names; then every name and every shape is checked,
+The file's origin gives its tensors our names (`adapt.py`); then every name and every shape is checked,
 and only what an origin cannot have (the classifier of an ImageNet network, say) stays fresh.
 """
 
@@ -12,14 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from segadapt.errors import UsageError
-from segadapt.models.adapters import COUNTER, adapt, adapt_by_position, misfit, named, wrong_kind
-from segadapt.models.checkpoint_files import Checkpoint, CheckpointInfo, identify, read_checkpoint
-from segadapt.models.deeplab_v2 import DeepLabResNet101
-from segadapt.models.layouts import ATTENTION
 from segadapt.models.segmenter import Segmenter
-from segadapt.models.starts import find_start
 from segadapt.models.style_transfer import StyleTransfer
-from segadapt.models.vgg import DeepLabVGG16
+from segadapt.weights.adapt import COUNTER, Network, adapt, adapt_by_position, misfit, wrong_kind
+from segadapt.weights.checkpoint_files import Checkpoint, CheckpointInfo, identify, read_checkpoint
+from segadapt.weights.origins import origins_of
+from segadapt.weights.starts import find_start
 
 __all__ = [
     "StartReport",
@@ -29,6 +27,10 @@ __all__ = [
     "load_start",
     "load_tensors",
 ]
+
+
+ATTENTION = "attention."
+"""What the names of all attention weights begin with, in every `Segmenter`."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,13 @@ class StartReport:
 def load_start(
     network: Segmenter, start: str | Path, *, positional: bool = False, fresh_head: bool = False
 ) -> StartReport:
-    """Put starting weights into `network`, and make it run as they were trained: pixel format, place of the stride.
+    """Put initial weights into `network`, and make it run as they were trained: pixel format and traits.
 
     `start` is a key of `starts.STARTS` or the path of a file: a segadapt model or training checkpoint, a state dict
-    with the network's own names, or a file of an origin that `adapters.ORIGINS` has for this network.
+    with the network's own names, or a file of one of the network's origins (`origins.ORIGINS`).
 
-    - `positional` (quirk `positional_load`): into DeepLab VGG-16, a Caffe VGG-16 file, or one of unknown origin, is
-      loaded in the order of its tensors, without those whose names start with f, s or u, instead of by name.
+    - `positional` (quirk `positional_load`): into a network that has an origin for it (DeepLab VGG-16: Caffe's), a file
+      of this origin, or of an unknown one, is loaded in the order of its tensors instead of by name.
     - `fresh_head`: instead of being refused, a head of another class count stays fresh, and so does attention that the
       file has not; attention that only the file has is left out.
 
@@ -72,15 +74,15 @@ def load_start(
     found = find_start(start)
     checkpoint = read_checkpoint(found.path)
     info = checkpoint.info
-    if positional and isinstance(network, DeepLabVGG16) and info.kind in ("vgg16_caffe", "state_dict"):
-        adapted = adapt_by_position(checkpoint)
+    in_order = next((origin for origin in origins_of(network) if origin.positional is not None), None)
+    if positional and in_order is not None and info.kind in (in_order.kind, "state_dict"):
+        adapted = adapt_by_position(checkpoint, in_order)
     else:
         adapted = adapt(checkpoint, network)
     loaded, left_out = load_tensors(network, adapted.tensors, info, partial=adapted.partial, fresh_head=fresh_head)
     if adapted.pixels is not None:
         network.pixels = adapted.pixels
-    if isinstance(network, DeepLabResNet101):
-        network.place_stride(adapted.stride_in_3x3)
+    network.take_traits(adapted.traits)
     fresh = tuple(name for name in network.state_dict() if name not in loaded and not name.endswith(COUNTER))
     return StartReport(found.path, found.sha256, info, loaded, fresh, (*adapted.skipped, *left_out), found.note)
 
@@ -99,7 +101,9 @@ def load_module(network: nn.Module, path: Path) -> CheckpointInfo:
 def fill_module(network: nn.Module, checkpoint: Checkpoint) -> None:
     """As `load_module`, from a file that was read."""
     info = checkpoint.info
-    kinds = ("style_transfer", "generator") if isinstance(network, StyleTransfer) else ("discriminator",)
+    kinds = {origin.kind for origin in origins_of(network)} | (
+        {"generator"} if isinstance(network, StyleTransfer) else set()
+    )
     if info.kind == "training":
         tensors = _only_module(checkpoint, network)
     elif info.kind in kinds:
@@ -122,7 +126,7 @@ def _check_residual(network: StyleTransfer, checkpoint: Checkpoint) -> None:
         )
 
 
-def _only_module(checkpoint: Checkpoint, network: nn.Module) -> dict[str, Tensor]:
+def _only_module(checkpoint: Checkpoint, network: Network) -> dict[str, Tensor]:
     """The one state dict of a training checkpoint that has the network's names. Raises UsageError if there is none."""
     own, modules = set(network.state_dict()), checkpoint.modules or {}
     found = [name for name, tensors in modules.items() if set(tensors) == own]
@@ -138,7 +142,7 @@ def _only_module(checkpoint: Checkpoint, network: nn.Module) -> dict[str, Tensor
 
 
 def load_tensors(
-    network: nn.Module,
+    network: Network,
     tensors: Mapping[str, Tensor],
     info: CheckpointInfo,
     *,
@@ -156,7 +160,7 @@ def load_tensors(
     missing = [name for name in own if name not in tensors and name not in counters and not partial]
     for name in missing + unknown:
         if not name.startswith(ATTENTION):
-            has, has_not = (named(network), "it") if name in missing else ("it", named(network))
+            has, has_not = (network.in_words(), "it") if name in missing else ("it", network.in_words())
             raise misfit(info, f"{has} has '{name}' and {has_not} has not")
     other = [name for name in tensors if name in own and tensors[name].shape != own[name].shape]
     heads = []

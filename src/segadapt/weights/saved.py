@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors.torch import save
 from torch import nn
 
@@ -18,16 +18,14 @@ from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_bytes
 from segadapt.models import networks
-from segadapt.models.adapters import adapt
-from segadapt.models.checkpoint_files import HEADER, MODEL_FORMAT, Checkpoint, read_checkpoint
-from segadapt.models.deeplab_v2 import DeepLabResNet101
-from segadapt.models.pretrained import fill_module, load_tensors
 from segadapt.models.segmenter import PIXEL_FORMATS, Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.settings import Settings, Size
-
-PUBLISHED_NETWORKS = {"published_vgg": "deeplab_vgg16", "deeplab_resnet101": "deeplab_resnet101"}
-"""Which of our networks a published checkpoint is, by its kind."""
+from segadapt.weights.adapt import adapt
+from segadapt.weights.checkpoint_files import HEADER, MODEL_FORMAT, Checkpoint, read_checkpoint
+from segadapt.weights.initial import fill_module, load_tensors
+from segadapt.weights.origin import Origin
+from segadapt.weights.origins import runnable
 
 PUBLISHED_SPACES = {19: "cityscapes19", 16: "cityscapes16"}
 """The label spaces of published checkpoints, which do not say theirs, by their number of classes."""
@@ -37,13 +35,11 @@ class ModelHeader(Settings):
     """What a model file says about itself."""
 
     network: str = Field(description="name in `segadapt.models.networks`")
+    options: dict[str, Any] = Field({}, description="the network's options, see `Segmenter.Options`")
     attention: bool = Field(description="whether it has SEAN's attention")
-    published_aspp: bool = Field(description="quirk `aspp`: its head uses its first two dilations only")
     pixels: str = Field(description="name of the pixel format")
     align_corners: bool | None = Field(None, description="its corner rule when logits are upsampled; null: its own")
-    stride_in_3x3: bool = Field(
-        False, description="`deeplab_resnet101`: the stride is in the 3×3 convolutions, as in torchvision's weights"
-    )
+    traits: dict[str, bool] = Field({}, description="what its weights decide, see `Segmenter.traits`")
     label_space: dict[str, Any] = Field(description="the label space, as `LabelSpace.as_dict` gives it")
     size: Size
     stage: str | None = Field(None, description="the stage of the recipe that trained it")
@@ -51,6 +47,19 @@ class ModelHeader(Settings):
     step: int | None = Field(None, ge=0, description="updates done")
     selection: Literal["last", "best_target", "label_free"] | None = Field(None, description="why this step")
     used_target_labels: bool = Field(False, description="whether labels of the target had a part in it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_format_3(cls, values: Any) -> Any:
+        """Up to format 3 the header had one key for one option, and one for one trait."""
+        if not isinstance(values, dict):
+            return values
+        found = dict(values)
+        if found.pop("published_aspp", False) is True:
+            found["options"] = {"aspp": "published", **found.get("options", {})}
+        if found.pop("stride_in_3x3", False) is True:
+            found["traits"] = {"stride_in_3x3": True, **found.get("traits", {})}
+        return found
 
     @property
     def space(self) -> LabelSpace:
@@ -69,16 +78,14 @@ class SavedModel:
 def save_model(path: Path, network: Segmenter, header: ModelHeader) -> None:
     """Write `network` to `path`, whole or not at all; the same weights and header give the same bytes.
 
-    Where its stride sits, and a corner rule that is not the network's usual one, need not be in `header`: they are
+    The network's options and traits, and a corner rule that is not its usual one, need not be in `header`: they are
     taken from the network. Raises SegadaptError when the disk is full or the folder cannot be written.
     """
     assert header.pixels == network.pixels.name and header.attention == (network.attention is not None)
     assert len(header.label_space["classes"]) == network.classes
-    changes: dict[str, bool] = {}
+    changes: dict[str, Any] = {"options": network.options.model_dump(mode="json"), "traits": network.traits()}
     if header.align_corners is None and network.align_corners != type(network).align_corners:
         changes["align_corners"] = network.align_corners
-    if isinstance(network, DeepLabResNet101):
-        changes["stride_in_3x3"] = network.stride_in_3x3
     _write(path, network, header.model_copy(update=changes))
 
 
@@ -109,8 +116,8 @@ def load_any(path: Path, otherwise: LabelSpace | None = None) -> SavedModel:
     checkpoint = read_checkpoint(path)
     if checkpoint.info.kind == "model":
         return _own_model(checkpoint)
-    if checkpoint.info.kind in PUBLISHED_NETWORKS:
-        return _published_model(checkpoint, otherwise)
+    if (found := runnable(checkpoint.info.kind)) is not None:
+        return _published_model(checkpoint, *found, otherwise)
     raise _not_a_model(checkpoint)
 
 
@@ -145,11 +152,13 @@ def _own_model(checkpoint: Checkpoint) -> SavedModel:
         raise UsageError(
             f"this is {checkpoint.info}, which is not known here",
             where=path,
-            remedy="Register the network first (segadapt.models.networks.register; see docs/networks.md).",
+            remedy="Register the network first (segadapt.register_network; see docs/networks.md).",
         )
-    network = networks.build(
-        header.network, classes=classes, attention=header.attention, published_aspp=header.published_aspp
-    )
+    choice = {**header.options, "name": header.network}
+    try:
+        network = networks.build(choice, classes=classes, attention=header.attention)
+    except UsageError as error:
+        raise _wrong_header(checkpoint, error.what) from error
     if header.pixels != network.pixels.name:
         if header.pixels not in PIXEL_FORMATS:
             raise UsageError(
@@ -160,13 +169,12 @@ def _own_model(checkpoint: Checkpoint) -> SavedModel:
         network.pixels = PIXEL_FORMATS[header.pixels]
     if header.align_corners is not None:
         network.align_corners = header.align_corners
-    if isinstance(network, DeepLabResNet101):
-        network.place_stride(header.stride_in_3x3)
+    network.take_traits(header.traits)
     load_tensors(network, checkpoint.tensors, checkpoint.info)
     return SavedModel(network.eval(), header)
 
 
-def _published_model(checkpoint: Checkpoint, otherwise: LabelSpace | None) -> SavedModel:
+def _published_model(checkpoint: Checkpoint, name: str, origin: Origin, otherwise: LabelSpace | None) -> SavedModel:
     info = checkpoint.info
     assert info.classes is not None
     known = PUBLISHED_SPACES.get(info.classes)
@@ -183,15 +191,15 @@ def _published_model(checkpoint: Checkpoint, otherwise: LabelSpace | None) -> Sa
             where=info.path,
             remedy="Give the label space that it was trained with.",
         )
-    name = PUBLISHED_NETWORKS[info.kind]
-    network = networks.build(name, classes=info.classes, attention=info.attention, published_aspp=True)
+    network = networks.build({"name": name, **origin.options}, classes=info.classes, attention=info.attention)
     load_tensors(network, adapt(checkpoint, network).tensors, info)
     header = ModelHeader(
         network=name,
+        options=network.options.model_dump(mode="json"),
         attention=info.attention,
-        published_aspp=True,
         pixels=network.pixels.name,
         align_corners=network.align_corners,
+        traits=network.traits(),
         label_space=space.as_dict(),
         size=(1024, 512),
     )

@@ -1,0 +1,65 @@
+"""Which files each network takes: the origins of all networks, and the one that a file is of."""
+
+from collections.abc import Iterable, Iterator
+
+from torch import nn
+
+from segadapt.models.deeplab_v2 import DeepLabResNet101
+from segadapt.models.discriminators import Discriminator
+from segadapt.models.efficientnet_lite import EfficientNetLite0
+from segadapt.models.networks import NETWORKS
+from segadapt.models.segmenter import Segmenter
+from segadapt.models.style_transfer import StyleTransfer
+from segadapt.models.vgg import DeepLabVGG16
+from segadapt.weights import efficientnet_lite0, gan, resnet101, vgg16
+from segadapt.weights.origin import Origin
+
+ORIGINS: dict[type[nn.Module], tuple[Origin, ...]] = {
+    DeepLabVGG16: vgg16.ORIGINS,
+    DeepLabResNet101: resnet101.ORIGINS,
+    EfficientNetLite0: efficientnet_lite0.ORIGINS,
+    StyleTransfer: gan.STYLE_TRANSFER,
+    Discriminator: gan.DISCRIMINATOR,
+}
+OWN_KINDS = ("model", "generator", "training")
+"""Kinds of files that are not recognised by their tensors."""
+
+
+def register_origin(network: type[Segmenter], origin: Origin) -> None:
+    """Let a network take the files of one more origin. Raises ValueError for a kind that is known already."""
+    if origin.kind in {"state_dict", *OWN_KINDS, *(known.kind for known in _all())}:
+        raise ValueError(f"an origin {origin.kind!r} exists already")
+    if not origin.signature:
+        raise ValueError(f"the origin {origin.kind!r} has no signature: every file would be one")
+    ORIGINS[network] = (*ORIGINS.get(network, ()), origin)
+
+
+def origins_of(network: nn.Module) -> tuple[Origin, ...]:
+    """The origins of the network's class, or of the nearest class that it is derived from."""
+    return next((ORIGINS[base] for base in type(network).__mro__ if base in ORIGINS), ())
+
+
+def whole_origin(network: nn.Module) -> Origin | None:
+    """The origin of files that hold all of such a network: of its very class, since another would be run otherwise."""
+    return next((origin for origin in ORIGINS.get(type(network), ()) if origin.whole), None)
+
+
+def recognise(names: Iterable[str]) -> Origin | None:
+    """The origin of a file whose tensors have these names, or None: of those that fit, the one that asks for most."""
+    there = set(names)
+    fitting = [origin for origin in _all() if there.issuperset(origin.signature)]
+    return max(fitting, key=lambda origin: len(origin.signature), default=None)
+
+
+def runnable(kind: str) -> tuple[str, Origin] | None:
+    """The network, by its name in recipes, and the origin of whole segmenters of this kind; None for any other kind."""
+    for name, network in NETWORKS.items():
+        for origin in ORIGINS.get(network, ()):
+            if origin.whole and origin.kind == kind:
+                return name, origin
+    return None
+
+
+def _all() -> Iterator[Origin]:
+    for origins in ORIGINS.values():
+        yield from origins
