@@ -8,7 +8,10 @@ from segadapt.data.transforms import Augmentation
 from segadapt.errors import nearest
 from segadapt.models.networks import NETWORKS
 from segadapt.quirks import QuirkySettings
+from segadapt.schedules import ScheduleName
 from segadapt.settings import NOT_A_RESULT, Size
+
+_Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _known_network(name: str) -> str:
@@ -39,15 +42,25 @@ class TrainingSettings(QuirkySettings):
     epochs: Annotated[float, Field(gt=0)] | None = Field(
         None, description="passes over the labelled images, instead of `steps`"
     )
-    optimizer: Literal["adam", "sgd"] = Field(
-        "adam", description="Adam (weight decay in the gradient) or SGD with momentum 0.9"
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        "adam", description="Adam and SGD have their weight decay in the gradient, AdamW beside it"
     )
+    betas: tuple[_Share, _Share] | None = Field(None, description="of Adam and AdamW; null: [0.9, 0.999]")
+    momentum: _Share | None = Field(None, description="of SGD; null: 0.9")
     lr: float = Field(1e-5, gt=0, description="learning rate")
-    weight_decay: float = Field(5e-5, ge=0, description="L2 in the gradient")
-    schedule: Literal["constant", "polynomial"] = Field(
-        "constant", description="lr, or lr · (1 - step/schedule_steps)^0.9"
+    weight_decay: float = Field(5e-5, ge=0, description="L2 in the gradient; AdamW: share of lr · weight removed")
+    schedule: ScheduleName = Field(
+        "constant",
+        description="lr, lr · (1 - step/schedule_steps)^power, or lr · (1 + cos(π · step/schedule_steps)) / 2",
     )
+    power: float | None = Field(None, gt=0, description="of the polynomial schedule; null: 0.9")
     schedule_steps: PositiveInt | None = Field(None, description="length of the schedule; null: as `steps`")
+    warmup_steps: PositiveInt | None = Field(
+        None, description="updates over which the rate rises linearly to the schedule's; null: none"
+    )
+    warmup_ratio: float | None = Field(
+        None, ge=0, le=1, description="share of its rate that the first of them has; null: 1e-6"
+    )
     clip_norm: float | None = Field(
         None, gt=0, description="largest norm of each player's whole gradient; null: no clipping"
     )
@@ -77,6 +90,18 @@ class TrainingSettings(QuirkySettings):
             self.need_long_schedule(self.steps)
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> "TrainingSettings":
+        for key, belongs_to, there in (
+            ("betas", "optimizer adam or adamw", self.optimizer != "sgd"),
+            ("momentum", "optimizer sgd", self.optimizer == "sgd"),
+            ("power", "schedule polynomial", self.schedule == "polynomial"),
+            ("warmup_ratio", "a warm-up (`warmup_steps`)", self.warmup_steps is not None),
+        ):
+            if getattr(self, key) is not None and not there:
+                raise ValueError(f"`{key}` belongs to {belongs_to}. Leave it out, or set that")
+        return self
+
     def cautions(self) -> list[str]:
         """What is allowed here but known to go wrong, in sentences; said when the stage begins."""
         return []
@@ -84,7 +109,7 @@ class TrainingSettings(QuirkySettings):
     def need_long_schedule(self, steps: int) -> None:
         """Raise ValueError when the learning rate would be 0 before so many steps are done."""
         length = self.schedule_steps
-        if self.schedule == "polynomial" and length is not None and length < steps:
+        if self.schedule != "constant" and length is not None and length < steps:
             raise ValueError(
                 f"schedule_steps is {length}, but the stage has {steps} steps: from step {length} on the learning rate "
                 f"would be 0. Set schedule_steps to at least {steps}, or to null"
@@ -111,6 +136,16 @@ class SegmenterSettings(TrainingSettings):
         None, description="corner rule when logits are upsampled, here and later; null: the network's own"
     )
     head_lr: float = Field(1.0, gt=0, description="the heads' learning rate, as a multiple of `lr`")
+    no_norm_decay: bool = Field(
+        False, description="no weight decay of what the network exempts: scale and shift of norms, and biases"
+    )
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="learning rate of a depth of the body, as a multiple of the next one's towards the heads, whose "
+        "own is 1; null: one rate for all",
+    )
     batch_norm: Literal["frozen", "learn"] = Field(
         "frozen",
         description="frozen: by the running statistics of the initial weights; learn: by those of each pass's own "

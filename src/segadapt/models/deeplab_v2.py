@@ -7,6 +7,7 @@ head (`layer6`) layer4's 2048. A 1024×512 image (width × height) gives logits 
 Modules are called as in the published files.
 """
 
+from collections.abc import Iterator
 from typing import Self
 
 from torch import Tensor, nn
@@ -122,6 +123,11 @@ class DeepLabResNet101(Segmenter):
     def head_parameters(self) -> list[nn.Parameter]:
         return [*self.layer5.parameters(), *self.layer6.parameters()]
 
+    def published_body(self) -> list[nn.Parameter]:
+        """Collected module by module, each with all within it: see `collected_by_module`."""
+        of_heads = {id(parameter) for parameter in self.head_parameters()}
+        return [parameter for parameter in collected_by_module(self) if id(parameter) not in of_heads]
+
     def segment(self, pixels: Tensor) -> SegOutput:
         middle = self._middle(pixels)
         features = self.through(self.layer4, middle)
@@ -134,6 +140,16 @@ class DeepLabResNet101(Segmenter):
         stem = F.relu(normed(self.conv1, self.bn1, pixels), inplace=True)
         pooled = F.max_pool2d(stem, 3, stride=2, padding=1, ceil_mode=True)
         return self.through((*self.layer1, *self.layer2, *self.layer3), pooled)
+
+
+def collected_by_module(network: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters module by module, each with all within it, as the published program collects them.
+
+    A convolution inside a block comes three times (of its stage, its block and itself), that of a shortcut four times.
+    """
+    for stage in network.children():
+        for module in stage.modules():
+            yield from module.parameters()
 
 
 def _stages() -> list[nn.Sequential]:

@@ -132,6 +132,24 @@ class Segmenter(nn.Module):
         """
         return []
 
+    def no_decay_parameters(self) -> list[nn.Parameter]:
+        """What a recipe may exempt from weight decay (`no_norm_decay`): scale and shift of all norms, and biases."""
+        return [parameter for parameter in self.parameters() if parameter.ndim <= 1]
+
+    @property
+    def number_of_depths(self) -> int:
+        """How many depths the body has for layer-wise learning rates; 1: the network does not tell them apart."""
+        return 1
+
+    def depth_of(self, name: str) -> int:
+        """The depth of the body's parameter `name`: 0 nearest to the image, up to `number_of_depths` - 1."""
+        return 0
+
+    def published_body(self) -> list[nn.Parameter]:
+        """The body's parameters in the order, and as often, as a published program hands them to its optimizer."""
+        of_heads = {id(parameter) for parameter in self.head_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in of_heads]
+
     def set_mode(self, batch_norm: bool) -> None:
         """Put the network into train mode; its batch norms only if `batch_norm`.
 
