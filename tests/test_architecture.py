@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     **{name: set() for name in SHARED},
     "data": set(),
     "models": {"data.label_spaces"},
-    "methods": {"models", "data.transforms"},
+    "methods": {"models", "data.samplers", "data.transforms", "data.views"},
     "engine": {"models", "methods.method", "methods.settings"},
     "inference": {"data", "models"},
     "evaluation": {"data", "models", "inference"},

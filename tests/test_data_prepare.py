@@ -16,6 +16,7 @@ from segadapt.data.cache import plan
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.data.transforms import Augmentation, fitted
 from segadapt.errors import SegadaptError, UsageError
 
 SIZE = (40, 24)
@@ -64,6 +65,26 @@ def test_copies_equal_raw_files(layout: str, raw: bool, tmp_path: Path) -> None:
     assert done.bytes == sum(
         path.stat().st_size for path in place.rglob("*.*") if path.suffix not in (".json", ".jsonl")
     )
+
+
+def test_copies_that_keep_their_aspect_are_others(root: Path) -> None:
+    """As training wants them: image and label fit into the size, whatever theirs is."""
+
+    def training(**more: object) -> SegmentationDataset:
+        settings = DomainSettings.model_validate({"layout": "gta5", "root": root, **more})
+        return open_domain(settings, SPACE, "train", SIZE, Augmentation(keep_aspect=True, crop=(16, 16)))
+
+    command = ["prepare", "gta5", str(root), "--size", "40x24", "--workers", "1", "--keep-aspect"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    plain, prepared = training(prepared=False), training()
+    assert prepared.image_copies is not None and prepared.label_copies is not None
+    assert opened(root).image_copies is None  # those would be stretched
+    assert_equal(prepared, plain)
+    for index in range(len(plain)):
+        original, (height, width) = plain.image(index).shape[:2], prepared.read(index).image.shape[:2]
+        assert (width, height) == fitted((original[1], original[0]), SIZE)
+        assert prepared.read(index, seed=1).image.shape == (16, 16, 3)
 
 
 def test_several_processes_write_the_same(root: Path, tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def check(
         with _progress(f"check {name}") as progress:
             findings = check_split(settings, space, name, not unlabelled, workers or usable_cores(), progress)
         _print_findings(findings, wanted)
+        if findings.reader is not None and findings.sound:
+            _keep_counts(findings, settings)
         checked.append(findings)
         if out is not None:
             _write_samples(findings, samples, out / f"{name}.png")
@@ -112,6 +114,9 @@ def prepare(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare existing copies with their sources, mend wrong ones.")
     ] = False,
+    keep_aspect: Annotated[
+        bool, typer.Option("--keep-aspect", help="Fit images into the size, as augment.keep_aspect does.")
+    ] = False,
     unlabelled: Unlabelled = False,
     train_list: TrainList = None,
     val_list: ValList = None,
@@ -136,6 +141,7 @@ def prepare(
     from segadapt.data.check import default_splits
     from segadapt.data.label_spaces import load_label_space
     from segadapt.data.settings import open_domain
+    from segadapt.data.transforms import Augmentation
     from segadapt.errors import SegadaptError
 
     settings = _settings(
@@ -143,9 +149,10 @@ def prepare(
         images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
         prepared=False, prepared_root=prepared_root,
     )  # fmt: skip
-    space, failures = load_label_space(label_space, "--label-space"), []
+    space, failures, wanted = load_label_space(label_space, "--label-space"), [], parse_size(size)
+    augment = Augmentation(keep_aspect=keep_aspect, crop=wanted)
     for name in split or default_splits(settings):
-        dataset = open_domain(settings, space, name, parse_size(size), labels=not unlabelled)
+        dataset = open_domain(settings, space, name, wanted, augment, labels=not unlabelled)
         failures += _run_preparation(name, plan(dataset, layout, prepared_root, raw, verify), workers)
     for reason in failures:
         typer.echo(f"left out: {reason}")
@@ -298,6 +305,19 @@ def _print_verdict(checked: "list[Findings]") -> None:
         typer.echo(", ".join([f"{broken} broken", f"{unknown} unknown labels", *([counted] if counted else [])]))
     else:
         typer.echo(f"usable, {counted}" if counted else "all sound")
+
+
+def _keep_counts(findings: "Findings", settings: "DomainSettings") -> None:
+    """Leave the counted pixels for sampler `rare_classes`; a cache that cannot be written is no matter here."""
+    from contextlib import suppress
+
+    from segadapt.data.settings import open_domain
+    from segadapt.data.statistics import keep
+    from segadapt.errors import SegadaptError
+
+    dataset = open_domain(settings, findings.space, findings.split, (8, 8))
+    with suppress(SegadaptError):
+        keep(dataset, settings.prepared_root, [findings.by_image[pair.name] for pair in dataset.pairs])
 
 
 def _write_samples(findings: "Findings", samples: int, path: Path) -> None:

@@ -59,6 +59,7 @@ class Store:
     suffix: str
     facts: dict[str, object]  # what decides the pixels
     palette: bytes = b""  # colours of label maps, for people who look at them
+    keep_aspect: bool = False  # copies fit into `size` instead of having it
     copies: dict[str, Copy] = field(default_factory=dict)
 
     def path(self, pair: Pair) -> Path:
@@ -87,13 +88,19 @@ class Store:
                 pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)  # its header, so far
             else:
                 with Image.open(path, formats=("WEBP", "PNG")) as picture:
-                    right = picture.size == self.size
+                    right = self._fits(picture.size)
                     pixels = np.asarray(picture) if right else np.zeros((0, 0), np.uint8)
         except Exception as failure:  # decoders raise all kinds of errors for broken files
             raise _broken(path, f"cannot be read ({failure})") from failure
-        if pixels.shape[:2] != (self.size[1], self.size[0]) or pixels.dtype != np.uint8:
+        if not self._fits((pixels.shape[1], pixels.shape[0])) or pixels.dtype != np.uint8:
             raise _broken(path, "has another size than it should")
         return np.array(pixels) if self.suffix == ".npy" else pixels
+
+    def _fits(self, size: tuple[int, int]) -> bool:
+        """Whether a copy may have this size: the one of training, or with its aspect kept one that touches it."""
+        touching = any(side == most for side, most in zip(size, self.size, strict=True))
+        inside = all(0 < side <= most for side, most in zip(size, self.size, strict=True))
+        return size == self.size or (self.keep_aspect and touching and inside)
 
     def write(self, pair: Pair, pixels: NDArray[np.uint8]) -> Copy:
         """Write a copy, read it back, compare. Raises SegadaptError when it is not what was written."""
@@ -246,6 +253,8 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
     }
     if dataset.exif == "turn":  # stores from before there was a choice hold stored pixels, and still do
         facts["exif"] = "turn"
+    if dataset.keep_aspect:
+        facts["aspect"] = "kept"
     palette = b""
     if kind == "labels":
         assert dataset.labels is not None
@@ -261,7 +270,7 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
     width, height = dataset.size
     place = (user_path(prepared_root) if prepared_root else default_prepared_root()).absolute()
     folder = place / f"{layout}-{width}x{height}-{kind}-{suffix[1:]}-{digest(facts)[:16]}"
-    store = Store(folder, kind, dataset.size, dataset.root, suffix, facts, palette)
+    store = Store(folder, kind, dataset.size, dataset.root, suffix, facts, palette, dataset.keep_aspect)
     store.copies.update((copy.name, copy) for copy in _recorded(folder / "copies.jsonl"))
     return store
 

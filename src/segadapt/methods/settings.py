@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
+from segadapt.data.samplers import SAMPLERS, RareClassSettings
 from segadapt.data.transforms import Augmentation
+from segadapt.data.views import View
 from segadapt.errors import nearest
 from segadapt.models.networks import NETWORKS
 from segadapt.quirks import QuirkySettings
@@ -18,6 +20,17 @@ def _known_network(name: str) -> str:
     if name not in NETWORKS:
         raise ValueError(f"unknown network '{name}'. {nearest(name, list(NETWORKS))}")
     return name
+
+
+def _known_sampler(name: str) -> str:
+    if name not in SAMPLERS:
+        raise ValueError(f"unknown sampler '{name}'. {nearest(name, list(SAMPLERS))}")
+    return name
+
+
+_Sampler = Annotated[str, AfterValidator(_known_sampler)]
+PASSES = ("shuffled", "in_order")
+"""The samplers that go through all images, pass by pass."""
 
 
 class TrainingSettings(QuirkySettings):
@@ -68,9 +81,19 @@ class TrainingSettings(QuirkySettings):
         "fused", description="PyTorch's implementation of the optimizer; the numbers differ in the last bits"
     )
     shuffle: bool = Field(True, description="a new order of the images for each pass; false: the order of the index")
+    sampler: _Sampler | None = Field(
+        None,
+        description="which source images a step has: `shuffled` or `in_order` passes, or `rare_classes` more often; "
+        "null: as `shuffle` says",
+    )
+    target_sampler: _Sampler | None = Field(None, description="the same for the target images")
+    rare_classes: RareClassSettings | None = Field(
+        None, description="temperature and least pixels of sampler `rare_classes`; null: DAFormer's"
+    )
     augment: Augmentation = Field(
         Augmentation(), description="random scale, crop, mirror and colours of training images"
     )
+    target_augment: Augmentation | None = Field(None, description="the same for target images; null: as `augment`")
     checkpoint_every: PositiveInt = Field(500, description="steps between checkpoints", json_schema_extra=NOT_A_RESULT)
     keep: PositiveInt = Field(2, description="checkpoints kept", json_schema_extra=NOT_A_RESULT)
     log_every: PositiveInt = Field(
@@ -101,6 +124,31 @@ class TrainingSettings(QuirkySettings):
             if getattr(self, key) is not None and not there:
                 raise ValueError(f"`{key}` belongs to {belongs_to}. Leave it out, or set that")
         return self
+
+    @model_validator(mode="after")
+    def _samplers_agree(self) -> "TrainingSettings":
+        given = (self.sampler, self.target_sampler)
+        if not self.shuffle and any(name not in (None, "in_order") for name in given):
+            raise ValueError("`shuffle: false` says in_order, and a sampler says otherwise. Leave `shuffle` out")
+        if self.rare_classes is not None and all(name in (None, *PASSES) for name in given):
+            raise ValueError("`rare_classes` belongs to sampler rare_classes. Leave it out, or set that")
+        if self.quirk("target_restart") and self.target_sampler not in (None, *PASSES):
+            raise ValueError(f"quirk `target_restart` is about passes, and {self.target_sampler} makes none")
+        return self
+
+    @property
+    def source_view(self) -> View:
+        """How the training sees the source."""
+        return View(self.size, self.augment, self._named(self.sampler))
+
+    @property
+    def target_view(self) -> View:
+        """How it sees the target."""
+        size, augment = self.target_size or self.size, self.target_augment or self.augment
+        return View(size, augment, self._named(self.target_sampler), labels=False)
+
+    def _named(self, sampler: str | None) -> str:
+        return sampler or ("shuffled" if self.shuffle else "in_order")
 
     def cautions(self) -> list[str]:
         """What is allowed here but known to go wrong, in sentences; said when the stage begins."""
