@@ -20,12 +20,16 @@ SHARED = {
     *("errors", "files", "plain_data", "settings", "quirks", "devices", "version", "processes"),
     *("batch", "batch_norm", "losses", "schedules", "ema", "noise", "pseudo_labels"),
 }
-ROOMS = {"augment", "data", "models", "methods", "engine", "inference", "evaluation", "config", "pipeline", "cli"}
+ROOMS = {
+    *("augment", "data", "sample", "models", "methods", "engine", "inference", "evaluation"),
+    *("config", "pipeline", "cli"),
+}
 
 ALLOWED: dict[str, set[str]] = {
     **{name: set() for name in SHARED},
     "augment": set(),
     "data": set(),
+    "sample": {"data.parallel"},
     "models": {"data.label_spaces"},
     "methods": {"augment", "models", "data.samplers", "data.transforms", "data.views"},
     "engine": {"models", "methods.method", "methods.settings"},

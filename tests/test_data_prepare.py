@@ -11,11 +11,10 @@ from typer.testing import CliRunner
 
 from layouts import NAMES, write_layout
 from segadapt.cli.data import app
-from segadapt.data import cache
-from segadapt.data.cache import plan
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.data.tools.prepare import Prepared, plan
 from segadapt.data.transforms import Augmentation, fitted
 from segadapt.errors import SegadaptError, UsageError
 
@@ -35,7 +34,7 @@ def opened(root: Path, layout: str = "gta5", labels: bool = True, **more: object
     return open_domain(settings, SPACE, "train", SIZE, labels=labels)
 
 
-def prepare(root: Path, **options: bool) -> cache.Prepared:
+def prepare(root: Path, **options: bool) -> Prepared:
     return plan(opened(root, prepared=False), "gta5", None, **options).run(workers=1)
 
 

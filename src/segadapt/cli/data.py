@@ -10,9 +10,9 @@ import typer
 from segadapt.cli.output import need_folder_name
 
 if TYPE_CHECKING:
-    from segadapt.data.cache import Preparation
-    from segadapt.data.check import Findings
     from segadapt.data.settings import DomainSettings
+    from segadapt.data.tools.check import Findings
+    from segadapt.data.tools.prepare import Preparation
 
 app = typer.Typer(help="Look at data sets, prepare them, or make the sample domains.", no_args_is_help=True)
 
@@ -70,8 +70,8 @@ def check(
 
     segadapt data check cityscapes /data/Cityscapes --split val --out look
     """
-    from segadapt.data.check import check_split, default_splits
     from segadapt.data.label_spaces import load_label_space
+    from segadapt.data.tools.check import check_split, default_splits
     from segadapt.errors import SegadaptError
     from segadapt.processes import usable_cores
 
@@ -137,10 +137,10 @@ def prepare(
 
     segadapt data prepare gta5 /data/GTA5 --size 1280x720
     """
-    from segadapt.data.cache import plan
-    from segadapt.data.check import default_splits
     from segadapt.data.label_spaces import load_label_space
     from segadapt.data.settings import open_domain
+    from segadapt.data.tools.check import default_splits
+    from segadapt.data.tools.prepare import plan
     from segadapt.data.transforms import Augmentation
     from segadapt.errors import SegadaptError
 
@@ -179,8 +179,8 @@ def sample(
 
     segadapt data sample samples --train 400 --val 100
     """
-    from segadapt.data.sample import write_sample
     from segadapt.processes import usable_cores
+    from segadapt.sample import write_sample
 
     with _progress("draw samples") as progress:
         made = write_sample(out, seed, train, val, parse_size(size), workers or usable_cores(), progress)
@@ -259,7 +259,7 @@ def _in_words(size: int) -> str:
 def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
     """The report of one split on stdout."""
     from segadapt.data.catalog import natural
-    from segadapt.data.check_warnings import warnings_about
+    from segadapt.data.tools.check_warnings import warnings_about
 
     typer.echo(
         f"split {findings.split}: {findings.images} images" + ("" if findings.reader else ", labels not looked at")
@@ -292,7 +292,7 @@ def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
 
 def _print_verdict(checked: "list[Findings]") -> None:
     """What concerns several splits, and what comes of it all: last, so that it counts everything."""
-    from segadapt.data.check_warnings import warnings_about, warnings_between
+    from segadapt.data.tools.check_warnings import warnings_about, warnings_between
 
     between = warnings_between(checked)
     for warning in between:
@@ -322,7 +322,7 @@ def _keep_counts(findings: "Findings", settings: "DomainSettings") -> None:
 
 def _write_samples(findings: "Findings", samples: int, path: Path) -> None:
     """A picture of some samples of one split with their labels."""
-    from segadapt.data.contact_sheet import contact_sheet
+    from segadapt.data.tools.contact_sheet import contact_sheet
     from segadapt.files import new_file
 
     with new_file(path) as temporary:

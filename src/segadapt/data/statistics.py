@@ -29,6 +29,16 @@ class ClassStatistics:
     pixels: NDArray[np.int64]  # (images, classes), of labels at their own size; ignored pixels are not counted
 
 
+def one_class_only(pixels: Sequence[int], classes: Sequence[str]) -> str | None:
+    """What is wrong with labels that have so many `pixels` of each class; None when two classes occur, or more."""
+    there = [name for name, count in zip(classes, pixels, strict=True) if count]
+    if len(there) > 1:
+        return None
+    if not there:
+        return "no labelled pixel has a class: all are ignored"
+    return f"all labelled pixels are '{there[0]}', none of any other class"
+
+
 def class_statistics(
     data: TrainingData,
     prepared_root: Path | None,

@@ -11,10 +11,9 @@ import torch
 from segadapt.batch import Batch
 from segadapt.batch_norm import batch_norms
 from segadapt.data import loader
-from segadapt.data.check_warnings import one_class_only
 from segadapt.data.dataset import TrainingData
 from segadapt.data.samplers import SAMPLERS, RareClassSettings, Sampler, Setting
-from segadapt.data.statistics import ClassStatistics, class_statistics
+from segadapt.data.statistics import ClassStatistics, class_statistics, one_class_only
 from segadapt.engine.selection import Selection, Selector
 from segadapt.engine.trainer import Trainer, Training
 from segadapt.errors import UsageError
