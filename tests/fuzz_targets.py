@@ -23,11 +23,11 @@ from fuzzing import JSON_BITS, WORDS, YAML_BITS, Reader, changed, json_files, mu
 from layouts import write_layout
 from scored_runs import blocks, opened, paint, write_run
 from segadapt.config.load import load_recipe, shipped_recipes
-from segadapt.data.cache import plan, with_copies
+from segadapt.data.cache import with_copies
 from segadapt.data.catalog import LAYOUTS, select
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.reading import LabelReader, read_rgb
-from segadapt.data.sample import write_sample
+from segadapt.data.tools.prepare import plan
 from segadapt.engine.checkpoints import read, restore
 from segadapt.engine.recorder import Recorder
 from segadapt.errors import SegadaptError
@@ -40,6 +40,7 @@ from segadapt.methods.method import Method
 from segadapt.models.segmenter import IMAGENET
 from segadapt.pipeline.stages import SEGMENTER, Stage
 from segadapt.plain_data import read_yaml
+from segadapt.sample import write_sample
 from segadapt.weights import starts
 from segadapt.weights.checkpoint_files import HEADER, identify
 from segadapt.weights.saved import load_any, load_generator

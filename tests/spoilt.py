@@ -14,9 +14,9 @@ from PIL import Image
 
 from layouts import write_layout
 from segadapt.config.load import load_recipe
-from segadapt.data.cache import plan
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.data.tools.prepare import plan
 from segadapt.files import temporary_beside
 from segadapt.pipeline.run import run_recipe
 

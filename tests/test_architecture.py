@@ -20,14 +20,19 @@ SHARED = {
     *("errors", "files", "plain_data", "settings", "quirks", "devices", "version", "processes"),
     *("batch", "batch_norm", "losses", "schedules", "ema", "noise", "pseudo_labels"),
 }
-ROOMS = {"data", "models", "weights", "methods", "engine", "inference", "evaluation", "config", "pipeline", "cli"}
+ROOMS = {
+    *("augment", "data", "sample", "models", "weights", "methods", "engine", "inference", "evaluation"),
+    *("config", "pipeline", "cli"),
+}
 
 ALLOWED: dict[str, set[str]] = {
     **{name: set() for name in SHARED},
+    "augment": set(),
     "data": set(),
+    "sample": {"data.parallel"},
     "models": set(),
     "weights": {"models", "data.label_spaces"},
-    "methods": {"models", "data.transforms"},
+    "methods": {"augment", "models", "data.samplers", "data.transforms", "data.views"},
     "engine": {"models", "weights.checkpoint_files", "methods.method", "methods.settings"},
     "inference": {"data", "models", "weights"},
     "evaluation": {"data", "models", "weights", "inference"},

@@ -37,9 +37,9 @@ from suite.trainings import CLASSES, TIMED, Case, Setup, make_case
 
 from layouts import write_layout
 from segadapt.data.label_spaces import load_label_space
-from segadapt.data.loader import Steps
-from segadapt.data.pairing import Pairing
+from segadapt.data.loader import Sampled, Steps
 from segadapt.data.reading import read_rgb
+from segadapt.data.samplers import Passes
 from segadapt.engine.runtime import Runtime
 from segadapt.inference.predictor import PUBLISHED_RULES, Predictor
 from segadapt.inference.stylizer import Stylizer
@@ -112,7 +112,7 @@ def test_the_reference_reads_the_same(tmp_path: Path) -> None:
     space = load_label_space("cityscapes19")
     settings = write_domain(tmp_path / "gta5", "gta5", (100, 60), 1)
     data = opened(settings, (64, 32))
-    batch = Steps(Pairing(0, 1, 1, 0), data, None)[0]
+    batch = Steps(0, 1, Sampled(data, Passes(0, 1, images=1, domain=0)), None)[0]
     ours = examples_of(batch.source)  # type: ignore[union-attr]
     theirs = read_example(data.pairs[0], (64, 32), known_ids(space, "cityscapes"))
     assert torch.equal(ours.images, theirs.images) and torch.equal(ours.labels, theirs.labels)

@@ -9,10 +9,10 @@ from typer.testing import CliRunner, Result
 
 from layouts import write_layout
 from segadapt.cli.data import app
-from segadapt.data.check import check_split, default_splits
-from segadapt.data.contact_sheet import contact_sheet
 from segadapt.data.label_spaces import IGNORE, load_label_space
 from segadapt.data.settings import DomainSettings
+from segadapt.data.tools.check import check_split, default_splits
+from segadapt.data.tools.contact_sheet import contact_sheet
 from segadapt.errors import SegadaptError, UsageError
 
 SPACE = load_label_space("cityscapes19")

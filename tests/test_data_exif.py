@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from layouts import FOLDERS, write_layout
 from segadapt.cli.data import app
-from segadapt.data.cache import plan
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import LabelReader, picture_sizes, read_rgb
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.data.tools.prepare import plan
 from segadapt.errors import SegadaptError
 from segadapt.inference.pixels import rgb_pixels
 from tagged_photos import STORED, UPRIGHT, write_photo

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from layouts import NAMES, write_layout
 from segadapt.cli.data import app
-from segadapt.data import cache
-from segadapt.data.cache import plan
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.data.tools.prepare import Prepared, plan
+from segadapt.data.transforms import Augmentation, fitted
 from segadapt.errors import SegadaptError, UsageError
 
 SIZE = (40, 24)
@@ -34,7 +34,7 @@ def opened(root: Path, layout: str = "gta5", labels: bool = True, **more: object
     return open_domain(settings, SPACE, "train", SIZE, labels=labels)
 
 
-def prepare(root: Path, **options: bool) -> cache.Prepared:
+def prepare(root: Path, **options: bool) -> Prepared:
     return plan(opened(root, prepared=False), "gta5", None, **options).run(workers=1)
 
 
@@ -64,6 +64,26 @@ def test_copies_equal_raw_files(layout: str, raw: bool, tmp_path: Path) -> None:
     assert done.bytes == sum(
         path.stat().st_size for path in place.rglob("*.*") if path.suffix not in (".json", ".jsonl")
     )
+
+
+def test_copies_that_keep_their_aspect_are_others(root: Path) -> None:
+    """As training wants them: image and label fit into the size, whatever theirs is."""
+
+    def training(**more: object) -> SegmentationDataset:
+        settings = DomainSettings.model_validate({"layout": "gta5", "root": root, **more})
+        return open_domain(settings, SPACE, "train", SIZE, Augmentation(keep_aspect=True, crop=(16, 16)))
+
+    command = ["prepare", "gta5", str(root), "--size", "40x24", "--workers", "1", "--keep-aspect"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    plain, prepared = training(prepared=False), training()
+    assert prepared.image_copies is not None and prepared.label_copies is not None
+    assert opened(root).image_copies is None  # those would be stretched
+    assert_equal(prepared, plain)
+    for index in range(len(plain)):
+        original, (height, width) = plain.image(index).shape[:2], prepared.read(index).image.shape[:2]
+        assert (width, height) == fitted((original[1], original[0]), SIZE)
+        assert prepared.read(index, seed=1).image.shape == (16, 16, 3)
 
 
 def test_several_processes_write_the_same(root: Path, tmp_path: Path) -> None:

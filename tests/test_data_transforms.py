@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from layouts import write_layout
 from segadapt.data.label_spaces import IGNORE, load_label_space
 from segadapt.data.settings import DomainSettings, open_domain
-from segadapt.data.transforms import PADDING_COLOR, Augmentation
+from segadapt.data.transforms import PADDING_COLOR, Augmentation, Need, fitted
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (60, 80, 3), dtype=np.uint8)
@@ -93,8 +93,58 @@ def test_the_data_set_augments_only_with_a_seed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"scale": [2, 1]}, {"scale": [0, 1]}, {"mirror": 2}, {"hue": 0.6}, {"crop": [0, 5]}, {"flip": 0.5}]
+    "wrong",
+    [
+        *({"scale": [2, 1]}, {"scale": [0, 1]}, {"mirror": 2}, {"hue": 0.6}, {"crop": [0, 5]}, {"flip": 0.5}),
+        *({"keep_aspect": True}, {"crop_max_share": 0.75}, {"crop": [8, 8], "crop_max_share": 0}),
+    ],
 )
 def test_values_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Augmentation.model_validate(wrong)
+
+
+def test_a_crop_that_one_class_fills_is_drawn_again() -> None:
+    label = np.zeros((64, 64), np.uint8)
+    label[:, 48:] = 3  # a crop of 16×16 sees both classes at 15 of 49 places
+    image = coded(label)
+    alone = Augmentation(crop=(16, 16))
+    wanted = Augmentation(crop=(16, 16), crop_max_share=0.75)
+    shares: dict[str, list[float]] = {"any": [], "mixed": []}
+    for seed in range(40):
+        for name, augmentation in (("any", alone), ("mixed", wanted)):
+            cut_image, cut = augmentation(image, label, seed)
+            assert cut is not None and np.array_equal(cut_image[..., 0], 10 * cut)
+            shares[name].append(float((cut == 3).mean()))
+    assert (
+        sum(0.25 < share < 0.75 for share in shares["mixed"])
+        > 30
+        > 2 * sum(0.25 < share < 0.75 for share in shares["any"])
+    )
+    # One that fits already is the one that would have been drawn anyway; without labels nothing is drawn again.
+    for seed, (plain, mixed) in enumerate(zip(shares["any"], shares["mixed"], strict=True)):
+        assert plain == mixed or not 0.25 < plain < 0.75
+        assert np.array_equal(wanted(image, None, seed)[0], alone(image, None, seed)[0])
+    assert wanted(image, np.full_like(label, IGNORE), 0)[1] is not None  # the last draw is taken as it is
+
+
+def test_a_needed_class_is_looked_for_with_all_draws_anew() -> None:
+    label = np.zeros((60, 80), np.uint8)
+    label[25:35, 30:50] = 7
+    augmentation = Augmentation(crop=(24, 20), mirror=0.5)
+    found = []
+    for seed in range(40):
+        cut = augmentation(coded(label), label, (seed, 1), Need(7, 50))[1]
+        assert cut is not None
+        found.append(int((cut == 7).sum()))
+    without = [int((augmentation(coded(label), label, (seed, 1))[1] == 7).sum()) for seed in range(40)]  # type: ignore[union-attr]
+    assert sum(count > 50 for count in found) >= 38 > 1.5 * sum(count > 50 for count in without)
+    assert all(kept == plain for kept, plain in zip(found, without, strict=True) if plain > 50)
+    whole = Augmentation(mirror=1.0)(IMAGE, BLOCKS, 0, Need(200, 0))  # nothing to draw again
+    assert np.array_equal(whole[0], IMAGE[:, ::-1])
+
+
+def test_a_size_is_fitted_into_a_box_as_mmcv_rounds() -> None:
+    assert fitted((1914, 1052), (1280, 720)) == (1280, 704)
+    assert fitted((2048, 1024), (1024, 512)) == (1024, 512)
+    assert fitted((1052, 1914), (1280, 720)) == (396, 720)

@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 
 from layouts import picture
 from segadapt.cli.data import app
-from segadapt.data.check import Findings, check_split
-from segadapt.data.check_warnings import one_class_only, warnings_about, warnings_between
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.settings import DomainSettings
+from segadapt.data.statistics import one_class_only
+from segadapt.data.tools.check import Findings, check_split
+from segadapt.data.tools.check_warnings import warnings_about, warnings_between
 
 SPACE = LabelSpace.from_dict({"name": "two", "classes": ["ground", "crack"]})
 BOTH = np.repeat(np.array([[0], [1]], np.uint8), 4, axis=1).repeat(4, axis=0)

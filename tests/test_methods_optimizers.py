@@ -1,4 +1,4 @@
-"""Optimizers from settings: the heads' learning rate, and quirk `repeated_updates` against a walk by hand."""
+"""Optimizers from settings: groups by head, depth and norm, and quirk `repeated_updates` against a walk by hand."""
 
 import copy
 import io
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from by_hand import Toy
@@ -114,3 +115,78 @@ def test_a_network_that_names_no_heads_has_no_rate_for_them(monkeypatch: pytest.
     assert len(segmenter_optimizer(network, settings()).param_groups) == 1
     with pytest.raises(UsageError, match="head_lr: is 10, but network 'deeplab_small'"):
         segmenter_optimizer(network, settings(head_lr=10))
+
+
+class Layered(Toy):
+    """A toy that says how deep its parameters lie."""
+
+    @property
+    def number_of_depths(self) -> int:
+        return 3
+
+    def depth_of(self, name: str) -> int:
+        return {"first": 0, "norm": 1, "second": 2}[name.partition(".")[0]] if not name.startswith(HEADS) else 2
+
+
+HEADS = ("auxiliary", "main")
+
+
+def test_each_parameter_has_the_rate_of_its_depth_and_the_decay_of_its_kind() -> None:
+    network = Layered(2)
+    network.norm.requires_grad_(True)
+    optimizer = segmenter_optimizer(
+        network, settings(optimizer="adamw", head_lr=10, layer_decay=0.5, no_norm_decay=True, betas=[0.8, 0.99])
+    )
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    assert {name: found[id(p)] for name, p in network.named_parameters()} == {
+        "first.weight": (LR / 8, DECAY),
+        "first.bias": (LR / 8, 0.0),
+        "norm.weight": (LR / 4, 0.0),
+        "norm.bias": (LR / 4, 0.0),
+        "second.weight": (LR / 2, DECAY),
+        "second.bias": (LR / 2, 0.0),
+        "auxiliary.0.weight": (10 * LR, DECAY),
+        "auxiliary.0.bias": (10 * LR, 0.0),
+        "main.weight": (10 * LR, DECAY),
+        "main.bias": (10 * LR, 0.0),
+    }
+    assert type(optimizer).__name__ == "AdamW" and optimizer.defaults["betas"] == (0.8, 0.99)
+
+
+def test_layer_decay_is_refused_by_a_network_that_names_no_depths() -> None:
+    with pytest.raises(UsageError, match=r"layer_decay: is 0\.9, but network 'deeplab_small'"):
+        segmenter_optimizer(Toy(1), settings(layer_decay=0.9))
+
+
+def test_adamw_decays_beside_the_gradient_and_momentum_is_sgds() -> None:
+    weights = [nn.Parameter(torch.tensor([2.0])) for _ in range(3)]
+    for p in weights:
+        p.grad = torch.zeros(1)
+    kinds: list[dict[str, object]] = [
+        {"optimizer": "adamw"},
+        {"optimizer": "adam"},
+        {"optimizer": "sgd", "momentum": 0.5},
+    ]
+    made = [make_optimizer([p], settings(**kind)) for p, kind in zip(weights, kinds, strict=True)]
+    for _ in range(2):
+        for optimizer in made:
+            optimizer.step()
+    by_adamw, by_adam, by_sgd = (p.item() for p in weights)
+    assert by_adamw == pytest.approx(2 * (1 - LR * DECAY) ** 2)
+    assert by_adam == pytest.approx(2 - 2 * LR, rel=1e-3)  # the decay is a gradient, and Adam divides by its size
+    first = 2 - LR * DECAY * 2
+    assert by_sgd == pytest.approx(first - LR * (0.5 * DECAY * 2 + DECAY * first))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"optimizer": "sgd", "betas": [0.9, 0.99]},
+        {"optimizer": "adam", "momentum": 0.9},
+        {"schedule": "cosine", "power": 1.0},
+        {"warmup_ratio": 0.1},
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="belongs to"):
+        settings(**wrong)

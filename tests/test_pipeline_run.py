@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from segadapt.data.pairing import Pairing
 from segadapt.errors import UsageError
 from segadapt.inference.predictor import Predictor
 from segadapt.pipeline import evaluation, training
@@ -136,23 +135,6 @@ def test_tensorboard_files_are_written_when_asked(finished: Path, tmp_path: Path
     run(recipe, tmp_path / "run")
     (events,) = (tmp_path / "run/a/tensorboard").iterdir()
     assert b"loss/seg" in events.read_bytes()
-
-
-def test_the_batch_of_a_step_follows_from_seed_and_step_alone() -> None:
-    pairing = Pairing(seed=5, batch=2, sources=5, targets=3)
-    steps = [(pairing.source(t), pairing.target(t), pairing.seeds(t)) for t in range(10)]
-    assert steps[7] == (lambda p: (p.source(7), p.target(7), p.seeds(7)))(Pairing(5, 2, 5, 3))
-    flat = [i for source, _, _ in steps for i in source]
-    assert sorted(flat[:5]) == sorted(flat[5:10]) == list(range(5)) and flat[:5] != flat[5:10]
-    assert len({seed for _, _, seeds in steps for seed in seeds}) == 20
-    assert Pairing(6, 2, 5, 3).seeds(0) != pairing.seeds(0)
-
-
-def test_the_target_order_restarts_with_each_pass_over_the_source_as_published() -> None:
-    official = Pairing(0, 1, sources=3, targets=2, shuffle=False, restart_target=True)
-    assert [official.target(t)[0] for t in range(6)] == [0, 1, 0, 0, 1, 0]
-    default = Pairing(0, 1, sources=3, targets=2, shuffle=False)
-    assert [default.target(t)[0] for t in range(6)] == [0, 1, 0, 1, 0, 1]
 
 
 def test_an_unlabelled_target_leaves_the_scores_of_the_source(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from reference.reading import caffe_pixels, known_ids, read_example
 from reference.steps import Examples, ReferenceStep
 
 from segadapt.config.recipe import DataSettings, Recipe
-from segadapt.data.cache import plan
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.settings import open_domain
+from segadapt.data.tools.prepare import plan
 from segadapt.engine.runtime import Runtime
 from segadapt.methods.adaptsegnet import AdaptSegNetSettings
 from segadapt.methods.se_gan import SeGanSettings

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from segadapt.data.cache import plan
-from segadapt.data.check import check_split
 from segadapt.data.label_spaces import load_label_space
+from segadapt.data.tools.check import check_split
+from segadapt.data.tools.prepare import plan
 from segadapt.engine.runtime import Runtime
 from segadapt.evaluation.evaluate import evaluate_domain
 from segadapt.inference.predictor import Predictor

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from reference.reading import known_ids, read_example
 
-from segadapt.data.cache import plan
 from segadapt.data.dataset import SegmentationDataset
+from segadapt.data.tools.prepare import plan
 from suite.frames import opened, space_of, write_domain
 from suite.measure import in_turns
 from suite.rows import BARE, OURS, REFERENCE, Row, row_of

@@ -10,9 +10,9 @@ import typer
 from segadapt.cli.output import need_folder_name
 
 if TYPE_CHECKING:
-    from segadapt.data.cache import Preparation
-    from segadapt.data.check import Findings
     from segadapt.data.settings import DomainSettings
+    from segadapt.data.tools.check import Findings
+    from segadapt.data.tools.prepare import Preparation
 
 app = typer.Typer(help="Look at data sets, prepare them, or make the sample domains.", no_args_is_help=True)
 
@@ -70,8 +70,8 @@ def check(
 
     segadapt data check cityscapes /data/Cityscapes --split val --out look
     """
-    from segadapt.data.check import check_split, default_splits
     from segadapt.data.label_spaces import load_label_space
+    from segadapt.data.tools.check import check_split, default_splits
     from segadapt.errors import SegadaptError
     from segadapt.processes import usable_cores
 
@@ -87,6 +87,8 @@ def check(
         with _progress(f"check {name}") as progress:
             findings = check_split(settings, space, name, not unlabelled, workers or usable_cores(), progress)
         _print_findings(findings, wanted)
+        if findings.reader is not None and findings.sound:
+            _keep_counts(findings, settings)
         checked.append(findings)
         if out is not None:
             _write_samples(findings, samples, out / f"{name}.png")
@@ -112,6 +114,9 @@ def prepare(
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare existing copies with their sources, mend wrong ones.")
     ] = False,
+    keep_aspect: Annotated[
+        bool, typer.Option("--keep-aspect", help="Fit images into the size, as augment.keep_aspect does.")
+    ] = False,
     unlabelled: Unlabelled = False,
     train_list: TrainList = None,
     val_list: ValList = None,
@@ -132,10 +137,11 @@ def prepare(
 
     segadapt data prepare gta5 /data/GTA5 --size 1280x720
     """
-    from segadapt.data.cache import plan
-    from segadapt.data.check import default_splits
     from segadapt.data.label_spaces import load_label_space
     from segadapt.data.settings import open_domain
+    from segadapt.data.tools.check import default_splits
+    from segadapt.data.tools.prepare import plan
+    from segadapt.data.transforms import Augmentation
     from segadapt.errors import SegadaptError
 
     settings = _settings(
@@ -143,9 +149,10 @@ def prepare(
         images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
         prepared=False, prepared_root=prepared_root,
     )  # fmt: skip
-    space, failures = load_label_space(label_space, "--label-space"), []
+    space, failures, wanted = load_label_space(label_space, "--label-space"), [], parse_size(size)
+    augment = Augmentation(keep_aspect=keep_aspect, crop=wanted)
     for name in split or default_splits(settings):
-        dataset = open_domain(settings, space, name, parse_size(size), labels=not unlabelled)
+        dataset = open_domain(settings, space, name, wanted, augment, labels=not unlabelled)
         failures += _run_preparation(name, plan(dataset, layout, prepared_root, raw, verify), workers)
     for reason in failures:
         typer.echo(f"left out: {reason}")
@@ -172,8 +179,8 @@ def sample(
 
     segadapt data sample samples --train 400 --val 100
     """
-    from segadapt.data.sample import write_sample
     from segadapt.processes import usable_cores
+    from segadapt.sample import write_sample
 
     with _progress("draw samples") as progress:
         made = write_sample(out, seed, train, val, parse_size(size), workers or usable_cores(), progress)
@@ -252,7 +259,7 @@ def _in_words(size: int) -> str:
 def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
     """The report of one split on stdout."""
     from segadapt.data.catalog import natural
-    from segadapt.data.check_warnings import warnings_about
+    from segadapt.data.tools.check_warnings import warnings_about
 
     typer.echo(
         f"split {findings.split}: {findings.images} images" + ("" if findings.reader else ", labels not looked at")
@@ -285,7 +292,7 @@ def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
 
 def _print_verdict(checked: "list[Findings]") -> None:
     """What concerns several splits, and what comes of it all: last, so that it counts everything."""
-    from segadapt.data.check_warnings import warnings_about, warnings_between
+    from segadapt.data.tools.check_warnings import warnings_about, warnings_between
 
     between = warnings_between(checked)
     for warning in between:
@@ -300,9 +307,22 @@ def _print_verdict(checked: "list[Findings]") -> None:
         typer.echo(f"usable, {counted}" if counted else "all sound")
 
 
+def _keep_counts(findings: "Findings", settings: "DomainSettings") -> None:
+    """Leave the counted pixels for sampler `rare_classes`; a cache that cannot be written is no matter here."""
+    from contextlib import suppress
+
+    from segadapt.data.settings import open_domain
+    from segadapt.data.statistics import keep
+    from segadapt.errors import SegadaptError
+
+    dataset = open_domain(settings, findings.space, findings.split, (8, 8))
+    with suppress(SegadaptError):
+        keep(dataset, settings.prepared_root, [findings.by_image[pair.name] for pair in dataset.pairs])
+
+
 def _write_samples(findings: "Findings", samples: int, path: Path) -> None:
     """A picture of some samples of one split with their labels."""
-    from segadapt.data.contact_sheet import contact_sheet
+    from segadapt.data.tools.contact_sheet import contact_sheet
     from segadapt.files import new_file
 
     with new_file(path) as temporary:

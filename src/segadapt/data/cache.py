@@ -14,26 +14,23 @@ PNG with the classes' colours for label maps, or with `raw` uncompressed .npy fo
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image
 
 from segadapt.data.catalog import Pair
-from segadapt.data.dataset import Sample, SegmentationDataset, file_size
-from segadapt.data.parallel import map_unordered
-from segadapt.errors import SegadaptError, UsageError
-from segadapt.files import digest, new_file, sha256, user_path, write_failure, write_json
+from segadapt.data.dataset import SegmentationDataset, file_size
+from segadapt.errors import SegadaptError
+from segadapt.files import digest, new_file, sha256, user_path, write_failure
 from segadapt.plain_data import read_json_lines
 
 VERSION = 1  # of everything here that decides what a store holds
-_NPY_HEADER = 128  # bytes
+NPY_HEADER = 128  # bytes
 
 Kind = Literal["images", "labels"]
 
@@ -59,6 +56,7 @@ class Store:
     suffix: str
     facts: dict[str, object]  # what decides the pixels
     palette: bytes = b""  # colours of label maps, for people who look at them
+    keep_aspect: bool = False  # copies fit into `size` instead of having it
     copies: dict[str, Copy] = field(default_factory=dict)
 
     def path(self, pair: Pair) -> Path:
@@ -87,13 +85,19 @@ class Store:
                 pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)  # its header, so far
             else:
                 with Image.open(path, formats=("WEBP", "PNG")) as picture:
-                    right = picture.size == self.size
+                    right = self._fits(picture.size)
                     pixels = np.asarray(picture) if right else np.zeros((0, 0), np.uint8)
         except Exception as failure:  # decoders raise all kinds of errors for broken files
             raise _broken(path, f"cannot be read ({failure})") from failure
-        if pixels.shape[:2] != (self.size[1], self.size[0]) or pixels.dtype != np.uint8:
+        if not self._fits((pixels.shape[1], pixels.shape[0])) or pixels.dtype != np.uint8:
             raise _broken(path, "has another size than it should")
         return np.array(pixels) if self.suffix == ".npy" else pixels
+
+    def _fits(self, size: tuple[int, int]) -> bool:
+        """Whether a copy may have this size: the one of training, or with its aspect kept one that touches it."""
+        touching = any(side == most for side, most in zip(size, self.size, strict=True))
+        inside = all(0 < side <= most for side, most in zip(size, self.size, strict=True))
+        return size == self.size or (self.keep_aspect and touching and inside)
 
     def write(self, pair: Pair, pixels: NDArray[np.uint8]) -> Copy:
         """Write a copy, read it back, compare. Raises SegadaptError when it is not what was written."""
@@ -111,6 +115,17 @@ class Store:
             raise _broken(path, "does not read back as it was written")
         return Copy(self.name(pair), file_size(self._source(pair)), file_size(path), sha256(path))
 
+    def record(self, copy: Copy) -> None:
+        """Note in copies.jsonl that a copy has been written."""
+        self.copies[copy.name] = copy
+        path = self.folder / "copies.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                # The line break comes first, so that half a line before (from a kill) spoils nothing.
+                file.write("\n" + json.dumps(copy.__dict__))
+        except OSError as failure:
+            raise write_failure(path, failure) from failure
+
     def holds(self, pair: Pair, pixels: NDArray[np.uint8] | None) -> bool:
         """Whether the copy is there in full length and, given the `pixels` it should have, right to the last bit."""
         copy, path = self.copies.get(self.name(pair)), self.path(pair)
@@ -124,93 +139,13 @@ class Store:
             return False
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """What `data prepare` would do: look at it, then `run` it."""
-
-    dataset: SegmentationDataset
-    stores: tuple[Store, ...]
-    todo: list[int]  # indexes of pairs to look at
-    bytes_needed: int | None  # for uncompressed copies; compressed ones show their size when they are done
-    verify: bool
-
-    def run(self, workers: int, progress: Callable[[int, int], None] = lambda done, total: None) -> "Prepared":
-        """Make the copies in several processes, `progress(done, total)` after each; broken pairs are left out.
-
-        What is done stays done: run it again after a kill. Raises SegadaptError when the disk is full.
-        """
-        if self.bytes_needed is not None:
-            self._need_space(self.bytes_needed)
-        written = checked = 0
-        failures: list[str] = []
-        for store in self.stores:
-            write_json(store.folder / "store.json", store.facts)
-        job = partial(_prepare_pair, self.dataset, self.stores, self.verify)
-        for done, result in enumerate(map_unordered(job, self.todo, workers), start=1):
-            if isinstance(result, str):
-                failures.append(result)
-            else:
-                checked += 1
-                written += any(copy is not None for copy in result)
-                for store, copy in zip(self.stores, result, strict=True):
-                    if copy is not None:
-                        _record(store, copy)
-            progress(done, len(self.todo))
-        size = sum(copy.bytes for store in self.stores for copy in store.copies.values())
-        return Prepared(written, checked - written, failures, size)
-
-    def _need_space(self, needed: int) -> None:
-        place = self.stores[0].folder
-        while not place.exists():
-            place = place.parent
-        free = shutil.disk_usage(place).free
-        if needed > free:
-            raise SegadaptError(
-                f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free",
-                where=place,
-                remedy="Free some space, choose another --prepared-root, or leave out --raw.",
-            )
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a preparation did."""
-
-    written: int  # pairs of which copies were made
-    verified: int  # pairs whose copies were compared with their sources and were right
-    failures: list[str]  # why pairs were left out
-    bytes: int  # size of all copies in the stores
-
-
-def plan(
-    dataset: SegmentationDataset, layout: str, prepared_root: Path | None, raw: bool = False, verify: bool = False
-) -> Preparation:
-    """What is to be done so that all of `dataset` lies ready: nothing is written yet.
-
-    `verify`: compare copies that are there with their sources, too, and make wrong ones again.
-    Raises UsageError when this Pillow cannot write WebP (without `raw`).
-    """
-    if not raw and not features.check("webp"):
-        raise UsageError("this Pillow cannot write WebP", remedy="Install Pillow from PyPI, or use --raw.")
-    plain = replace(dataset, augment=None, image_copies=None, label_copies=None)
-    stores = tuple(_open(plain, layout, kind, prepared_root, raw) for kind in _kinds(dataset))
-    everything = range(len(plain))
-    todo = [k for k in everything if verify or any(not store.holds(plain.pairs[k], None) for store in stores)]
-    needed = None
-    if raw:
-        pixels = plain.size[0] * plain.size[1]
-        per_copy = {"images": 3 * pixels + _NPY_HEADER, "labels": pixels + _NPY_HEADER}
-        needed = sum(per_copy[store.kind] for store in stores for pair in plain.pairs if not store.holds(pair, None))
-    return Preparation(plain, stores, todo, needed, verify)
-
-
 def with_copies(dataset: SegmentationDataset, layout: str, prepared_root: Path | None) -> SegmentationDataset:
     """`dataset`, reading prepared copies where all its files have one; says so in its `origin`."""
     found: dict[Kind, Store] = {}
     remarks = []
-    for kind in _kinds(dataset):
+    for kind in kinds_of(dataset):
         for raw in (True, False):
-            store = _open(dataset, layout, kind, prepared_root, raw)
+            store = open_store(dataset, layout, kind, prepared_root, raw)
             lacking = sum(store.lacks(pair) for pair in dataset.pairs) if store.copies else len(dataset)
             if not lacking:
                 found[kind] = store
@@ -228,11 +163,12 @@ def default_prepared_root() -> Path:
     return (user_path(cache) if cache else Path.home() / ".cache" / "segadapt") / "prepared"
 
 
-def _kinds(dataset: SegmentationDataset) -> tuple[Kind, ...]:
+def kinds_of(dataset: SegmentationDataset) -> tuple[Kind, ...]:
+    """What there can be copies of."""
     return ("images",) if dataset.labels is None else ("images", "labels")
 
 
-def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: Path | None, raw: bool) -> Store:
+def open_store(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: Path | None, raw: bool) -> Store:
     """The store where copies of `dataset` belong, with the copies that it has."""
     suffix = ".npy" if raw else {"images": ".webp", "labels": ".png"}[kind]
     facts: dict[str, object] = {
@@ -246,6 +182,8 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
     }
     if dataset.exif == "turn":  # stores from before there was a choice hold stored pixels, and still do
         facts["exif"] = "turn"
+    if dataset.keep_aspect:
+        facts["aspect"] = "kept"
     palette = b""
     if kind == "labels":
         assert dataset.labels is not None
@@ -261,7 +199,7 @@ def _open(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_root: 
     width, height = dataset.size
     place = (user_path(prepared_root) if prepared_root else default_prepared_root()).absolute()
     folder = place / f"{layout}-{width}x{height}-{kind}-{suffix[1:]}-{digest(facts)[:16]}"
-    store = Store(folder, kind, dataset.size, dataset.root, suffix, facts, palette)
+    store = Store(folder, kind, dataset.size, dataset.root, suffix, facts, palette, dataset.keep_aspect)
     store.copies.update((copy.name, copy) for copy in _recorded(folder / "copies.jsonl"))
     return store
 
@@ -271,40 +209,6 @@ def _recorded(path: Path) -> Iterable[Copy]:
     for _, line in read_json_lines(path):  # one that cannot be read is of a copy that is made again
         if line.keys() == kinds.keys() and all(type(line[key]) is kind for key, kind in kinds.items()):
             yield Copy(**line)
-
-
-def _record(store: Store, copy: Copy) -> None:
-    store.copies[copy.name] = copy
-    path = store.folder / "copies.jsonl"
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            # The line break comes first, so that half a line before (from a kill) spoils nothing.
-            file.write("\n" + json.dumps(copy.__dict__))
-    except OSError as failure:
-        raise write_failure(path, failure) from failure
-
-
-def _prepare_pair(
-    dataset: SegmentationDataset, stores: tuple[Store, ...], verify: bool, index: int
-) -> list[Copy | None] | str:
-    """New copies of one pair, None where the store has it already; the reason in words when the pair is broken."""
-    pair = dataset.pairs[index]
-    try:
-        sample = dataset.read(index)
-    except SegadaptError as failure:
-        return str(failure)
-    copies: list[Copy | None] = []
-    for store in stores:
-        pixels = _pixels(sample, store.kind)
-        fine = store.holds(pair, pixels if verify else None)
-        copies.append(None if fine else store.write(pair, pixels))
-    return copies
-
-
-def _pixels(sample: Sample, kind: Kind) -> NDArray[np.uint8]:
-    pixels = sample.image if kind == "images" else sample.label
-    assert pixels is not None
-    return pixels
 
 
 def _broken(path: Path, what: str) -> SegadaptError:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from segadapt.data.catalog import Pair
 from segadapt.data.orientation import Exif
-from segadapt.data.reading import LabelReader, need_equal_sizes, read_rgb
-from segadapt.data.transforms import Augmentation, Seed
+from segadapt.data.reading import LabelReader, need_equal_sizes, picture_sizes, read_rgb
+from segadapt.data.transforms import Augmentation, Need, Seed, fitted
 from segadapt.errors import SegadaptError
 from segadapt.files import digest
 
@@ -57,6 +57,7 @@ class SegmentationDataset:
     size_mismatch: SizeMismatch = "error"
     exif: Exif = "turn"  # whether images are turned as their EXIF says; for labels the reader knows
     augment: Augmentation | None = None
+    keep_aspect: bool = False  # images are fitted into `size` instead of stretched to it
     image_copies: Copies | None = None
     label_copies: Copies | None = None
     remark: str = ""  # about prepared copies that are not used, for `origin`
@@ -82,23 +83,30 @@ class SegmentationDataset:
         files = [[pair.name, file_size(pair.image), pair.label and file_size(pair.label)] for pair in self.pairs]
         return digest(files if self.exif == "turn" else [files, self.exif])
 
-    def read(self, index: int, seed: Seed | None = None) -> Sample:
+    def read(self, index: int, seed: Seed | None = None, need: Need | None = None) -> Sample:
         """The sample at the training size, augmented if there is a `seed` (and an augmentation), else as it is.
 
-        Images are resized bicubic, labels nearest, whatever their aspect. Raises SegadaptError that names the file:
+        Images are resized bicubic, labels nearest, to `size` or with `keep_aspect` to what fits into it. An augmented
+        sample is drawn again while its crop does not hold what it `need`s. Raises SegadaptError that names the file:
         broken, image and label of different sizes, a label id that the encoding does not know.
         """
         pair, image_copies, label_copies = self.pairs[index], self.image_copies, self.label_copies
         if image_copies is None or label_copies is None:
             self.check_sizes(pair)
-        image = (
-            np.asarray(read_rgb(pair.image, self.size, self.exif)) if image_copies is None else image_copies.read(pair)
-        )
+        size = self.size
+        if image_copies is not None:
+            image = image_copies.read(pair)
+        else:
+            if self.keep_aspect:
+                size = fitted(picture_sizes(pair.image).of(self.exif), size)
+            image = np.asarray(read_rgb(pair.image, size, self.exif))
         label = None
         if self.labels is not None and pair.label is not None:
-            label = self.labels.read(pair.label, self.size) if label_copies is None else label_copies.read(pair)
+            label = None if label_copies is None else label_copies.read(pair)
+            if label is None or label.shape != image.shape[:2]:
+                label = self.labels.read(pair.label, (image.shape[1], image.shape[0]))
         if self.augment is not None and seed is not None:
-            image, label = self.augment(image, label, seed)
+            image, label = self.augment(image, label, seed, need)
         return Sample(image, label, pair.name)
 
     def image(self, index: int) -> NDArray[np.uint8]:
@@ -138,11 +146,11 @@ class JoinedDataset:
         """SHA-256 of the digests of the parts."""
         return digest([part.digest for part in self.parts])
 
-    def read(self, index: int, seed: Seed | None = None) -> Sample:
+    def read(self, index: int, seed: Seed | None = None, need: Need | None = None) -> Sample:
         """See `SegmentationDataset.read`."""
         for part in self.parts:
             if index < len(part):
-                return part.read(index, seed)
+                return part.read(index, seed, need)
             index -= len(part)
         raise IndexError(index)
 

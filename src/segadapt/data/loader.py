@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segadapt.batch import Batch, Images
 from segadapt.data.dataset import TrainingData
-from segadapt.data.pairing import Pairing
+from segadapt.data.samplers import Choice, Sampler, sample_seeds
 from segadapt.errors import SegadaptError
 from segadapt.processes import leave_signals_to_parent, signals_held
 
@@ -22,37 +23,46 @@ TIMED = 4
 """Batches that are read to time it."""
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """A data set, and what chooses its images."""
+
+    data: TrainingData
+    sampler: Sampler
+
+
 class Steps(Dataset[Batch | SegadaptError]):
     """Item t is this rank's share of the batch of step t."""
 
     def __init__(
         self,
-        pairing: Pairing,
-        source: TrainingData | None,
-        target: TrainingData | None,
+        seed: int,
+        batch: int,
+        source: Sampled | None,
+        target: Sampled | None,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.pairing, self.source, self.target = pairing, source, target
-        share = pairing.batch // ranks
+        self.seed, self.batch, self.source, self.target = seed, batch, source, target
+        share = batch // ranks
         self.share = slice(rank * share, (rank + 1) * share)
 
     def __getitem__(self, step: int) -> Batch | SegadaptError:
-        seeds = self.pairing.seeds(step)[self.share]
+        seeds = sample_seeds(self.seed, self.batch, step)[self.share]
         try:
             # The two domains of a sample are augmented independently.
             source = target = None
             if self.source is not None:
-                source = _images(self.source, self.pairing.source(step)[self.share], seeds)
+                source = _images(self.source.data, self.source.sampler(step)[self.share], seeds)
             if self.target is not None:
-                target = _images(self.target, self.pairing.target(step)[self.share], [seed ^ 1 for seed in seeds])
+                target = _images(self.target.data, self.target.sampler(step)[self.share], [seed ^ 1 for seed in seeds])
         except SegadaptError as error:
             return error  # as a value: a worker's exception would reach the trainer as a traceback in text
         return Batch(step, tuple(seeds), source, target)
 
 
-def _images(dataset: TrainingData, indices: list[int], seeds: list[int]) -> Images:
-    samples = [dataset.read(index, seed) for index, seed in zip(indices, seeds, strict=True)]
+def _images(dataset: TrainingData, chosen: list[Choice], seeds: list[int]) -> Images:
+    samples = [dataset.read(one.index, seed, one.need) for one, seed in zip(chosen, seeds, strict=True)]
     images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(
         0, 3, 1, 2
     )  # channels-last strides

@@ -147,7 +147,10 @@ def open_domain(
         _need_labels(settings.resolved_layout(), root, split, pairs)
     else:
         pairs = [replace(pair, label=None) for pair in pairs]
-    dataset = SegmentationDataset(pairs, size, reader, root, settings.size_mismatch, settings.exif, augment)
+    keep_aspect = augment is not None and augment.keep_aspect
+    dataset = SegmentationDataset(
+        pairs, size, reader, root, settings.size_mismatch, settings.exif, augment, keep_aspect
+    )
     return with_copies(dataset, settings.layout, settings.prepared_root) if settings.prepared else dataset
 
 

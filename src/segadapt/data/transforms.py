@@ -1,9 +1,11 @@
 """Augmentation: random scale, crop, mirror and colour jitter, all off by default (the published programs have none).
 
 Other aspect ratios: an image is stretched to the training size, whatever its own aspect, as both published programs do;
-evaluation stretches the logits back to the label's own size, so that nothing is lost. Augmentation comes after that.
+evaluation stretches the logits back to the label's own size, so that nothing is lost. With `keep_aspect` it is fitted
+into the training size instead, and a crop makes the images of a batch equal. Augmentation comes after that.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -16,6 +18,8 @@ from segadapt.settings import Settings, Size
 
 Pixels = NDArray[np.uint8]
 Seed = int | tuple[int, ...]
+REDRAWS = 10
+"""How often a crop is drawn again that does not hold what it should; the last one is taken as it is."""
 
 PADDING_COLOR = (124, 117, 104)
 """Around images that are smaller than the crop: ImageNet's mean RGB, which every pixel format turns into about 0."""
@@ -23,13 +27,56 @@ PADDING_COLOR = (124, 117, 104)
 _Strength = Annotated[float, Field(ge=0, le=1)]
 
 
+@dataclass(frozen=True)
+class Need:
+    """What a crop should hold: more than `pixels` of one class."""
+
+    label: int  # train id
+    pixels: float
+
+    def met(self, label: Image.Image) -> bool:
+        """Whether a label map holds it."""
+        return label.histogram()[self.label] > self.pixels
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The visible part of a scaled picture, and its place on the canvas of the crop."""
+
+    box: tuple[float, float, float, float]  # left, top, right, bottom in the picture as it is
+    visible: tuple[int, int]  # its size after scaling
+    offset: tuple[int, int]
+    crop: tuple[int, int]
+
+    def cut(
+        self, picture: Image.Image, resampling: Image.Resampling, padding: int | tuple[int, int, int]
+    ) -> Image.Image:
+        """Scale and crop in one resampling, padded to the crop."""
+        part = picture.resize(self.visible, resampling, box=self.box)
+        if part.size == self.crop:
+            return part
+        canvas = Image.new(picture.mode, self.crop, padding)
+        canvas.paste(part, self.offset)
+        return canvas
+
+
 class Augmentation(Settings):
     """What training does to its images at random. A label follows its image; padding is ignored (255)."""
 
+    keep_aspect: bool = Field(
+        False, description="fit the image into the training size instead of stretching it; needs a `crop`"
+    )
     scale: tuple[float, float] | None = Field(
         None, description="zoom, drawn evenly from [smallest, largest], 1 = training size; then cut or padded to `crop`"
     )
     crop: Size | None = Field(None, description="[width, height] cut at a random place; default: the training size")
+    crop_max_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="a crop with one class only, or of whose labelled pixels one class has this share or more, is "
+        f"drawn again, at most {REDRAWS} times; null: any crop will do",
+    )
     mirror: float = Field(0.0, ge=0, le=1, description="probability of mirroring left and right")
     brightness: _Strength = Field(0.0, description="b: brightness times a factor from [1 - b, 1 + b]")
     contrast: _Strength = Field(0.0, description="as brightness, for contrast")
@@ -37,31 +84,55 @@ class Augmentation(Settings):
     hue: float = Field(0.0, ge=0, le=0.5, description="h: hue shifted by up to ±h turns of the colour circle")
 
     @model_validator(mode="after")
-    def _scale_is_a_range(self) -> "Augmentation":
+    def _fit_together(self) -> "Augmentation":
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 10:
             raise ValueError("scale must be [smallest, largest] with 0 < smallest ≤ largest ≤ 10")
+        if self.keep_aspect and self.crop is None:
+            raise ValueError("keep_aspect leaves images of several sizes: give the `crop` that makes them equal")
+        if self.crop_max_share is not None and self.crop is None and self.scale is None:
+            raise ValueError("crop_max_share is about crops: give `crop` or `scale`")
         return self
 
-    def __call__(self, image: Pixels, label: Pixels | None, seed: Seed) -> tuple[Pixels, Pixels | None]:
+    def __call__(
+        self, image: Pixels, label: Pixels | None, seed: Seed, need: Need | None = None
+    ) -> tuple[Pixels, Pixels | None]:
         """Image (H, W, 3) and label (H, W) -> both changed, at the size of `crop` or else their own.
 
-        Everything is drawn from `seed`; switching one option leaves the draws of the others as they were.
+        Everything is drawn from `seed`; switching one option leaves the draws of the others as they were. With a `need`
+        everything is drawn again until the label holds it, at most REDRAWS times.
         """
-        draws = np.random.default_rng(seed).random(8)
-        picture = Image.fromarray(image)
-        truth = None if label is None else Image.fromarray(label)
-        picture, truth = self._place(picture, truth, draws[:3])
+        picture, truth = Image.fromarray(image), None if label is None else Image.fromarray(label)
+        path = seed if isinstance(seed, tuple) else (seed,)
+        for redraw in range(1 + REDRAWS):
+            draws = np.random.default_rng((*path, redraw) if redraw else seed).random(8)
+            window, placed = self._place(picture.size, truth, draws[:3], (*path, redraw))
+            if need is None or placed is None or window is None or need.met(placed):
+                break
+        if window is not None:
+            picture = window.cut(picture, Image.Resampling.BICUBIC, PADDING_COLOR)
         if draws[3] < self.mirror:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            truth = None if truth is None else truth.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            placed = None if placed is None else placed.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         picture = self._jitter(picture, draws[4:])
-        return np.asarray(picture), None if truth is None else np.asarray(truth)
+        return np.asarray(picture), None if placed is None else np.asarray(placed)
 
     def _place(
-        self, picture: Image.Image, truth: Image.Image | None, draws: NDArray[np.float64]
-    ) -> tuple[Image.Image, Image.Image | None]:
-        """Scale and crop in one resampling: the visible part of the scaled picture, padded to the crop."""
-        size = picture.size
+        self, size: tuple[int, int], truth: Image.Image | None, draws: NDArray[np.float64], path: tuple[int, ...]
+    ) -> tuple[_Window | None, Image.Image | None]:
+        """Where the crop lies, and the label in it; drawn again from `path` while one class has too much of it."""
+        for redraw in range(1 + REDRAWS):
+            if redraw:
+                draws = np.concatenate([draws[:1], np.random.default_rng((*path, redraw)).random(2)])
+            window = self._window(size, draws)
+            if window is None or truth is None:
+                return window, truth
+            placed = window.cut(truth, Image.Resampling.NEAREST, IGNORE)
+            if self.crop_max_share is None or _largest_share(placed) < self.crop_max_share:
+                break
+        return window, placed
+
+    def _window(self, size: tuple[int, int], draws: NDArray[np.float64]) -> _Window | None:
+        """What three draws (zoom, horizontal and vertical place) cut out of a picture of this size; None: all of it."""
         crop = self.crop or size
         smallest, largest = self.scale or (1.0, 1.0)
         zoom = smallest + (largest - smallest) * draws[0]
@@ -76,11 +147,9 @@ class Augmentation(Settings):
             box[axis] = cut * size[axis] / scaled
             box[axis + 2] = min((cut + visible[axis]) * size[axis] / scaled, size[axis])
         if crop == size and zoom == 1:
-            return picture, truth
-        placed = _cut(picture, Image.Resampling.BICUBIC, box, visible, offsets, crop, PADDING_COLOR)
-        if truth is None:
-            return placed, None
-        return placed, _cut(truth, Image.Resampling.NEAREST, box, visible, offsets, crop, IGNORE)
+            return None
+        left, top, right, bottom = box
+        return _Window((left, top, right, bottom), (visible[0], visible[1]), (offsets[0], offsets[1]), crop)
 
     def _jitter(self, picture: Image.Image, draws: NDArray[np.float64]) -> Image.Image:
         factors = 2 * draws - 1  # -1 … 1: brightness, contrast, saturation, hue
@@ -98,19 +167,13 @@ class Augmentation(Settings):
         return picture
 
 
-def _cut(
-    picture: Image.Image,
-    resampling: Image.Resampling,
-    box: list[float],
-    visible: list[int],
-    offsets: list[int],
-    crop: tuple[int, int],
-    padding: int | tuple[int, int, int],
-) -> Image.Image:
-    left, top, right, bottom = box
-    part = picture.resize((visible[0], visible[1]), resampling, box=(left, top, right, bottom))
-    if part.size == crop:
-        return part
-    canvas = Image.new(picture.mode, crop, padding)
-    canvas.paste(part, (offsets[0], offsets[1]))
-    return canvas
+def _largest_share(label: Image.Image) -> float:
+    """The most frequent class's share of the labelled pixels; 1 where fewer than two classes occur."""
+    counts = label.histogram()[:IGNORE]
+    return max(counts) / sum(counts) if sum(count > 0 for count in counts) > 1 else 1.0
+
+
+def fitted(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """The largest size of the same aspect that fits into the box, each (width, height), rounded half up as by mmcv."""
+    factor = min(box[0] / size[0], box[1] / size[1])
+    return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))

@@ -136,13 +136,11 @@ class Trainer:
             )
 
     def _set_rates(self, step: int) -> dict[str, float]:
-        factor = 1.0
-        if self.settings.schedule == "polynomial":
-            factor = schedules.polynomial(step, self.settings.schedule_steps or self.training.steps)
+        factor = schedules.factor(self.settings, step, self.settings.schedule_steps or self.training.steps)
         for name, optimizer in self.training.method.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
                 group["lr"] = rate * factor
-        return {name: rates[0] * factor for name, rates in self.base_rates.items()}
+        return {name: optimizer.defaults["lr"] * factor for name, optimizer in self.training.method.optimizers.items()}
 
     def _evaluate(self, done: int, recorder: Recorder) -> None:
         self._need_finite(weights=True)

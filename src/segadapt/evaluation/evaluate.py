@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segadapt.data.check_warnings import one_class_only
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import UNKNOWN, LabelSpace, remap
+from segadapt.data.statistics import one_class_only
 from segadapt.errors import UsageError
 from segadapt.evaluation.confusion import Confusion
 from segadapt.evaluation.criteria import InfoMax

@@ -26,6 +26,7 @@ from torch.optim import Optimizer
 from segadapt.batch import Batch
 from segadapt.losses import Loss
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
+from segadapt.models.discriminators import Discriminator
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 
@@ -79,7 +80,7 @@ class Networks(Protocol):
     def saved_segmenter(self, reference: str) -> Segmenter:
         """The segmenter of `@stage`, a model or a published checkpoint, with its weights."""
 
-    def fill(self, module: nn.Module, name: str, file: str | Path | None) -> None:
+    def fill(self, module: StyleTransfer | Discriminator, name: str, file: str | Path | None) -> None:
         """Put the weights of a file into a module that is no segmenter; None: it stays fresh. `name` is for people."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from segadapt.errors import UsageError
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
@@ -13,11 +13,16 @@ from segadapt.models.segmenter import Segmenter
 
 Groups = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 
+BETAS = (0.9, 0.999)
+MOMENTUM = 0.9
+
 
 def segmenter_optimizer(network: Segmenter, settings: SegmenterSettings) -> Optimizer:
-    """The optimizer of a segmenter: its heads learn `head_lr` times as fast; what is frozen stays out.
+    """The optimizer of a segmenter, in groups of one rate and one weight decay each; what is frozen stays out.
 
-    Raises UsageError when `head_lr` is not 1 and the network does not say what its heads are.
+    Heads learn `head_lr` times as fast as the body; a depth of the body learns `layer_decay` times as fast as the next
+    one towards the heads, as BEiT (ICLR 2022) has it; with `no_norm_decay` the network's norms and biases do not decay.
+    Raises UsageError for a setting that needs what the network does not say.
     """
     heads = network.head_parameters()
     if settings.head_lr != 1 and not heads:
@@ -30,12 +35,41 @@ def segmenter_optimizer(network: Segmenter, settings: SegmenterSettings) -> Opti
     of_heads = {id(parameter) for parameter in heads}
     every = network.published_body() if settings.quirk("repeated_updates") else network.parameters()
     body = [p for p in every if p.requires_grad and id(p) not in of_heads]
-    groups: list[dict[str, Any]] = [{"params": body}, {"params": heads, "lr": settings.head_lr * settings.lr}]
-    return make_optimizer([group for group in groups if group["params"]], settings)
+    rates = _rates_by_depth(network, settings)
+    exempt = {id(p) for p in network.no_decay_parameters()} if settings.no_norm_decay else set[int]()
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
+    for of_head, parameters in ((False, body), (True, [p for p in heads if p.requires_grad])):
+        for parameter in parameters:
+            multiple = settings.head_lr if of_head else rates.get(id(parameter), 1.0)
+            groups.setdefault((of_head, multiple, id(parameter) not in exempt), []).append(parameter)
+    return make_optimizer(
+        [
+            {"params": parameters, "lr": multiple * settings.lr} | ({} if decays else {"weight_decay": 0.0})
+            for (_, multiple, decays), parameters in groups.items()
+        ],
+        settings,
+    )
+
+
+def _rates_by_depth(network: Segmenter, settings: SegmenterSettings) -> dict[int, float]:
+    """Parameter's id -> `layer_decay` to the power of its distance from the heads; empty without `layer_decay`."""
+    if settings.layer_decay is None:
+        return {}
+    depths = network.number_of_depths
+    if depths < 2:
+        raise UsageError(
+            f"is {settings.layer_decay:g}, but '{settings.network_name}' does not say how deep its parameters lie",
+            where="layer_decay",
+            remedy="Set it to null, or give the network a `depth_of` and `number_of_depths`.",
+        )
+    return {
+        id(parameter): settings.layer_decay ** (depths - network.depth_of(name))
+        for name, parameter in network.named_parameters()
+    }
 
 
 def make_optimizer(parameters: Groups, settings: TrainingSettings) -> Optimizer:
-    """Adam (betas 0.9 and 0.999, eps 1e-8) or SGD (momentum 0.9), with L2 weight decay in the gradient."""
+    """Adam or SGD with L2 weight decay in the gradient, or AdamW with its decay beside it; eps is 1e-8."""
     repeated = settings.quirk("repeated_updates")
     path = "single" if repeated else settings.optimizer_path  # the other paths update each entry from the same weights
     options: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
@@ -43,9 +77,10 @@ def make_optimizer(parameters: Groups, settings: TrainingSettings) -> Optimizer:
     with warnings.catch_warnings():
         if repeated:
             warnings.filterwarnings("ignore", message=".*duplicate parameters")
-        if settings.optimizer == "adam":
-            return Adam(parameters, **options)
-        return SGD(parameters, momentum=0.9, **options)
+        if settings.optimizer == "sgd":
+            return SGD(parameters, momentum=MOMENTUM if settings.momentum is None else settings.momentum, **options)
+        kind = AdamW if settings.optimizer == "adamw" else Adam
+        return kind(parameters, betas=settings.betas or BETAS, **options)
 
 
 def discriminator_optimizer(

@@ -2,13 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, PositiveInt, model_validator
 
+from segadapt.data.samplers import SAMPLERS, RareClassSettings
 from segadapt.data.transforms import Augmentation
-from segadapt.errors import UsageError
+from segadapt.data.views import View
+from segadapt.errors import UsageError, nearest
 from segadapt.models import networks
 from segadapt.quirks import QuirkySettings
+from segadapt.schedules import ScheduleName
 from segadapt.settings import NOT_A_RESULT, Size
+
+_Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _plain_network(choice: Any) -> networks.PlainChoice:
@@ -20,6 +25,17 @@ def _plain_network(choice: Any) -> networks.PlainChoice:
 
 NetworkChoice = Annotated[str | dict[str, JsonValue], BeforeValidator(_plain_network)]
 """A network's name, or a mapping of `name` and options: see `segadapt.models.networks`."""
+
+
+def _known_sampler(name: str) -> str:
+    if name not in SAMPLERS:
+        raise ValueError(f"unknown sampler '{name}'. {nearest(name, list(SAMPLERS))}")
+    return name
+
+
+_Sampler = Annotated[str, AfterValidator(_known_sampler)]
+PASSES = ("shuffled", "in_order")
+"""The samplers that go through all images, pass by pass."""
 
 
 class TrainingSettings(QuirkySettings):
@@ -44,15 +60,25 @@ class TrainingSettings(QuirkySettings):
     epochs: Annotated[float, Field(gt=0)] | None = Field(
         None, description="passes over the labelled images, instead of `steps`"
     )
-    optimizer: Literal["adam", "sgd"] = Field(
-        "adam", description="Adam (weight decay in the gradient) or SGD with momentum 0.9"
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        "adam", description="Adam and SGD have their weight decay in the gradient, AdamW beside it"
     )
+    betas: tuple[_Share, _Share] | None = Field(None, description="of Adam and AdamW; null: [0.9, 0.999]")
+    momentum: _Share | None = Field(None, description="of SGD; null: 0.9")
     lr: float = Field(1e-5, gt=0, description="learning rate")
-    weight_decay: float = Field(5e-5, ge=0, description="L2 in the gradient")
-    schedule: Literal["constant", "polynomial"] = Field(
-        "constant", description="lr, or lr · (1 - step/schedule_steps)^0.9"
+    weight_decay: float = Field(5e-5, ge=0, description="L2 in the gradient; AdamW: share of lr · weight removed")
+    schedule: ScheduleName = Field(
+        "constant",
+        description="lr, lr · (1 - step/schedule_steps)^power, or lr · (1 + cos(π · step/schedule_steps)) / 2",
     )
+    power: float | None = Field(None, gt=0, description="of the polynomial schedule; null: 0.9")
     schedule_steps: PositiveInt | None = Field(None, description="length of the schedule; null: as `steps`")
+    warmup_steps: PositiveInt | None = Field(
+        None, description="updates over which the rate rises linearly to the schedule's; null: none"
+    )
+    warmup_ratio: float | None = Field(
+        None, ge=0, le=1, description="share of its rate that the first of them has; null: 1e-6"
+    )
     clip_norm: float | None = Field(
         None, gt=0, description="largest norm of each player's whole gradient; null: no clipping"
     )
@@ -60,9 +86,19 @@ class TrainingSettings(QuirkySettings):
         "fused", description="PyTorch's implementation of the optimizer; the numbers differ in the last bits"
     )
     shuffle: bool = Field(True, description="a new order of the images for each pass; false: the order of the index")
+    sampler: _Sampler | None = Field(
+        None,
+        description="which source images a step has: `shuffled` or `in_order` passes, or `rare_classes` more often; "
+        "null: as `shuffle` says",
+    )
+    target_sampler: _Sampler | None = Field(None, description="the same for the target images")
+    rare_classes: RareClassSettings | None = Field(
+        None, description="temperature and least pixels of sampler `rare_classes`; null: DAFormer's"
+    )
     augment: Augmentation = Field(
         Augmentation(), description="random scale, crop, mirror and colours of training images"
     )
+    target_augment: Augmentation | None = Field(None, description="the same for target images; null: as `augment`")
     checkpoint_every: PositiveInt = Field(500, description="steps between checkpoints", json_schema_extra=NOT_A_RESULT)
     keep: PositiveInt = Field(2, description="checkpoints kept", json_schema_extra=NOT_A_RESULT)
     log_every: PositiveInt = Field(
@@ -82,6 +118,43 @@ class TrainingSettings(QuirkySettings):
             self.need_long_schedule(self.steps)
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> "TrainingSettings":
+        for key, belongs_to, there in (
+            ("betas", "optimizer adam or adamw", self.optimizer != "sgd"),
+            ("momentum", "optimizer sgd", self.optimizer == "sgd"),
+            ("power", "schedule polynomial", self.schedule == "polynomial"),
+            ("warmup_ratio", "a warm-up (`warmup_steps`)", self.warmup_steps is not None),
+        ):
+            if getattr(self, key) is not None and not there:
+                raise ValueError(f"`{key}` belongs to {belongs_to}. Leave it out, or set that")
+        return self
+
+    @model_validator(mode="after")
+    def _samplers_agree(self) -> "TrainingSettings":
+        given = (self.sampler, self.target_sampler)
+        if not self.shuffle and any(name not in (None, "in_order") for name in given):
+            raise ValueError("`shuffle: false` says in_order, and a sampler says otherwise. Leave `shuffle` out")
+        if self.rare_classes is not None and all(name in (None, *PASSES) for name in given):
+            raise ValueError("`rare_classes` belongs to sampler rare_classes. Leave it out, or set that")
+        if self.quirk("target_restart") and self.target_sampler not in (None, *PASSES):
+            raise ValueError(f"quirk `target_restart` is about passes, and {self.target_sampler} makes none")
+        return self
+
+    @property
+    def source_view(self) -> View:
+        """How the training sees the source."""
+        return View(self.size, self.augment, self._named(self.sampler))
+
+    @property
+    def target_view(self) -> View:
+        """How it sees the target."""
+        size, augment = self.target_size or self.size, self.target_augment or self.augment
+        return View(size, augment, self._named(self.target_sampler), labels=False)
+
+    def _named(self, sampler: str | None) -> str:
+        return sampler or ("shuffled" if self.shuffle else "in_order")
+
     def cautions(self) -> list[str]:
         """What is allowed here but known to go wrong, in sentences; said when the stage begins."""
         return []
@@ -89,7 +162,7 @@ class TrainingSettings(QuirkySettings):
     def need_long_schedule(self, steps: int) -> None:
         """Raise ValueError when the learning rate would be 0 before so many steps are done."""
         length = self.schedule_steps
-        if self.schedule == "polynomial" and length is not None and length < steps:
+        if self.schedule != "constant" and length is not None and length < steps:
             raise ValueError(
                 f"schedule_steps is {length}, but the stage has {steps} steps: from step {length} on the learning rate "
                 f"would be 0. Set schedule_steps to at least {steps}, or to null"
@@ -116,6 +189,16 @@ class SegmenterSettings(TrainingSettings):
         None, description="corner rule when logits are upsampled, here and later; null: the network's own"
     )
     head_lr: float = Field(1.0, gt=0, description="the heads' learning rate, as a multiple of `lr`")
+    no_norm_decay: bool = Field(
+        False, description="no weight decay of what the network exempts: scale and shift of norms, and biases"
+    )
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="learning rate of a depth of the body, as a multiple of the next one's towards the heads, whose "
+        "own is 1; null: one rate for all",
+    )
     batch_norm: Literal["frozen", "learn"] = Field(
         "frozen",
         description="frozen: by the running statistics of the initial weights; learn: by those of each pass's own "

@@ -1,6 +1,6 @@
 """The data of a stage: what it learns from, and what it is evaluated on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segadapt.config.recipe import StageSettings
 from segadapt.data.dataset import JoinedDataset, SegmentationDataset, TrainingData
@@ -60,14 +60,14 @@ def training_domains(run: Run, settings: TrainingSettings, planned: bool = False
     source: TrainingData | None = None
     target: TrainingData | None = None
     if "source" in wanted:
-        source = own = open_domain(data.source, space, "train", settings.size, settings.augment)
+        source = own = settings.source_view.open(data.source, space)
         extra = settings.extra_source if isinstance(settings, WithExtraSource) else None
         if extra is not None and not (planned and extra.startswith("@")):
             source = JoinedDataset((own, with_images(own, run.folder_of(extra))))
     if "target" in wanted:
         labels = settings.method == "target_trained"
         split = "val" if settings.quirk("target_split") else "train"
-        target = own = open_domain(data.target, space, split, target_size, settings.augment, labels=labels)
+        target = own = replace(settings.target_view, split=split, labels=labels).open(data.target, space)
         made = settings.labels if isinstance(settings, SelfTrainingSettings) else None
         if made is not None and not (planned and made.startswith("@")):
             target = with_labels(own, run.folder_of(made), space)

@@ -32,6 +32,7 @@ from segadapt.inference.stylizer import USUAL_SIZE
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.models import networks
+from segadapt.models.discriminators import Discriminator
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
@@ -215,7 +216,7 @@ class Blank:
         assert isinstance(network, Segmenter)
         return network
 
-    def fill(self, module: nn.Module, name: str, file: str | Path | None) -> None:
+    def fill(self, module: StyleTransfer | Discriminator, name: str, file: str | Path | None) -> None:
         """See `segadapt.methods.method.Networks`."""
 
 

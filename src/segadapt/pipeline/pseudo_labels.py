@@ -17,12 +17,12 @@ from PIL import Image
 from rich.table import Table
 
 from segadapt import pseudo_labels
-from segadapt.data import sheet
-from segadapt.data.contact_sheet import labels_over
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
 from segadapt.data.made import PUBLISHED_ENDING
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import opened, read_rgb
+from segadapt.data.tools import sheet
+from segadapt.data.tools.contact_sheet import labels_over
 from segadapt.engine.runtime import Runtime
 from segadapt.errors import UsageError
 from segadapt.files import need_file, sha256, user_path, write_json

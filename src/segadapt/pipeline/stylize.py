@@ -6,9 +6,9 @@ from typing import Any
 
 from PIL import Image
 
-from segadapt.data import sheet
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import read_rgb
+from segadapt.data.tools import sheet
 from segadapt.engine.runtime import Runtime
 from segadapt.files import sha256, write_json
 from segadapt.inference.settings import StylizeSettings

@@ -2,27 +2,29 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from segadapt.batch import Batch
 from segadapt.batch_norm import batch_norms
 from segadapt.data import loader
-from segadapt.data.check_warnings import one_class_only
-from segadapt.data.pairing import Pairing
+from segadapt.data.dataset import TrainingData
+from segadapt.data.samplers import SAMPLERS, RareClassSettings, Sampler, Setting
+from segadapt.data.statistics import ClassStatistics, class_statistics, one_class_only
 from segadapt.engine.selection import Selection, Selector
 from segadapt.engine.trainer import Trainer, Training
 from segadapt.errors import UsageError
 from segadapt.evaluation.evaluate import quick_scores
 from segadapt.files import write_with
 from segadapt.inference.predictor import Predictor
-from segadapt.methods.method import Method
+from segadapt.methods.method import DomainName, Method
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.models import networks
+from segadapt.models.discriminators import Discriminator
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.context import Run
@@ -153,7 +155,7 @@ class InitialNetworks:
         """See `segadapt.methods.method.Networks`."""
         return load_any(self.run.file_of(reference), self.run.space).network
 
-    def fill(self, module: nn.Module, name: str, file: str | Path | None) -> None:
+    def fill(self, module: StyleTransfer | Discriminator, name: str, file: str | Path | None) -> None:
         """See `segadapt.methods.method.Networks`."""
         if file is not None:
             self.run.watcher.say(f"{self.stage}: {name} starts from {load_module(module, self.run.file_of(file))}")
@@ -218,18 +220,39 @@ def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used:
     return save
 
 
+def sampler_of(
+    run: Run, settings: TrainingSettings, data: TrainingData, domain: DomainName, restart_after: int | None = None
+) -> Sampler:
+    """What chooses the images of a domain. Rank 0 counts classes where the sampler asks for them, for all ranks."""
+    place = getattr(run.recipe.data, domain).prepared_root
+    view = settings.source_view if domain == "source" else settings.target_view
+
+    def statistics() -> ClassStatistics:
+        count = partial(class_statistics, data, place, threads(run.runtime), run.watcher.say)
+        return run.runtime.from_main(count)
+
+    about = Setting(
+        run.recipe.seed,
+        settings.batch,
+        images=len(data),
+        domain=("source", "target").index(domain),
+        rare_classes=settings.rare_classes or RareClassSettings(),
+        statistics=statistics,
+        restart_after=restart_after,
+    )
+    return SAMPLERS[view.sampler](about)
+
+
 def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: int) -> Callable[[int], Iterator[Batch]]:
     """first step -> this rank's batches from there to the end."""
     runtime = run.runtime
-    pairing = Pairing(
-        run.recipe.seed,
-        settings.batch,
-        sources=len(domains.source) if domains.source is not None else 0,
-        targets=len(domains.target) if domains.target is not None else 0,
-        shuffle=settings.shuffle,
-        restart_target=settings.quirk("target_restart"),
-    )
-    items = loader.Steps(pairing, domains.source, domains.target, runtime.rank, runtime.ranks)
+    source = target = None
+    if domains.source is not None:
+        source = loader.Sampled(domains.source, sampler_of(run, settings, domains.source, "source"))
+    if domains.target is not None:
+        restart = len(domains.source) if settings.quirk("target_restart") and domains.source is not None else None
+        target = loader.Sampled(domains.target, sampler_of(run, settings, domains.target, "target", restart))
+    items = loader.Steps(run.recipe.seed, settings.batch, source, target, runtime.rank, runtime.ranks)
 
     def from_step(first: int) -> Iterator[Batch]:
         workers = runtime.workers

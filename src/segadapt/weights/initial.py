@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segadapt.errors import UsageError
 from segadapt.models.segmenter import Segmenter
@@ -87,7 +87,7 @@ def load_start(
     return StartReport(found.path, found.sha256, info, loaded, fresh, (*adapted.skipped, *left_out), found.note)
 
 
-def load_module(network: nn.Module, path: Path) -> CheckpointInfo:
+def load_module(network: Network, path: Path) -> CheckpointInfo:
     """Put weights into a network that is no segmenter; give what the file is.
 
     From a published file, a style transfer network saved by `save_generator`, or a training checkpoint of segadapt that
@@ -98,7 +98,7 @@ def load_module(network: nn.Module, path: Path) -> CheckpointInfo:
     return checkpoint.info
 
 
-def fill_module(network: nn.Module, checkpoint: Checkpoint) -> None:
+def fill_module(network: Network, checkpoint: Checkpoint) -> None:
     """As `load_module`, from a file that was read."""
     info = checkpoint.info
     kinds = {origin.kind for origin in origins_of(network)} | (

@@ -54,7 +54,7 @@ class Files:
 
 @dataclass
 class Findings:
-    """What was found in one split: a few names and 16 bytes for each image, and sums."""
+    """What was found in one split: a few names, 16 bytes and a count per class for each image, and sums."""
 
     split: str
     space: LabelSpace
@@ -66,6 +66,7 @@ class Findings:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (width, height) of images
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))  # by train id
     occurs_in: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))  # images, by train id
+    by_image: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # name -> pixels of each class
     unknown: dict[str, UnknownLabel] = field(default_factory=dict)  # by raw id or colour
     unknown_is_error: bool = True
     broken: dict[str, list[str]] = field(default_factory=dict)  # name -> reasons
@@ -223,6 +224,7 @@ def _add(findings: Findings, found: _PairFindings) -> None:
         findings.labelled += 1
         findings.pixels += found.pixels
         findings.occurs_in += found.pixels > 0
+        findings.by_image[found.name] = found.pixels[: len(findings.space)]
         if not found.pixels[: len(findings.space)].any():
             findings.nothing.names.append(found.name)
     if found.raw is not None:

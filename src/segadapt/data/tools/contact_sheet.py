@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segadapt.data import sheet
 from segadapt.data.catalog import Pair
-from segadapt.data.check import Findings
 from segadapt.data.label_spaces import IGNORE
 from segadapt.data.reading import read_rgb
+from segadapt.data.tools import sheet
+from segadapt.data.tools.check import Findings
 
 _OPACITY = 0.55
 

@@ -6,8 +6,9 @@ from itertools import combinations
 
 import numpy as np
 
-from segadapt.data.check import Files, Findings
 from segadapt.data.label_spaces import IGNORE, UNKNOWN
+from segadapt.data.statistics import one_class_only
+from segadapt.data.tools.check import Files, Findings
 
 MUCH_IGNORED, MUCH_UNKNOWN = 50.0, 1.0
 """Percent of a split's pixels from which ignored and unknown ids are spoken of."""
@@ -20,16 +21,6 @@ def warnings_about(findings: Findings) -> list[str]:
     """One sentence for each doubtful thing in a split."""
     labels = [] if findings.reader is None or not findings.labelled else [*_about_classes(findings)]
     return [*labels, *_about_files(findings), *_about_exif(findings)]
-
-
-def one_class_only(pixels: Sequence[int], classes: Sequence[str]) -> str | None:
-    """What is wrong with labels that have so many `pixels` of each class; None when two classes occur, or more."""
-    there = [name for name, count in zip(classes, pixels, strict=True) if count]
-    if len(there) > 1:
-        return None
-    if not there:
-        return "no labelled pixel has a class: all are ignored"
-    return f"all labelled pixels are '{there[0]}', none of any other class"
 
 
 def _about_classes(findings: Findings) -> Iterator[str]:

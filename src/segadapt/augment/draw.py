@@ -1,0 +1,74 @@
+"""Random numbers that are a function of (seed, stream, index): no generators, no state.
+
+    uniform(seeds, "mixed/jitter", (4,))     (B, 4) in [0, 1): four numbers for each sample
+
+A sample has its seed (`Batch.seeds`); a stream is a name, so that two uses of one seed have nothing in common. Numbers
+are hashes, by integer arithmetic modulo 2^64 alone: SplitMix64's finalizer (Steele, Lea and Flood, OOPSLA 2014) over a
+counter. So they are the same to the last bit on a CPU and a GPU, for any number of ranks, micro-batches and threads,
+and may be captured in a graph.
+"""
+
+import hashlib
+from functools import lru_cache
+from math import prod
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_SHIFTS = (30, 27, 31)
+
+
+def bits(seeds: Tensor, stream: str, count: int) -> Tensor:
+    """seeds (B,) int64 -> (B, count) int64, all 64 bits random."""
+    assert seeds.dtype == torch.int64 and seeds.ndim == 1, (seeds.dtype, seeds.shape)
+    key = _mixed(seeds ^ _stream_number(stream))
+    counter = torch.arange(1, count + 1, device=seeds.device) * _signed(_GOLDEN)
+    return _mixed(key[:, None] + counter)
+
+
+def uniform(seeds: Tensor, stream: str, shape: tuple[int, ...] = (), dtype: torch.dtype | None = None) -> Tensor:
+    """seeds (B,) int64 -> (B, *shape) in [0, 1), of PyTorch's default dtype unless another one is given.
+
+    float64 has 53 random bits, float32 the upper 24 of them; narrower dtypes are rounded from float32 (and may be 1).
+    """
+    dtype = dtype or torch.get_default_dtype()
+    kept = 53 if dtype == torch.float64 else 24
+    drawn = _shifted(bits(seeds, stream, prod(shape)), 64 - kept)
+    numbers = drawn.to(torch.float64 if dtype == torch.float64 else torch.float32) * 2.0**-kept
+    return numbers.to(dtype).view(len(seeds), *shape)
+
+
+def between(seeds: Tensor, stream: str, low: float, high: float, dtype: torch.dtype | None = None) -> Tensor:
+    """seeds (B,) int64 -> (B,), one number per sample, evenly from [low, high)."""
+    return low + (high - low) * uniform(seeds, stream, dtype=dtype)
+
+
+def permutation(seeds: Tensor, stream: str, count: int) -> Tensor:
+    """seeds (B,) int64 -> (B, count) int64: a random order of 0 … count-1 for each sample."""
+    return bits(seeds, stream, count).argsort(dim=1, stable=True)
+
+
+def _mixed(values: Tensor) -> Tensor:
+    """SplitMix64's finalizer, element by element."""
+    for shift, factor in zip(_SHIFTS, (*_FACTORS, None), strict=True):
+        values = values ^ _shifted(values, shift)
+        if factor is not None:
+            values = values * _signed(factor)
+    return values
+
+
+def _shifted(values: Tensor, places: int) -> Tensor:
+    """Right by so many bits, zeros first: `>>` would repeat the sign."""
+    return (values >> places) & ((1 << (64 - places)) - 1)
+
+
+def _signed(number: int) -> int:
+    """The int64 of the same 64 bits."""
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+@lru_cache(maxsize=256)
+def _stream_number(name: str) -> int:
+    return _signed(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big"))
