@@ -58,7 +58,7 @@ def _rates_by_depth(network: Segmenter, settings: SegmenterSettings) -> dict[int
     depths = network.number_of_depths
     if depths < 2:
         raise UsageError(
-            f"is {settings.layer_decay:g}, but network '{settings.network_name}' says nothing about its parameters' depth",
+            f"is {settings.layer_decay:g}, but network '{settings.network_name}' does not name its parameters' depths",
             where="layer_decay",
             remedy="Set it to null, or give the network a `depth_of` and `number_of_depths`.",
         )
