@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "segadapt"
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 SHARED = {
     *("errors", "files", "plain_data", "settings", "quirks", "devices", "version", "processes"),
-    *("batch", "batch_norm", "losses", "schedules", "ema", "noise", "pseudo_labels"),
+    *("batch", "batch_norm", "losses", "schedules", "ema", "noise", "pseudo_labels", "sample_randomness"),
 }
 ROOMS = {"data", "models", "methods", "engine", "inference", "evaluation", "config", "pipeline", "cli"}
 
