@@ -32,7 +32,7 @@ def main() -> None:
     failed = 0
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["SEGADAPT_CACHE"] = temporary
-        networks.register("colour", ColourNetwork)
+        networks.register_network("colour", ColourNetwork)
         for number, reader in enumerate(readers(Path(temporary))):
             if options.only and reader.name not in options.only:
                 continue

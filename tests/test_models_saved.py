@@ -100,7 +100,7 @@ class Tiny(Segmenter):
 
 @pytest.fixture
 def tiny() -> Iterator[None]:
-    networks.register("tiny", Tiny)
+    networks.register_network("tiny", Tiny)
     yield
     del networks.NETWORKS["tiny"]
 

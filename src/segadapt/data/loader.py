@@ -14,6 +14,7 @@ from segadapt.batch import Batch, Images
 from segadapt.data.dataset import TrainingData
 from segadapt.data.pairing import Pairing
 from segadapt.errors import SegadaptError
+from segadapt.plugin_loading import Loaded
 from segadapt.processes import leave_signals_to_parent, signals_held
 
 STEP = 0.01
@@ -36,6 +37,9 @@ class Steps(Dataset[Batch | SegadaptError]):
         self.pairing, self.source, self.target = pairing, source, target
         share = pairing.batch // ranks
         self.share = slice(rank * share, (rank + 1) * share)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"plugins": Loaded(), **self.__dict__}  # first: a data set may be of a plug-in's class
 
     def __getitem__(self, step: int) -> Batch | SegadaptError:
         seeds = self.pairing.seeds(step)[self.share]

@@ -19,6 +19,7 @@ from segadapt.inference.pixels import AnyImage, is_one, rgb_pixels
 from segadapt.inference.predictor import Predictor
 from segadapt.models.saved import ModelHeader, load_any
 from segadapt.plain_data import read_yaml
+from segadapt.plugin_loading import load_installed
 
 MODEL = "model.safetensors"
 """The selected model in a stage's folder."""
@@ -118,6 +119,7 @@ def load(
     default; `scales` is a number or several; for the other options see `Predictor`. Raises UsageError for a path
     without a model, for a device that is not there, and for options that make no sense.
     """
+    load_installed()
     place = choose_device(str(device))
     chosen = choose_precision(precision, place)
     file = find_model(Path(path))

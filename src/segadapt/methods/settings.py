@@ -5,15 +5,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from segadapt.data.transforms import Augmentation
-from segadapt.errors import nearest
 from segadapt.models.networks import NETWORKS
+from segadapt.plugin_loading import known
 from segadapt.quirks import QuirkySettings
 from segadapt.settings import NOT_A_RESULT, Size
 
 
 def _known_network(name: str) -> str:
     if name not in NETWORKS:
-        raise ValueError(f"unknown network '{name}'. {nearest(name, list(NETWORKS))}")
+        raise ValueError(f"unknown network '{name}'. {known(name, list(NETWORKS))}")
     return name
 
 

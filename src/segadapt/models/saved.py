@@ -24,6 +24,7 @@ from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.pretrained import fill_module, load_tensors
 from segadapt.models.segmenter import PIXEL_FORMATS, Segmenter
 from segadapt.models.style_transfer import StyleTransfer
+from segadapt.plugin_loading import known
 from segadapt.settings import Settings, Size
 
 PUBLISHED_NETWORKS = {"published_vgg": "deeplab_vgg16", "deeplab_resnet101": "deeplab_resnet101"}
@@ -145,7 +146,7 @@ def _own_model(checkpoint: Checkpoint) -> SavedModel:
         raise UsageError(
             f"this is {checkpoint.info}, which is not known here",
             where=path,
-            remedy="Register the network first (segadapt.models.networks.register; see docs/networks.md).",
+            remedy=known(header.network, list(networks.NETWORKS)),
         )
     network = networks.build(
         header.network, classes=classes, attention=header.attention, published_aspp=header.published_aspp

@@ -12,7 +12,7 @@ A network owns its pixel format: data sets yield uint8 RGB, and the conversion (
 (x/255 - mean)/std) is the network's first operation, so that an exported model carries it. Losses never resize.
 
 To bring a network of one's own: subclass `Segmenter`, set `pixels`, implement `encode` and `heads`, register it with
-`segadapt.models.networks.register`. Attention (SEAN, AAAI 2019) is then there for free. With `head_parameters` its
+`segadapt.register_network`. Attention (SEAN, AAAI 2019) is then there for free. With `head_parameters` its
 heads may learn at another rate; a network whose heads see different features has a `segment` of its own, too. To save
 memory on request, `encode` passes its activations through `through`.
 """
