@@ -4,7 +4,6 @@ import importlib.metadata
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 import segadapt
 from command import assert_told, command
-from plugged import EXAMPLES, own_registries
+from plugged import EXAMPLES
 from segadapt import UsageError, plugin
 from segadapt.config.load import load_recipe
 from segadapt.data.catalog import LAYOUTS, Layout
@@ -30,10 +29,7 @@ register_layout(Mine("mine", "my rig", images="{images}", labels=None, encoding=
 """
 
 
-@pytest.fixture(autouse=True)
-def _registries() -> Iterator[None]:
-    with own_registries():
-        yield
+pytestmark = pytest.mark.usefixtures("own_registries")
 
 
 @pytest.fixture
@@ -80,11 +76,11 @@ def test_help_loads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_that_fails_is_named_with_its_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, line: str, told: str
 ) -> None:
-    file = tmp_path / "own.py"
+    file, modules = tmp_path / "own.py", set(sys.modules)
     file.write_text(text)
     said = command(capsys, "schema", "--plugin", file)
     assert_told(said, 2, f"{file}{line}", told, "--debug shows the traceback.")
-    assert not loaded() and not any(name.startswith("segadapt_plugin_own_") for name in sys.modules)
+    assert not loaded() and not {name for name in set(sys.modules) - modules if "_own_" in name}
     with pytest.raises(UsageError):
         command(capsys, "schema", "--debug", "--plugin", file)
 

@@ -80,7 +80,7 @@ def main() -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         _need_values(arguments)
-        plugins, arguments = _plugins(arguments)
+        plugins, arguments = plugin_files(arguments)
         if any(not argument.startswith("-") for argument in arguments) and "--help" not in arguments:
             load_installed(_warn)
             for file in plugins:
@@ -111,7 +111,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
+def plugin_files(arguments: list[str]) -> tuple[list[str], list[str]]:
     """The files of all `--plugin FILE` and `--plugin=FILE`, and the other arguments."""
     files, others, left = [], [], iter(arguments)
     for argument in left:
