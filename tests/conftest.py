@@ -38,6 +38,15 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def own_registries() -> Iterator[None]:
+    """What plug-ins register in a test is forgotten at its end."""
+    import plugged  # it imports all networks and methods
+
+    with plugged.own_registries():
+        yield
+
+
+@pytest.fixture
 def float64() -> Iterator[None]:
     """All that is made in a test is float64, losses and pixels too."""
     before = torch.get_default_dtype()

@@ -65,5 +65,6 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_two_ranks_write_what_one_writes",
     ),
     "test_pipeline_synthia.py": ("test_sixteen_classes_in_every_stage",),
+    "test_plugins.py": ("test_a_process_of_its_own_loads_them_before_what_needs_them",),
 }
 """Test file -> names of its slow tests, with all their parameters. A test that takes this long belongs here."""

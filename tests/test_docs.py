@@ -16,12 +16,13 @@ import yaml
 
 from layouts import NAMES, write_layout
 from pages import CODE, PAGES, ROOT, anchors, blocks, commands, links, name, named_commands, read, rows, section, words
-from segadapt.cli.main import app, main
+from segadapt.cli.main import app, main, plugin_files
 from segadapt.config.load import load_recipe, read_tree, shipped_recipes
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings
 from segadapt.methods.settings import TrainingSettings
 from segadapt.pipeline.estimate import Estimator
+from segadapt.plugin_loading import load_plugin
 from segadapt.version import __version__
 from test_docs_settings import open_keys
 
@@ -36,6 +37,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{name(page)} links to {path}#{anchor}"
 
 
+def without_global_options(whole: list[str]) -> list[str]:
+    """Without those that may stand anywhere in a command."""
+    return plugin_files([word for word in whole if word != "--debug"])[1]
+
+
 def command_of(verbs: list[str]) -> tuple[Any, list[str]]:
     """The command that these words call and the words that are left for it."""
     command: Any = typer.main.get_command(app)
@@ -48,7 +54,7 @@ def command_of(verbs: list[str]) -> tuple[Any, list[str]]:
 @EACH_PAGE
 def test_commands_parse(page: Path) -> None:
     for whole in commands(page):
-        command, rest = command_of([word for word in whole if word != "--debug"])
+        command, rest = command_of(without_global_options(whole))
         with command.make_context("segadapt", rest) as context:
             assert command.name in whole and context is not None
 
@@ -56,7 +62,7 @@ def test_commands_parse(page: Path) -> None:
 @EACH_PAGE
 def test_commands_in_prose_exist(page: Path) -> None:
     for whole in named_commands(page):
-        command, rest = command_of([word for word in whole if word != "--debug"])
+        command, rest = command_of(without_global_options(whole))
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
         for word in rest:
             assert not word.startswith("--") or word in known, f"{name(page)}: {' '.join(whole)}"
@@ -73,12 +79,17 @@ def recipe_files(folder: Path) -> dict[str, Path]:
     return found
 
 
+@pytest.mark.usefixtures("own_registries")
 def test_recipes_and_overrides_in_commands_are_valid(tmp_path: Path) -> None:
     written, seen = recipe_files(tmp_path), set()
     for page in PAGES:
         for verb, *rest in commands(page):
+            plugins, rest = plugin_files(rest)
             if verb != "run" or not rest[0].islower():  # RECIPE, RUN/recipe.yaml: placeholders
                 continue
+            for file in plugins:
+                if (ROOT / file).exists():
+                    load_plugin(ROOT / file)
             overrides = [word for word in rest[1:] if "=" in word[1:]]
             some = bool({"--only", "--from"} & set(rest))  # what other stages need may stay open
             load_recipe(str(written.get(rest[0], rest[0])), overrides, keep_open=some)

@@ -6,7 +6,7 @@ result = model.predict("street.jpg")    # labels (H, W) uint8, probabilities (C,
 done = segadapt.run_recipe("mine.yaml", "runs/mine", {"seed": 1})      # a shipped recipe's name, or a file
 done.scores, done.model                 # mIoU by stage and domain; the model to load
 
-segadapt.register_network("my_net", MyNet)                             # a network of one's own, see docs/networks.md
+segadapt.load_plugin("my_method.py")      # methods, networks and layouts of one's own; see `segadapt.plugin`
 
 What fails raises a SegadaptError, of which UsageError (a ValueError too) is what the caller can mend.
 """
@@ -17,11 +17,14 @@ from segadapt.errors import SegadaptError, SegadaptErrors, Stopped, UsageError, 
 from segadapt.version import __version__
 
 if TYPE_CHECKING:
+    from segadapt.data.catalog import register_layout
     from segadapt.inference.model import Model, Prediction, load
+    from segadapt.methods.registry import register_method
     from segadapt.models.networks import register_network
     from segadapt.pipeline.plan import Choice
     from segadapt.pipeline.result import RunResult, StageResult
     from segadapt.pipeline.run import run_recipe
+    from segadapt.plugin_loading import load_plugin
 
 __all__ = [
     "Choice",
@@ -36,6 +39,9 @@ __all__ = [
     "UsageErrors",
     "__version__",
     "load",
+    "load_plugin",
+    "register_layout",
+    "register_method",
     "register_network",
     "run_recipe",
 ]
@@ -44,6 +50,9 @@ _HOMES = {
     **dict.fromkeys(("Model", "Prediction", "load"), "segadapt.inference.model"),
     **dict.fromkeys(("RunResult", "StageResult"), "segadapt.pipeline.result"),
     "Choice": "segadapt.pipeline.plan",
+    "load_plugin": "segadapt.plugin_loading",
+    "register_layout": "segadapt.data.catalog",
+    "register_method": "segadapt.methods.registry",
     "register_network": "segadapt.models.networks",
     "run_recipe": "segadapt.pipeline.run",
 }

@@ -6,12 +6,14 @@ Exit codes: 0 done, 1 a failure while working, 2 a misuse, 128 + n stopped by si
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from segadapt.cli import data, evaluate, export, predict, pseudo_label, recipes, report, run, stylize
 from segadapt.errors import RankLost, SegadaptError, UsageError
+from segadapt.plugin_loading import load_installed, load_plugin
 from segadapt.version import __version__
 
 STOPPED = 130
@@ -45,6 +47,14 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere in the command.")] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--plugin",
+            metavar="FILE.py",
+            help="Load methods, networks and layouts of your own; may stand anywhere, and be given again.",
+        ),
+    ] = None,
 ) -> None:
     """Adapt a semantic segmenter from a labelled domain to an unlabelled one."""
 
@@ -70,6 +80,11 @@ def main() -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         _need_values(arguments)
+        plugins, arguments = plugin_files(arguments)
+        if any(not argument.startswith("-") for argument in arguments) and "--help" not in arguments:
+            load_installed(_warn)
+            for file in plugins:
+                load_plugin(file)
         code = app(args=arguments, prog_name="segadapt", standalone_mode=False)
         if code == STOPPED:  # typer turns Ctrl-C into an exit of its own
             _tell("stopped.")
@@ -94,6 +109,29 @@ def main() -> None:
             raise
         _tell(_in_words(error))
         sys.exit(1)
+
+
+def plugin_files(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The files of all `--plugin FILE` and `--plugin=FILE`, and the other arguments."""
+    files, others, left = [], [], iter(arguments)
+    for argument in left:
+        if argument == "--plugin":
+            file = next(left, "")
+        elif argument.startswith("--plugin="):
+            file = argument.removeprefix("--plugin=")
+        else:
+            others.append(argument)
+            continue
+        if not file or file.startswith("--"):
+            raise UsageError("needs a file", where="--plugin", remedy="Give it as --plugin FILE.py.")
+        files.append(file)
+    return files, others
+
+
+def _warn(text: str) -> None:
+    """From rank 0 alone: all have the same packages."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"warning: {text}.", file=sys.stderr)
 
 
 def _need_values(arguments: list[str]) -> None:

@@ -13,6 +13,7 @@ from segadapt.config.recipe import Recipe, stage_types
 from segadapt.errors import UsageError, UsageErrors, nearest
 from segadapt.files import LONGEST, exists, need_file, user_path
 from segadapt.plain_data import DEPTH, parse_yaml, read_yaml
+from segadapt.plugin_loading import known, load_installed
 from segadapt.settings import MISSING
 
 COMMAND_LINE = "command line"
@@ -34,6 +35,7 @@ def load_recipe(name_or_path: str, overrides: list[str], *, keep_open: bool = Fa
     that does some stages alone asks for what these need. Raises UsageErrors with one line for each unknown key, wrong
     type, value out of range and (otherwise) `???`.
     """
+    load_installed()
     path = find_recipe(name_or_path)
     tree = read_tree(path)
     from_command_line = set()
@@ -208,7 +210,7 @@ def _explain(error: ValidationError, tree: Tree, path: Path, given: set[str]) ->
                 yield UsageError(
                     f"'{key}.method' is '{method}', which is no method" if method else f"'{key}.method' is missing",
                     where=where,
-                    remedy=nearest(method, list(stage_types())),
+                    remedy=known(method, list(stage_types())),
                 )
             case "value_error":
                 place = f"'{key}': " if key else ""

@@ -170,9 +170,11 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def register_layout(layout: Layout) -> None:
-    """Make a layout of one's own known to recipes and commands. Raises ValueError for a taken name."""
-    if layout.name in LAYOUTS:
-        raise ValueError(f"a layout named {layout.name!r} exists already")
+    """Make a layout of one's own known to recipes and commands. Raises ValueError for another one's name."""
+    if not isinstance(layout, Layout):
+        raise ValueError(f"{layout!r} is no segadapt.plugin.Layout")
+    if LAYOUTS.get(layout.name, layout) != layout:
+        raise ValueError(f"a layout named '{layout.name}' exists already")
     LAYOUTS[layout.name] = layout
 
 

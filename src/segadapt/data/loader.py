@@ -15,6 +15,7 @@ from segadapt.batch import Batch, Images
 from segadapt.data.dataset import TrainingData
 from segadapt.data.samplers import Choice, Sampler, sample_seeds
 from segadapt.errors import SegadaptError
+from segadapt.plugin_loading import Loaded
 from segadapt.processes import leave_signals_to_parent, signals_held
 
 STEP = 0.01
@@ -46,6 +47,9 @@ class Steps(Dataset[Batch | SegadaptError]):
         self.seed, self.batch, self.source, self.target = seed, batch, source, target
         share = batch // ranks
         self.share = slice(rank * share, (rank + 1) * share)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"plugins": Loaded(), **self.__dict__}  # first: a data set may be of a plug-in's class
 
     def __getitem__(self, step: int) -> Batch | SegadaptError:
         seeds = sample_seeds(self.seed, self.batch, step)[self.share]

@@ -7,6 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from segadapt.errors import SegadaptError
+from segadapt.plugin_loading import Loaded
 from segadapt.processes import leave_signals_to_parent, signals_held
 
 Result = TypeVar("Result")
@@ -25,7 +26,7 @@ def map_unordered(job: Callable[[int], Result], items: Iterable[int], workers: i
         yield from map(job, items)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(job,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(Loaded(), job)) as pool:
         try:
             pending: set[Future[Result]] = set()
             for item in items:
@@ -45,7 +46,7 @@ def map_unordered(job: Callable[[int], Result], items: Iterable[int], workers: i
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start(job: Callable[[int], Any]) -> None:
+def _start(plugins: Loaded, job: Callable[[int], Any]) -> None:
     global _job
     leave_signals_to_parent()
     _job = job

@@ -14,14 +14,15 @@ from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import LabelReader, UnknownIds
 from segadapt.data.transforms import Augmentation
-from segadapt.errors import UsageError, nearest
+from segadapt.errors import UsageError
 from segadapt.files import user_path
+from segadapt.plugin_loading import known
 from segadapt.settings import MISSING, Settings
 
 
 def _known_layout(name: str) -> str:
     if name not in LAYOUTS:
-        raise ValueError(f"unknown layout '{name}'. {nearest(name, list(LAYOUTS))}")
+        raise ValueError(f"unknown layout '{name}'. {known(name, list(LAYOUTS))}")
     return name
 
 

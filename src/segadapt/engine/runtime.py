@@ -15,6 +15,7 @@ from segadapt.devices import Precision, choose_device, choose_precision
 from segadapt.engine import ranks as between
 from segadapt.errors import UsageError
 from segadapt.processes import usable_cores
+from segadapt.sample_randomness import draw_by_sample
 from segadapt.settings import Settings
 
 __all__ = ["Precision", "Runtime", "RuntimeSettings", "start"]
@@ -75,8 +76,9 @@ class Runtime:
         """Move a module to the device, in its memory format, and compile its calls if that was asked for.
 
         The module stays what it is: so do the names in its state, and copies of it are not compiled. Its batch norms
-        that learn go by the activations of all ranks.
+        that learn go by the activations of all ranks, and its dropout draws for each sample.
         """
+        draw_by_sample(module)
         module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         if self.ranks > 1:
             share_statistics(module, between.total)

@@ -103,7 +103,7 @@ class Trainer:
                 for step in range(first, training.steps):
                     rates = self._set_rates(step)
                     batch = next(batches).to(self.runtime.device)
-                    torch.manual_seed(batch.seeds[0])  # of what a network draws itself (dropout)
+                    torch.manual_seed(batch.seeds[0])  # of what a network draws by functions
                     losses = self.updater.run(training.method, batch)
                     recorder.add(step + 1, losses, rates)
                     self._after(step + 1, recorder, stopped)

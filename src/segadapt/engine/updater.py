@@ -19,6 +19,7 @@ from segadapt.batch import Batch
 from segadapt.engine.runtime import Runtime
 from segadapt.losses import Loss
 from segadapt.methods.method import Method, Values
+from segadapt.sample_randomness import Draws, draw_from, drawing
 
 BUCKET = 16 * 2**20
 """Elements in one all-reduce (64 MB of float32)."""
@@ -36,7 +37,8 @@ class Updater:
         self.first_skipped = torch.full((), -1.0, device=runtime.device)  # step of the first of them
         self.recent: deque[tuple[int, tuple[str, ...]]] = deque(maxlen=1000)  # names of the last steps' files
         self._finite = torch.ones((), dtype=torch.bool, device=runtime.device)  # was the last update applied?
-        self._step = 0
+        self._step = self._loops = 0  # loops over the micro-batches of the update at work
+        self._outside: Draws | None = None  # what networks draw outside of these loops
         self._stepped = set(optimizers)  # whose gradients belong to an update that is over
         self._said: dict[str, Tensor] = {}  # counts of terms on this rank, said before their passes
         self._counts: dict[str, Tensor] = {}  # counts that follow from the data, over all ranks
@@ -51,8 +53,9 @@ class Updater:
         """
         self.recent.append((batch.step, batch.names))
         self._step, self._values, self._weighted = batch.step, {}, []
-        self._said, self._counts = {}, {}
-        with self.runtime.autocast():  # around all passes: each weight is cast once
+        self._said, self._counts, self._loops = {}, {}, 0
+        self._outside = Draws(batch.seeds, self.runtime.device)
+        with self.runtime.autocast(), drawing(self._outside):  # around all passes: each weight is cast once
             method.step(batch, self)
         assert not self._terms, f"{', '.join(self._terms)}: no optimizer step came after the backward pass"
         total = torch.stack(self._weighted).sum() if self._weighted else torch.zeros_like(self.skipped)
@@ -66,7 +69,12 @@ class Updater:
 
     def micro_batches(self, batch: Batch) -> Iterator[Batch]:
         """See `segadapt.methods.method.Update`."""
-        yield from [batch] if self.accumulate == 1 else batch.split(self.accumulate)
+        self._loops += 1
+        loop = self._loops  # each draws otherwise than those before, but the same for any number of micro-batches
+        for part in [batch] if self.accumulate == 1 else batch.split(self.accumulate):
+            draw_from(Draws(part.seeds, self.runtime.device, loop))
+            yield part
+        draw_from(self._outside)
 
     def backward(self, **terms: Loss) -> None:
         """See `segadapt.methods.method.Update`."""

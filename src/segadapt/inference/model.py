@@ -18,6 +18,7 @@ from segadapt.inference.formats import OPACITY, Format, overlay, parse_formats, 
 from segadapt.inference.pixels import AnyImage, is_one, rgb_pixels
 from segadapt.inference.predictor import Predictor
 from segadapt.plain_data import read_yaml
+from segadapt.plugin_loading import load_installed
 from segadapt.weights.saved import ModelHeader, load_any
 
 MODEL = "model.safetensors"
@@ -118,6 +119,7 @@ def load(
     default; `scales` is a number or several; for the other options see `Predictor`. Raises UsageError for a path
     without a model, for a device that is not there, and for options that make no sense.
     """
+    load_installed()
     place = choose_device(str(device))
     chosen = choose_precision(precision, place)
     file = find_model(Path(path))

@@ -1,5 +1,6 @@
 """The methods by name: what a recipe's `method:` can say, beside the stages that do not train."""
 
+import inspect
 from typing import TypeVar
 
 from segadapt.methods.adaptsegnet import AdaptSegNet
@@ -7,25 +8,47 @@ from segadapt.methods.method import Method
 from segadapt.methods.se_gan import SeGan
 from segadapt.methods.sean import Sean
 from segadapt.methods.self_training import SelfTraining
+from segadapt.methods.settings import TrainingSettings
 from segadapt.methods.supervised import SourceOnly, TargetTrained
 from segadapt.methods.tgstn import Tgstn
 
 METHODS: dict[str, type[Method]] = {}
+NOT_TRAINED = frozenset({"stylize", "pseudo_labels", "evaluate"})
+"""Names that recipes have for the other stages."""
 Registered = TypeVar("Registered", bound=type[Method])
 
 
 def register_method(method: Registered) -> Registered:
     """Make a method known to recipes under the name that its settings have; also a decorator of its class.
 
-    Raises ValueError when the name is taken or the settings have none.
+    A class that is defined anew, as in a notebook, takes the place of what it was. Raises ValueError for what is no
+    whole method, and when the name is taken.
     """
-    name = str(method.settings_type.model_fields["method"].default)
-    if not name.isidentifier():
-        raise ValueError(f"{method.settings_type.__name__} needs `method: Literal[NAME] = NAME`")
-    if name in METHODS:
-        raise ValueError(f"a method named {name!r} exists already")
+    name = _name_of(method)
+    before = METHODS.get(name)
+    same = before is not None and (before.__module__, before.__qualname__) == (method.__module__, method.__qualname__)
+    if name in NOT_TRAINED or (before is not None and not same):
+        raise ValueError(f"a method named '{name}' exists already")
     METHODS[name] = method
     return method
+
+
+def _name_of(method: type[Method]) -> str:
+    """The name in a method's settings. Raises ValueError for what is no whole method."""
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise ValueError(f"{method!r} is no subclass of segadapt.plugin.Method")
+    if inspect.isabstract(method):
+        raise ValueError(f"method {method.__name__} lacks {' and '.join(sorted(method.__abstractmethods__))}")
+    settings = getattr(method, "settings_type", None)
+    if not (isinstance(settings, type) and issubclass(settings, TrainingSettings)):
+        raise ValueError(f"method {method.__name__} needs `settings_type`, a subclass of SegmenterSettings")
+    if not set(getattr(method, "domains", ())) & {"source", "target"}:
+        raise ValueError(f'method {method.__name__} needs `domains`, as ("source", "target")')
+    field = settings.model_fields.get("method")
+    name = None if field is None else field.default
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"{settings.__name__} needs `method: Literal[NAME] = NAME`, its name in recipes")
+    return name
 
 
 for shipped in (SourceOnly, TargetTrained, Sean, Tgstn, SeGan, SelfTraining, AdaptSegNet):

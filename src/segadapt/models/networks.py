@@ -18,6 +18,7 @@ from segadapt.models.efficientnet_lite import EfficientNetLite0
 from segadapt.models.segmenter import NetworkFactory, NetworkOptions, Segmenter
 from segadapt.models.small import DeepLabSmall, DeepLabSmallBN
 from segadapt.models.vgg import DeepLabVGG16
+from segadapt.plugin_loading import known
 
 NETWORKS: dict[str, type[Segmenter]] = {
     "deeplab_vgg16": DeepLabVGG16,
@@ -47,7 +48,9 @@ def register_network(name: str, network: type[Segmenter]) -> None:
         raise ValueError(f"{network.__name__} has an option `name`: recipes name the network so")
     if not name.isidentifier():
         raise ValueError(f"{name!r} cannot be a network's name: use letters, digits and _")
-    if name in NETWORKS:
+    before = NETWORKS.get(name)
+    # The same class may be defined anew, in a notebook.
+    if before is not None and (before.__module__, before.__qualname__) != (network.__module__, network.__qualname__):
         raise ValueError(f"a network named {name!r} exists already")
     NETWORKS[name] = network
 
@@ -75,7 +78,7 @@ def chosen(choice: Choice) -> tuple[type[Segmenter], NetworkOptions]:
         )
     name = name_of(choice)
     if name not in NETWORKS:
-        raise UsageError(f"unknown network '{name:.60}'", where="network", remedy=nearest(name, list(NETWORKS)))
+        raise UsageError(f"unknown network '{name:.60}'", where="network", remedy=known(name, list(NETWORKS)))
     given = {} if isinstance(choice, str) else {key: value for key, value in choice.items() if key != "name"}
     network = NETWORKS[name]
     try:

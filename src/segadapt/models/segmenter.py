@@ -45,6 +45,7 @@ from segadapt.batch_norm import batch_norms, set_learning
 from segadapt.errors import UsageError
 from segadapt.losses import precise
 from segadapt.models.folding import fold_sequences
+from segadapt.sample_randomness import DrawnAgain, draws
 from segadapt.settings import Settings
 
 
@@ -240,10 +241,10 @@ class Segmenter(nn.Module):
             for block in blocks:
                 activations = block(activations)
             return activations
-        again = partial(checkpoint, use_reentrant=False, preserve_rng_state=True)  # dropout draws the same again
+        again = partial(checkpoint, use_reentrant=False, preserve_rng_state=True)  # for what draws by functions
         for block in blocks:
             learning = [norm for norm in batch_norms(block) if norm.training]
-            if not learning:
+            if not learning and not draws(block):
                 activations = again(block, activations)
             elif torch.compiler.is_compiling():
                 activations = block(activations)  # the compiler knows no contexts
@@ -289,25 +290,28 @@ class Segmenter(nn.Module):
 
 def _first_and_again(norms: Sequence[nn.Module]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """What a checkpointed block with these norms is computed under: the first time, and again."""
-    return nullcontext(), _StatisticsKept(norms)
+    return nullcontext(), _ComputedAgain(norms)
 
 
-class _StatisticsKept:
-    """What the norms learn in here goes into copies of their statistics, and is forgotten.
+class _ComputedAgain(DrawnAgain):
+    """What the norms learn in here goes into copies of their statistics, and is forgotten; dropout draws the same.
 
-    Entered once for each backward pass through a block: with accumulation there is one per loss.
+    Entered once for each backward pass through a block.
     """
 
     def __init__(self, norms: Sequence[nn.Module]) -> None:
+        super().__init__()
         self.norms = norms
         self.learned: list[tuple[nn.Module, str, Tensor]] = []
 
     def __enter__(self) -> None:
+        super().__enter__()
         self.learned = [(norm, name, values) for norm in self.norms for name, values in norm.named_buffers()]
         for norm, name, values in self.learned:
             setattr(norm, name, values.clone())
 
     def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         for norm, name, values in self.learned:
             setattr(norm, name, values)
         self.learned = []

@@ -42,6 +42,7 @@ from segadapt.pipeline.stages import PSEUDO_LABELS, STYLIZED, flat, kind_of
 from segadapt.pipeline.stand_in import stand_in, stand_in_domains
 from segadapt.pipeline.stylize import stylize_stage
 from segadapt.pipeline.time_left import TimeLeft
+from segadapt.plugin_loading import loaded
 from segadapt.version import __version__
 from segadapt.weights.starts import missing_download
 
@@ -134,6 +135,7 @@ def _agreed_plan(run: Run, choice: Choice) -> list[Planned]:
         mode="json", exclude={"runtime": True, "data": {"source": folders, "target": folders}}
     )
     facts: Facts = {"segadapt": __version__, "torch": str(torch.__version__), "device": place.device.type}
+    facts |= {f"plug-in {plugin.name}": plugin.sha256 for plugin in loaded()}
     place.need_agreement({**facts, "precision": place.precision, "compiling": place.compile, **flat(recipe)})
 
     def planning() -> list[Planned]:
@@ -270,6 +272,7 @@ def environment(run: Run) -> dict[str, Any]:
         "threads": run.runtime.threads,
         "ranks": run.runtime.ranks,
         "workers": run.runtime.workers,
+        "plugins": [plugin.as_dict() for plugin in loaded()],
         "command": shlex.join(["segadapt", *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -20,6 +20,7 @@ from segadapt.files import write_bytes
 from segadapt.models import networks
 from segadapt.models.segmenter import PIXEL_FORMATS, Segmenter
 from segadapt.models.style_transfer import StyleTransfer
+from segadapt.plugin_loading import known
 from segadapt.settings import Settings, Size
 from segadapt.weights.adapt import adapt
 from segadapt.weights.checkpoint_files import HEADER, MODEL_FORMAT, Checkpoint, read_checkpoint
@@ -152,7 +153,7 @@ def _own_model(checkpoint: Checkpoint) -> SavedModel:
         raise UsageError(
             f"this is {checkpoint.info}, which is not known here",
             where=path,
-            remedy="Register the network first (segadapt.register_network; see docs/networks.md).",
+            remedy=known(header.network, list(networks.NETWORKS)),
         )
     choice = {**header.options, "name": header.network}
     try:

@@ -1,0 +1,71 @@
+"""A network of one's own: an encoder of depthwise convolutions and a decoder of two scales, 0.1 million parameters.
+
+Stride 4. Group norm, so that it trains from scratch with batches of any size; dropout before the head, which draws for
+each sample and so is the same on any number of ranks.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segadapt.plugin import IMAGENET, Dropout2d, NetworkOptions, Segmenter, register_network
+
+WIDTHS = (32, 64, 128)
+
+
+class Separable(nn.Module):
+    """A depthwise and a pointwise 3×3 convolution with group norm; added to its input where both have one shape."""
+
+    def __init__(self, channels: int, out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False)
+        self.pointwise = nn.Conv2d(channels, out, 1, bias=False)
+        self.norm = nn.GroupNorm(8, out)
+        self.adds = stride == 1 and channels == out
+
+    def forward(self, values: Tensor) -> Tensor:
+        found = F.relu(self.norm(self.pointwise(self.depthwise(values))))
+        return values + found if self.adds else found
+
+
+class TwoScalesOptions(NetworkOptions):
+    """What a recipe may say: `network: {name: two_scales, dropout: 0.2}`."""
+
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of the features that a training pass leaves out")
+
+
+class TwoScales(Segmenter):
+    """Fine features at stride 4 beside coarse ones at stride 16."""
+
+    Options = TwoScalesOptions  # left out by a network without options
+    pixels = IMAGENET  # what `encode` gets
+    stride = 4  # of the logits against the image
+
+    def __init__(self, classes: int, attention: bool = False, options: TwoScalesOptions = TwoScalesOptions()) -> None:
+        super().__init__(classes, 64, attention, options)
+        fine, middle, coarse = WIDTHS
+        self.stem = nn.Sequential(nn.Conv2d(3, fine, 3, 2, 1, bias=False), nn.GroupNorm(8, fine), nn.ReLU())
+        self.fine = nn.Sequential(Separable(fine, fine, stride=2), Separable(fine, fine))
+        self.middle = nn.Sequential(Separable(fine, middle, stride=2), *(Separable(middle, middle) for _ in range(2)))
+        self.coarse = nn.Sequential(Separable(middle, coarse, stride=2), *(Separable(coarse, coarse) for _ in range(4)))
+        self.from_fine, self.from_coarse = nn.Conv2d(fine, 64, 1), nn.Conv2d(coarse, 64, 1)
+        self.head = nn.Sequential(Dropout2d(options.dropout), Separable(64, 64), nn.Conv2d(64, classes, 1))
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, 3, H, W) -> features (B, 64, H/4, W/4), rounded up."""
+        fine = self.through((self.stem, self.fine), pixels)  # `through`: so that `checkpointing: true` saves memory
+        coarse = self.through((self.middle, self.coarse), fine)
+        up = F.interpolate(self.from_coarse(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.relu(self.from_fine(fine) + up)
+
+    def heads(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Features (B, 64, h, w) -> one head's logits (B, C, h, w)."""
+        return (self.head(features),)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Those to which `head_lr` applies."""
+        return list(self.head.parameters())
+
+
+register_network("two_scales", TwoScales)

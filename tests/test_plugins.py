@@ -1,0 +1,207 @@
+"""Plug-ins: found anywhere in a command, loaded once, told about when they fail, carried to other processes."""
+
+import importlib.metadata
+import pickle
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+import segadapt
+from command import assert_told, command
+from plugged import EXAMPLES
+from segadapt import UsageError, plugin
+from segadapt.config.load import load_recipe
+from segadapt.data.catalog import LAYOUTS, Layout
+from segadapt.methods.registry import METHODS
+from segadapt.plugin_loading import Loaded, load_installed, load_plugin, loaded
+from tiny_runs import tree, write_recipe
+
+LAYOUT = """
+from segadapt.plugin import Layout, register_layout
+
+class Mine(Layout):
+    pass
+
+register_layout(Mine("mine", "my rig", images="{images}", labels=None, encoding=None))
+"""
+
+
+pytestmark = pytest.mark.usefixtures("own_registries")
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A plug-in with a layout `mine`."""
+    file = tmp_path / "mine.py"
+    file.write_text(LAYOUT.replace("{images}", "pictures"))
+    return file
+
+
+def test_a_plug_in_is_loaded_once_and_again_when_it_has_changed(mine: Path) -> None:
+    module = load_plugin(mine)
+    assert LAYOUTS["mine"].images == "pictures" and load_plugin(str(mine)) is module
+    assert [one.as_dict()["file"] for one in loaded()] == [str(mine)]
+    before = loaded()[0].sha256
+    mine.write_text(LAYOUT.replace("{images}", "photographs"))
+    with pytest.raises(UsageError, match=r"mine\.py:7: cannot be loaded .* a layout named 'mine' exists already"):
+        load_plugin(mine)
+    assert load_plugin is segadapt.load_plugin and loaded()[0].sha256 == before
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_the_option_may_stand_anywhere(capsys: pytest.CaptureFixture[str], mine: Path, place: int) -> None:
+    given: list[object] = ["data", "check", "mine", mine.parent]
+    given[place:place] = ["--plugin", mine] if place % 2 else [f"--plugin={mine}"]
+    assert_told(command(capsys, *given), 2, str(mine.parent), "layout 'mine' expects a folder pictures", "a tree).")
+
+
+def test_help_loads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--plugin", "gone.py", "--help"], ["run", "--plugin", "gone.py", "--help"], ["--version"]):
+        assert command(capsys, *arguments).code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "told"),
+    [
+        ("1 = 2", ":1", "SyntaxError: cannot assign to literal"),
+        ("\nimport nowhere", ":2", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("def f():\n    g()\n\nf()", ":2", "NameError: name 'g' is not defined"),
+        ("raise SystemExit(3)", ":1", "SystemExit: 3"),
+        ("import segadapt\nsegadapt.register_method(int)", ":2", "<class 'int'> is no subclass of segadapt.plugin"),
+    ],
+)
+def test_one_that_fails_is_named_with_its_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, line: str, told: str
+) -> None:
+    file, modules = tmp_path / "own.py", set(sys.modules)
+    file.write_text(text)
+    said = command(capsys, "schema", "--plugin", file)
+    assert_told(said, 2, f"{file}{line}", told, "--debug shows the traceback.")
+    assert not loaded() and not {name for name in set(sys.modules) - modules if "_own_" in name}
+    with pytest.raises(UsageError):
+        command(capsys, "schema", "--debug", "--plugin", file)
+
+
+def test_what_is_no_plug_in(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    for given, place, what in (
+        (tmp_path / "gone.py", tmp_path / "gone.py", "the plug-in is not there"),
+        (tmp_path / "notes.txt", tmp_path / "notes.txt", "is no Python file"),
+        ("--yes", "--plugin", "needs a file"),
+    ):
+        said = command(capsys, "schema", "--plugin", given)
+        assert said.code == 2 and said.errors == [said.err.strip()], said
+        assert said.err.startswith(f"error: {place}: ") and what in said.err
+    assert command(capsys, "schema", "--plugin").errors == [
+        "error: --plugin: needs a file. Give it as --plugin FILE.py."
+    ]
+
+
+def test_installed_packages_declare_theirs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is broken is a warning, once, and no more."""
+    points = [EntryPoint(name, name, "segadapt.plugins") for name in ("mine", "broken_plugin")]
+    asked: list[str] = []
+
+    def entry_points(*, group: str) -> list[EntryPoint]:
+        asked.append(group)
+        return points
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_plugin.py").write_text("import nowhere")
+    said = command(capsys, "schema")
+    assert said.code == 0 and "mine" in LAYOUTS
+    assert [line for line in said.err.splitlines() if line.startswith("warning:")] == [
+        "warning: plug-in 'broken_plugin' of an unknown package cannot be loaded (ModuleNotFoundError: No module named "
+        "'nowhere'). Its methods, networks and layouts are not known; mend or uninstall it."
+    ]
+    load_installed()
+    assert asked == ["segadapt.plugins"] and [plugin.name for plugin in loaded()] == ["mine"]
+    sys.modules.pop("mine")
+
+
+def test_what_is_not_known_may_be_a_plug_ins(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    hint = "One of your own needs its plug-in: --plugin FILE.py."
+    for stage in ({"method": "class_mix"}, {"method": "source_only", "network": "two_scales"}):
+        recipe = write_recipe(tmp_path / "recipe.yaml", tree(tmp_path, one=stage))
+        with pytest.raises(UsageError) as caught:
+            load_recipe(str(recipe), [])
+        assert caught.value.remedy.endswith(hint)
+    assert hint in command(capsys, "data", "check", "rig", tmp_path).err
+
+
+def test_a_recipe_alone_runs_no_code(tmp_path: Path, mine: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", tree(tmp_path, a={"method": "source_only"}) | {"plugin": str(mine)})
+    with pytest.raises(UsageError, match="unknown key 'plugin'"):
+        load_recipe(str(recipe), [])
+    assert "mine" not in LAYOUTS
+
+
+def test_a_process_of_its_own_loads_them_before_what_needs_them(mine: Path) -> None:
+    """As processes that are spawned get what they work with."""
+    load_plugin(mine)
+    sent = pickle.dumps((Loaded(), LAYOUTS["mine"]))
+    program = "import pickle, sys; print(pickle.load(sys.stdin.buffer)[1])"
+    done = subprocess.run([sys.executable, "-c", program], input=sent, capture_output=True, check=True)
+    assert done.stdout.decode().startswith("Mine(name='mine', summary='my rig'")
+
+
+# --- what can be registered ---
+
+
+class Half(plugin.Method):
+    """No step."""
+
+    settings_type = plugin.SegmenterSettings
+    domains = ("source",)
+
+    @property
+    def result(self) -> plugin.Segmenter:
+        raise NotImplementedError
+
+
+class Whole(Half):
+    def step(self, batch: plugin.Batch, update: plugin.Update) -> None:
+        pass
+
+
+def named(**facts: object) -> type[plugin.Method]:
+    return type("Named", (Whole,), {"__module__": f"elsewhere{len(facts)}", **facts})
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        (lambda: Half, "method Half lacks step"),
+        (lambda: Whole, "SegmenterSettings needs `method: Literal"),
+        (lambda: named(settings_type=dict), "needs `settings_type`, a subclass of SegmenterSettings"),
+        (lambda: named(settings_type=METHODS["sean"].settings_type, domains=()), "needs `domains`, as"),
+        (lambda: named(settings_type=METHODS["sean"].settings_type), "a method named 'sean' exists already"),
+        (lambda: 3, "3 is no subclass of segadapt.plugin.Method"),
+    ],
+)
+def test_what_is_no_whole_method_is_refused(method: object, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        segadapt.register_method(method())  # type: ignore[operator]
+
+
+def test_a_class_that_is_defined_anew_takes_its_own_place() -> None:
+    """A notebook's cell is run twice."""
+    load_plugin(EXAMPLES / "own_method.py")
+    again = type("ClassMix", (METHODS["class_mix"],), {"__module__": METHODS["class_mix"].__module__})
+    assert segadapt.register_method(again) is again is METHODS["class_mix"]
+    with pytest.raises(ValueError, match="is no segadapt"):
+        segadapt.register_layout("rig")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'gta5' exists already"):
+        segadapt.register_layout(Layout("gta5", "", "images", "labels", None))
+
+
+def test_the_module_for_authors_says_what_it_has() -> None:
+    assert all(hasattr(plugin, name) for name in plugin.__all__)
+    names = {"register_method", "register_network", "register_layout", "load_plugin"}
+    assert names <= set(dir(segadapt)) and all(callable(getattr(segadapt, name)) for name in names)
