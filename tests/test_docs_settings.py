@@ -16,8 +16,6 @@ from segadapt.data.label_spaces import shipped_label_spaces
 from segadapt.data.settings import DomainSettings
 from segadapt.data.transforms import Augmentation
 from segadapt.engine.runtime import RuntimeSettings
-from segadapt.evaluation.settings import EvaluateSettings
-from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.methods.adaptsegnet import AdaptSegNetSettings
 from segadapt.methods.registry import METHODS
 from segadapt.methods.se_gan import SeGanSettings
@@ -29,6 +27,9 @@ from segadapt.methods.tgstn import TgstnSettings
 from segadapt.models.networks import NETWORKS
 from segadapt.models.starts import STARTS
 from segadapt.quirks import QUIRKS, quirks_of
+from segadapt.stages.evaluate import EvaluateSettings
+from segadapt.stages.pseudo_labels import PseudoLabelsSettings
+from segadapt.stages.stylize import StylizeSettings
 
 SE_GAN = "docs/methods/se-gan.md"
 METHOD_PAGES = {

@@ -13,7 +13,7 @@ A network with one head has neither D_1 nor the terms of head 1; of more than tw
 other one has the share of head 1.
 """
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt
@@ -41,6 +41,7 @@ from segadapt.methods.teacher import TeacherSettings
 from segadapt.models.discriminators import WIDTH, Discriminator, doubling
 from segadapt.models.segmenter import Segmenter
 from segadapt.noise import SampleNoise
+from segadapt.references import Names
 
 
 class SeGanSettings(WithExtraSource, BalancedSettings, TeacherSettings):
@@ -57,7 +58,7 @@ class SeGanSettings(WithExtraSource, BalancedSettings, TeacherSettings):
         None,
         description="channels of a discriminator's first convolution (the next have 2, 4, 8 times as many); null: 32",
     )
-    discriminators: list[str] | None = Field(
+    discriminators: Annotated[list[str] | None, Names("the discriminators' file")] = Field(
         None, description="starting weights of the discriminators of heads 1, 2 …: published files; null: fresh"
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 from safetensors import safe_open
 
 from segadapt.errors import UsageError
-from segadapt.models.checkpoint_files import HEADER, load_torch
+from segadapt.models.checkpoint_files import GENERATOR, HEADER, load_torch
 from segadapt.plain_data import parse_json, read_json
 
 
@@ -26,6 +26,11 @@ def model_step(path: Path) -> int | None:
     """The number of updates behind one of our models."""
     step = facts(path).get("step")
     return step if isinstance(step, int) else None
+
+
+def is_generator(path: Path) -> bool:
+    """Whether a file is one of our style transfer networks."""
+    return facts(path).get("network") == GENERATOR
 
 
 def facts(path: Path) -> dict[str, Any]:

@@ -3,25 +3,19 @@
 from pathlib import Path
 
 from segadapt.engine.checkpoints import Checkpoints
+from segadapt.methods.registry import METHODS
 from segadapt.models import provenance
-from segadapt.pipeline.context import Run
-
-FILES = ("start", "stand_in", "segmenter", "model", "generator", "discriminator", "discriminators")
-FOLDERS = ("extra_source", "labels")
-"""Settings that name what a stage is made from: `@stage`, or files and folders of other runs."""
+from segadapt.references import named_by, paths_in
+from segadapt.stages.context import Run
 
 
 def used_target_labels(run: Run, name: str) -> bool:
     """Whether target labels had a part in what this stage is made from; what it names must be there."""
     settings = run.recipe.stages[name]
-    if settings.method == "target_trained":
+    if settings.method in METHODS and METHODS[settings.method].uses_target_labels:
         return True
-    paths: list[Path] = []
-    for key in (*FILES, *FOLDERS):
-        value = getattr(settings, key, None)
-        named = [one for one in (value if isinstance(value, list) else [value]) if one is not None]
-        paths += [run.folder_of(one) if key in FOLDERS else run.file_of(one) for one in named]
-    return any(map(provenance.used_target_labels, paths))
+    named = [path for key in named_by(type(settings)) for path in paths_in(settings, key)]
+    return any(provenance.used_target_labels(run.file_of(path)) for path in named)
 
 
 def said_by_checkpoint(folder: Path) -> bool:

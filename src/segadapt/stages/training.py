@@ -18,47 +18,55 @@ from segadapt.engine.trainer import Trainer, Training
 from segadapt.errors import UsageError
 from segadapt.evaluation.evaluate import quick_scores
 from segadapt.files import write_with
+from segadapt.inference.model import MODEL
 from segadapt.inference.predictor import Predictor
 from segadapt.methods.method import Method
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.models import networks
 from segadapt.models.pretrained import load_module, load_start
-from segadapt.models.saved import GeneratorHeader, ModelHeader, load_any, save_generator, save_model
+from segadapt.models.saved import (
+    GeneratorHeader,
+    ModelHeader,
+    SavedModel,
+    load_any,
+    save_generator,
+    save_model,
+)
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
-from segadapt.pipeline.context import Run
-from segadapt.pipeline.continuation import Continuation
-from segadapt.pipeline.domains import Domains
-from segadapt.pipeline.pictures import threads
-from segadapt.pipeline.provenance import said_by_checkpoint, used_target_labels
+from segadapt.stages.context import Run
+from segadapt.stages.domains import Domains
+from segadapt.stages.pictures import threads
+from segadapt.stages.provenance import said_by_checkpoint, used_target_labels
+from segadapt.stages.stage import Work
 
 MINIMUM_MIOU = 20.0
 """Quirk `selection`: a network at or below this mIoU on target val was never kept."""
 
 
-def train(
-    run: Run, name: str, settings: TrainingSettings, domains: Domains, continuation: Continuation | None = None
-) -> None:
+def train(work: Work, domains: Domains) -> SavedModel | None:
     """Train the stage from wherever its folder stands, and leave `model.safetensors` there.
 
-    With a `continuation` from its checkpoint instead: UsageError, and nothing is changed, when that does not fit.
+    `domains`: with what other stages have made. Gives that model where it is a segmenter and the network as it is now,
+    on rank 0. With a continuation from its checkpoint instead: UsageError, and nothing is changed, when that does not
+    fit.
     """
-    folder, runtime = run.stage_folder(name), run.runtime
+    run, name, settings, folder, runtime = work.run, work.name, work.settings, work.folder, work.run.runtime
     steps = settings.number_of_steps(labelled_images(settings, domains))
     for caution in settings.cautions():
-        run.watcher.say(f"{name}: warning: {caution}")
+        work.say(f"warning: {caution}")
     method = fresh_method(run, name, settings, steps)
     facts: dict[str, Any] = {
         "method": settings.method,
         "network": settings.network if isinstance(settings, SegmenterSettings) else "style_transfer",
         "used_target_labels": runtime.from_main(lambda: used_target_labels(run, name)),
     }
-    if continuation is not None:
-        continuation.restore(runtime.from_main(continuation.read), method, facts)
+    if work.continuation is not None:
+        work.continuation.restore(runtime.from_main(work.continuation.read), method, facts)
         runtime.barrier()
         if runtime.is_main:
-            continuation.take_over()
+            work.continuation.take_over()
         runtime.barrier()
     facts["used_target_labels"] |= runtime.from_main(lambda: said_by_checkpoint(folder))
     save = saver(run, name, settings, method, facts["used_target_labels"])
@@ -69,9 +77,14 @@ def train(
         evaluate, every = evaluation_during_training(domains, settings, run, method), settings.evaluate_every
     about = Training(method, settings, steps, folder, batches, evaluate, every, selector, run.watcher, facts)
     Trainer(about, runtime).run()
-    if runtime.is_main:
-        keep_result(run, settings, selector, save, steps)
+    kept = keep_result(run, settings, selector, save, steps) if runtime.is_main else None
     runtime.barrier()
+    network = method.result
+    if kept != "last" or not isinstance(network, Segmenter):
+        return None
+    assert isinstance(settings, SegmenterSettings)
+    header = header_of(run, name, settings, network, facts["used_target_labels"], steps, "last")
+    return SavedModel(network.eval(), header)
 
 
 def labelled_images(settings: TrainingSettings, domains: Domains) -> int:
@@ -187,7 +200,6 @@ Save = Callable[[Path, int, Selection], None]
 
 def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used: bool) -> Save:
     """How the models of a stage are written; `used`: whether target labels had a part in what it is made from."""
-    size = settings.target_size or settings.size
 
     def save(path: Path, step: int, selection: Selection) -> None:
         network = method.result
@@ -203,23 +215,35 @@ def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used:
             save_generator(path, network, about)
             return
         assert isinstance(settings, SegmenterSettings)
-        header = ModelHeader(
-            network=settings.network,
-            attention=network.attention is not None,
-            published_aspp=settings.quirk("aspp"),
-            pixels=network.pixels.name,
-            align_corners=settings.align_corners,
-            label_space=run.space.as_dict(),
-            size=size,
-            stage=name,
-            method=settings.method,
-            step=step,
-            selection=selection,
-            used_target_labels=selection == "best_target" or used,
-        )
-        save_model(path, network, header)
+        save_model(path, network, header_of(run, name, settings, network, used, step, selection))
 
     return save
+
+
+def header_of(
+    run: Run,
+    name: str,
+    settings: SegmenterSettings,
+    network: Segmenter,
+    used: bool,
+    step: int,
+    selection: Selection,
+) -> ModelHeader:
+    """What a model of the stage says about itself; `used` as in `saver`."""
+    return ModelHeader(
+        network=settings.network,
+        attention=network.attention is not None,
+        published_aspp=settings.quirk("aspp"),
+        pixels=network.pixels.name,
+        align_corners=settings.align_corners,
+        label_space=run.space.as_dict(),
+        size=settings.target_size or settings.size,
+        stage=name,
+        method=settings.method,
+        step=step,
+        selection=selection,
+        used_target_labels=selection == "best_target" or used,
+    )
 
 
 def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: int) -> Callable[[int], Iterator[Batch]]:
@@ -284,22 +308,23 @@ def evaluation_during_training(
     return evaluate
 
 
-def keep_result(run: Run, settings: TrainingSettings, selector: Selector, save: Save, steps: int) -> None:
-    """Write the last model, and put the selected one in place as `model.safetensors`."""
+def keep_result(run: Run, settings: TrainingSettings, selector: Selector, save: Save, steps: int) -> Selection:
+    """Write the last model, put the selected one in place as `model.safetensors`, and say which it is."""
     selection: Selection = settings.select if isinstance(settings, SegmenterSettings) else "last"
     if settings.quirk("selection"):
         selection = "best_target"
     if not settings.quirk("last_not_saved"):
         save(selector.path("last"), steps, "last")
-    chosen = selector.path(selection)
-    if not chosen.is_file():
+    if not selector.path(selection).is_file():
         run.watcher.say(
             f"no network was selected by '{selection}' (no evaluation was good enough): the last one is kept"
         )
-        chosen = selector.path("last")
-        if not chosen.is_file():
-            save(chosen, steps, "last")
-    write_with(selector.folder / "model.safetensors", lambda temporary: _copy(chosen, temporary))
+        selection = "last"
+        if not selector.path(selection).is_file():
+            save(selector.path(selection), steps, selection)
+    chosen = selector.path(selection)
+    write_with(selector.folder / MODEL, lambda temporary: _copy(chosen, temporary))
+    return selection
 
 
 def _copy(file: Path, to: Path) -> None:

@@ -16,10 +16,10 @@ from segadapt.data.settings import open_domain
 from segadapt.errors import SegadaptError
 from segadapt.evaluation.evaluate import spread
 from segadapt.evaluation.pictures import attention_picture
-from segadapt.evaluation.records import RunRecord
 from segadapt.inference.formats import picture
 from segadapt.inference.predictor import Predictor
 from segadapt.models.saved import load_any
+from segadapt.report.records import RunRecord
 
 WIDTH = 440  # pixels of a picture on the page
 BUDGET = 7_000_000  # bytes of all pictures, so that a page stays under 10 MB

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 
 from segadapt.data.label_spaces import LabelSpace
-from segadapt.evaluation.records import RunRecord, StageRecord, mapping
 from segadapt.plain_data import Json
+from segadapt.report.records import RunRecord, StageRecord, mapping
 
 NOTHING = "–"
 RANGE = "0 … 100"
