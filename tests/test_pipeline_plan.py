@@ -12,7 +12,7 @@ from command import assert_told, command
 from planning import actions, finish, planned, recipe_of, without_report
 from segadapt.errors import UsageError
 from segadapt.pipeline import plan_table
-from segadapt.pipeline.estimate import costs
+from segadapt.pipeline.costs import costs
 from segadapt.pipeline.lock import locked
 from segadapt.pipeline.plan import Choice
 from segadapt.pipeline.time_left import duration
@@ -233,7 +233,7 @@ def test_a_link_to_elsewhere_and_a_folder_that_is_no_run_are_left_alone(
 HOLDER = """
 import sys
 from pathlib import Path
-from segadapt.pipeline.estimate import costs
+from segadapt.pipeline.costs import costs
 from segadapt.pipeline.lock import locked
 
 with locked(Path(sys.argv[1])):

@@ -10,7 +10,7 @@ import pytest
 from planning import planned
 from segadapt.errors import SegadaptError
 from segadapt.pipeline import run_page, show
-from segadapt.pipeline.estimate import costs
+from segadapt.pipeline.costs import costs
 from segadapt.pipeline.show import Display
 from segadapt.pipeline.time_left import TimeLeft
 from segadapt.report.page import Underway, is_underway, write_report

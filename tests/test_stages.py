@@ -13,7 +13,7 @@ from segadapt.config.load import load_recipe
 from segadapt.data.settings import open_domain
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_json
-from segadapt.pipeline.estimate import costs
+from segadapt.pipeline.costs import costs
 from segadapt.pipeline.history import switched_on
 from segadapt.pipeline.plan_table import why
 from segadapt.pipeline.run import run_recipe

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from segadapt.pipeline.estimate import costs, free_disk
+from segadapt.pipeline.costs import costs, free_disk
 from segadapt.pipeline.plan import Planned
 from segadapt.pipeline.time_left import duration
 from segadapt.stages.context import Run

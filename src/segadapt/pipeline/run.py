@@ -23,7 +23,7 @@ from segadapt.engine.ranks import Facts
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
 from segadapt.files import write_json, write_text
 from segadapt.models.starts import missing_download
-from segadapt.pipeline.estimate import costs
+from segadapt.pipeline.costs import costs
 from segadapt.pipeline.lock import locked
 from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan
 from segadapt.pipeline.plan_table import show_plan
