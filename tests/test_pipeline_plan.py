@@ -233,7 +233,6 @@ def test_a_link_to_elsewhere_and_a_folder_that_is_no_run_are_left_alone(
 HOLDER = """
 import sys
 from pathlib import Path
-from segadapt.pipeline.costs import costs
 from segadapt.pipeline.lock import locked
 
 with locked(Path(sys.argv[1])):

@@ -10,9 +10,14 @@ from pydantic import Field
 
 from planning import planned, without_report
 from segadapt.config.load import load_recipe
+from segadapt.data.catalog import Layout, Pair, select
+from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import open_domain
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_json
+from segadapt.models.networks import build
+from segadapt.models.saved import ModelHeader, SavedModel, load_any, load_model, save_model
+from segadapt.models.segmenter import IMAGENET
 from segadapt.pipeline.costs import costs
 from segadapt.pipeline.history import switched_on
 from segadapt.pipeline.plan_table import why
@@ -168,3 +173,59 @@ def test_fingerprints_are_those_of_the_runs_that_are_there(tmp_path: Path) -> No
             "content"
         ], name
         assert now[name].stage.decided == one["decided"], name
+
+
+def test_the_work_opens_no_data_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the plan has opened for a stage is what it is done with, with what other stages have made beside it."""
+    without_report(monkeypatch)
+    listed: list[str] = []
+
+    def noted(layout: Layout, root: Path, split: str, *rest: Any) -> list[Pair]:
+        listed.append(split)
+        return select(layout, root, split, *rest)
+
+    monkeypatch.setattr("segadapt.data.settings.select", noted)
+    stages: dict[str, dict[str, Any]] = {
+        "source_only": {"method": "source_only", "steps": 1},
+        "pseudo": {"method": "pseudo_labels", "model": "@source_only", "scales": [1.0], "mirror": False},
+        "self_train": {"method": "self_training", "labels": "@pseudo", "steps": 1},
+        "views": {"method": "evaluate", "model": "@self_train"},
+    }
+    recipe = write_recipe(tmp_path / "recipe.yaml", tree(write_data(tmp_path / "data"), **stages))
+    planned(recipe, tmp_path / "run")
+    before = list(listed)
+    assert before.count("train") == 3
+    listed.clear()
+    run_recipe(recipe, tmp_path / "run")
+    assert listed == before
+
+
+def test_a_trained_model_is_scored_as_it_would_be_from_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is not read again. Pixels, corner rule and attention are those that its file says."""
+    without_report(monkeypatch)
+    read: list[Path] = []
+
+    def noted(path: Path, *rest: Any) -> SavedModel:
+        read.append(path)
+        return load_any(path, *rest)
+
+    monkeypatch.setattr("segadapt.stages.train.load_any", noted)
+    network = build("deeplab_small", classes=19, attention=True)
+    network.pixels = IMAGENET
+    about = {"network": "deeplab_small", "attention": True, "published_aspp": False, "pixels": IMAGENET.name}
+    space = load_label_space("cityscapes19").as_dict()
+    save_model(tmp_path / "start.safetensors", network, ModelHeader(**about, label_space=space, size=(96, 48)))
+    start = {"method": "sean", "start": str(tmp_path / "start.safetensors"), "align_corners": True, "steps": 2}
+    stages: dict[str, dict[str, Any]] = {
+        "sean": start,
+        "chosen": {**start, "evaluate_every": 1, "select": "label_free"},
+        "views": {"method": "evaluate", "model": "@sean", "source": True},
+    }
+    run_recipe(write_recipe(tmp_path / "recipe.yaml", tree(write_data(tmp_path / "data"), **stages)), tmp_path / "run")
+    assert read == [tmp_path / "run/chosen/model.safetensors"]  # the network in memory is another one
+    assert load_model(tmp_path / "run/sean/model.safetensors").header.pixels == IMAGENET.name
+    found = [json.loads((tmp_path / f"run/{name}/evaluation.json").read_text()) for name in ("sean", "views")]
+    assert found[0].pop("label_free") is not None and found[1].pop("label_free") is None
+    assert found[0] == found[1]
