@@ -30,6 +30,7 @@ class Names:
     what: str  # in words
     gives: Product | None = None  # what a stage that it names must give; None: it names no stage
     own_kind: bool = False  # whether it may name a stage that gives the same as this one
+    learned: bool = True  # whether labels may have had a part in it
 
 
 def named_by(settings: type[Settings]) -> dict[str, Names]:

@@ -266,7 +266,8 @@ def _print_scores(console: "Console", file: Path, record: dict[str, Any]) -> Non
     domains = record["domains"]
     chosen = [f"step {record['step']}"] * (record["step"] is not None)
     chosen += [f"selection {record['selection']}"] * (record["selection"] is not None)
-    chosen += ["used target labels"] * record["used_target_labels"]
+    said = {True: ["used target labels"], False: [], None: ["not known whether target labels had a part"]}
+    chosen += said[record["used_target_labels"]]
     table = Table(highlight=False)
     table.add_column(f"IoU in percent ({record['label_space']})")
     for name, scores in domains.items():

@@ -47,7 +47,7 @@ def stylize(
     """
     from segadapt.inference.model import find_generator
     from segadapt.inference.streams import find_images
-    from segadapt.stages.stylize import StylizeSettings, stylize_images
+    from segadapt.stages.stylize import StylizeSettings, stylize_images, write_result
 
     settings = checked(
         StylizeSettings, generator=str(generator), size=None if size is None else parse_size(size, "--size"),
@@ -62,6 +62,7 @@ def stylize(
         done = stylize_images(runtime, file, images, out, settings, display, overwrite, turning)
         runtime.barrier()
         if runtime.is_main:
+            write_result(out, file, len(images), settings)
             there = f", {done.skipped} were there already" if done.skipped else ""
             text = f"{done.written} images stylized{there}: {out}"
             if page is None:

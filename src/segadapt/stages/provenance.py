@@ -5,20 +5,26 @@ from pathlib import Path
 from segadapt.engine.checkpoints import Checkpoints
 from segadapt.methods.registry import METHODS
 from segadapt.models import provenance
+from segadapt.models.provenance import Answer
+from segadapt.models.starts import STARTS
 from segadapt.references import named_by, paths_in
 from segadapt.stages.context import Run
 
 
-def used_target_labels(run: Run, name: str) -> bool:
-    """Whether target labels had a part in what this stage is made from; what it names must be there."""
+def used_target_labels(run: Run, name: str) -> Answer:
+    """Whether target labels had a part in what this stage is made from; what it names must be there. None: not known.
+
+    Names of initial weights (`vgg16_hub`) are of another task, and a mask of the image plane knows no label.
+    """
     settings = run.recipe.stages[name]
     if settings.method in METHODS and METHODS[settings.method].uses_target_labels:
         return True
-    named = [path for key in named_by(type(settings)) for path in paths_in(settings, key)]
-    return any(provenance.used_target_labels(run.file_of(path)) for path in named)
+    learned = [key for key, mark in named_by(type(settings)).items() if mark.learned]
+    named = [path for key in learned for path in paths_in(settings, key) if path not in STARTS]
+    return provenance.either(*(provenance.used_target_labels(run.file_of(path)) for path in named))
 
 
-def said_by_checkpoint(folder: Path) -> bool:
+def said_by_checkpoint(folder: Path) -> Answer:
     """What the newest checkpoint of a stage says about it: a continued one may have begun with other files."""
     latest = Checkpoints(folder / "checkpoints", 1).latest()
-    return latest is not None and provenance.used_target_labels(latest)
+    return False if latest is None else provenance.used_target_labels(latest)

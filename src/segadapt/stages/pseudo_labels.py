@@ -31,6 +31,7 @@ from segadapt.files import need_file, sha256, user_path, write_json
 from segadapt.inference.formats import Format, picture
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.inference.streams import Job, StreamResult, ahead, need_other_places, run_batches, save_png
+from segadapt.models.provenance import beside_earlier
 from segadapt.models.saved import SavedModel, load_any
 from segadapt.quirks import QuirkySettings
 from segadapt.references import PSEUDO_LABELS, SEGMENTER, Names
@@ -66,7 +67,7 @@ class PseudoLabelsSettings(QuirkySettings):
     )
     keep: float = Field(0.5, gt=0, le=1, description="share of each class's pixels, the most confident ones, to keep")
     certain: float = Field(0.9, gt=0, le=1, description="confidence from which a pixel is kept whatever its class")
-    mask: Annotated[Path | None, Names("the mask")] = Field(
+    mask: Annotated[Path | None, Names("the mask", learned=False)] = Field(
         None, description="a picture whose black pixels get no label (the ego vehicle, say), stretched over each image"
     )
     border: int = Field(0, ge=0, description="pixels along each side of the label map that get no label")
@@ -148,7 +149,7 @@ def write_summary(
     about = {
         "label_space": space.name,
         "model_sha256": sha256(model),
-        "used_target_labels": saved.header.used_target_labels,
+        "used_target_labels": beside_earlier(folder, saved.header.used_target_labels),
         "settings": settings.model_dump(mode="json"),
     }
     write_json(folder / "result.json", {**found, **about})

@@ -7,6 +7,7 @@ from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.models.checkpoint_files import read_checkpoint
 from segadapt.models.pretrained import load_module, load_start
+from segadapt.models.provenance import either
 from segadapt.models.saved import GeneratorHeader, ModelHeader, load_model, save_generator, save_model
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.stages.context import Run
@@ -73,6 +74,6 @@ def _segmenter(run: Run, name: str, settings: SegmenterSettings, path: Path, res
         step=own.step if own else None,
         selection=own.selection if own else None,
         # The published checkpoints were chosen by target labels, as the quirk says.
-        used_target_labels=used_target_labels(run, name) or (own is None and settings.quirk("selection")),
+        used_target_labels=either(used_target_labels(run, name), own is None and settings.quirk("selection")),
     )
     save_model(result, network, header)

@@ -15,7 +15,7 @@ from segadapt.engine.runtime import Runtime
 from segadapt.files import sha256, write_json
 from segadapt.inference.streams import Job, StreamResult, save_png
 from segadapt.inference.stylizer import USUAL_SIZE, Stylizer, stylize
-from segadapt.models.provenance import used_target_labels
+from segadapt.models.provenance import beside_earlier, used_target_labels
 from segadapt.models.saved import load_generator
 from segadapt.quirks import QuirkySettings
 from segadapt.references import GENERATOR, STYLIZED, Names
@@ -94,7 +94,7 @@ class Stylize(StageKind):
             targets = [pair.image for pair in data.target.pairs("train")] if data.target.given else []
             shown = stylized_sheet(originals, folder / IMAGES, targets, (data.source.exif, data.target.exif))
             save_png(folder / "contact_sheet.png", shown)
-            write_json(folder / self.result, _result(generator, len(originals), settings))
+            write_result(folder, generator, len(originals), settings)
 
     def outcome(self, result: dict[str, Any]) -> str:
         return f"{result['images']} images stylized" if "images" in result else ""
@@ -159,10 +159,12 @@ def stylized_sheet(
     return sheet.page(rows)
 
 
-def _result(generator: Path, images: int, settings: StylizeSettings) -> dict[str, Any]:
-    return {
+def write_result(folder: Path, generator: Path, images: int, settings: StylizeSettings) -> None:
+    """`result.json` of stylized copies: what made them, and whether target labels had a part in that."""
+    about = {
         "images": images,
         "generator_sha256": sha256(generator),
-        "used_target_labels": used_target_labels(generator),
+        "used_target_labels": beside_earlier(folder, used_target_labels(generator)),
         "settings": settings.model_dump(mode="json"),
     }
+    write_json(folder / "result.json", about)

@@ -25,6 +25,7 @@ from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.models import networks
 from segadapt.models.pretrained import load_module, load_start
+from segadapt.models.provenance import Answer, either
 from segadapt.models.saved import (
     GeneratorHeader,
     ModelHeader,
@@ -68,8 +69,9 @@ def train(work: Work, domains: Domains) -> SavedModel | None:
         if runtime.is_main:
             work.continuation.take_over()
         runtime.barrier()
-    facts["used_target_labels"] |= runtime.from_main(lambda: said_by_checkpoint(folder))
-    save = saver(run, name, settings, method, facts["used_target_labels"])
+    used = either(facts["used_target_labels"], runtime.from_main(lambda: said_by_checkpoint(folder)))
+    facts["used_target_labels"] = used
+    save = saver(run, name, settings, method, used)
     selector = Selector(folder, save, MINIMUM_MIOU if settings.quirk("selection") else -1.0)
     batches = batches_of(run, settings, domains, steps)
     evaluate, every = None, 0
@@ -83,7 +85,7 @@ def train(work: Work, domains: Domains) -> SavedModel | None:
     if kept != "last" or not isinstance(network, Segmenter):
         return None
     assert isinstance(settings, SegmenterSettings)
-    header = header_of(run, name, settings, network, facts["used_target_labels"], steps, "last")
+    header = header_of(run, name, settings, network, used, steps, "last")
     return SavedModel(network.eval(), header)
 
 
@@ -198,7 +200,7 @@ Save = Callable[[Path, int, Selection], None]
 """Write the method's result as it is now: path, updates done, why this one."""
 
 
-def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used: bool) -> Save:
+def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used: Answer) -> Save:
     """How the models of a stage are written; `used`: whether target labels had a part in what it is made from."""
 
     def save(path: Path, step: int, selection: Selection) -> None:
@@ -225,7 +227,7 @@ def header_of(
     name: str,
     settings: SegmenterSettings,
     network: Segmenter,
-    used: bool,
+    used: Answer,
     step: int,
     selection: Selection,
 ) -> ModelHeader:
@@ -242,7 +244,7 @@ def header_of(
         method=settings.method,
         step=step,
         selection=selection,
-        used_target_labels=selection == "best_target" or used,
+        used_target_labels=either(selection == "best_target", used),
     )
 
 
