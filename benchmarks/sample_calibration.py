@@ -25,8 +25,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space
-from segadapt.data.sample import SAMPLE_VERSION, sample_pair, write_sample
 from segadapt.models.small import DeepLabSmall
+from segadapt.sample import SAMPLE_VERSION, sample_pair, write_sample
 
 TRAIN_SIZE = (240, 120)
 Bytes = NDArray[np.uint8]

@@ -28,7 +28,6 @@ from segadapt.data.cache import plan, with_copies
 from segadapt.data.catalog import LAYOUTS, select
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.reading import LabelReader, read_rgb
-from segadapt.data.sample import write_sample
 from segadapt.engine.checkpoints import read, restore
 from segadapt.engine.recorder import Recorder
 from segadapt.errors import SegadaptError
@@ -45,6 +44,7 @@ from segadapt.report import tables
 from segadapt.report.page import write_report
 from segadapt.report.records import read_run
 from segadapt.report.stages import overview
+from segadapt.sample import write_sample
 
 COSTLY = 0.1
 """The share of readers of images and checkpoints."""

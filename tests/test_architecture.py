@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import typer
 
 from segadapt.cli.main import app
+from segadapt.methods.registry import METHODS
+from segadapt.stages.shipped import KINDS
 from slow import SLOW
 
 PACKAGE = Path(__file__).parents[1] / "src" / "segadapt"
@@ -22,7 +25,7 @@ SHARED = {
 }
 ROOMS = {
     *("data", "models", "methods", "engine", "inference", "evaluation", "stages"),
-    *("config", "report", "pipeline", "cli"),
+    *("config", "report", "pipeline", "cli", "sample"),
 }
 
 ALLOWED: dict[str, set[str]] = {
@@ -40,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
         *("data", "engine", "config", "report", "inference.model", "models.starts", "methods.method"),
         *("stages.context", "stages.domains", "stages.estimate", "stages.shipped", "stages.stage"),
     },
+    "sample": {"data.parallel"},
     "cli": ROOMS,
     "__init__": {"inference.model", "pipeline.plan", "pipeline.result", "pipeline.run"},  # when first used
     "__main__": {"cli.main"},
@@ -137,3 +141,40 @@ def test_the_slow_tests_are_there(file: str) -> None:
     text = (Path(__file__).parent / file).read_text(encoding="utf-8")
     for name in SLOW[file]:
         assert f"\ndef {name}(" in text, f"tests/slow.py names {name}, which {file} has not"
+
+
+def constants(module: str) -> Iterator[str]:
+    """All whole strings in a file."""
+    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    yield from (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def test_no_file_but_its_own_knows_a_method() -> None:
+    """Neither by its name nor by an import: a method of one's own can do whatever a shipped one can."""
+    homes = {name: method.__module__ for name, method in METHODS.items()}
+    for module in modules():
+        for name, home in homes.items():
+            if f"segadapt.{module}" not in (home, "segadapt.methods.registry"):
+                assert name not in constants(module), f"{module} names the method '{name}'"
+                assert not any(used == home for used in imports(module)), f"{module} imports {home}"
+
+
+def test_only_the_room_of_stages_and_verbs_know_a_kind_of_stage() -> None:
+    for module in modules():
+        room = module.split(".")[0]
+        for name in KINDS if room not in ("stages", "cli") else ():
+            assert name not in constants(module), f"{module} names the kind '{name}'"
+
+
+def test_no_room_is_large_and_rooms_make_no_circle() -> None:
+    lines = dict.fromkeys(ROOMS, 0)
+    below: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module in modules():
+        room = module.split(".")[0]
+        if room in ROOMS:
+            lines[room] += (PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8").count("\n")
+            tops = {name.split(".")[1] for name in imports(module) if name.startswith("segadapt.")}
+            below[room] |= (tops & ROOMS) - {room}
+    large = {room: count for room, count in lines.items() if count > 0.2 * sum(lines.values())}
+    assert not large, f"of {sum(lines.values())} lines"
+    assert len(list(TopologicalSorter(below).static_order())) == len(ROOMS)  # raises CycleError

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, load_label_space
-from segadapt.data.sample import SAMPLE_VERSION, sample_pair, write_sample
-from segadapt.data.sample.canvas import Camera, Canvas
 from segadapt.errors import UsageError
+from segadapt.sample import SAMPLE_VERSION, sample_pair, write_sample
+from segadapt.sample.canvas import Camera, Canvas
 
 SMALL = (160, 80)
 DOMAINS = ("gta5", "cityscapes")

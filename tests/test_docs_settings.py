@@ -26,9 +26,10 @@ from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.methods.tgstn import TgstnSettings
 from segadapt.models.networks import NETWORKS
 from segadapt.models.starts import STARTS
-from segadapt.quirks import QUIRKS, quirks_of
+from segadapt.quirks import QUIRKS
 from segadapt.stages.evaluate import EvaluateSettings
 from segadapt.stages.pseudo_labels import PseudoLabelsSettings
+from segadapt.stages.shipped import quirks_of
 from segadapt.stages.stylize import StylizeSettings
 
 SE_GAN = "docs/methods/se-gan.md"

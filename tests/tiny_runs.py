@@ -11,9 +11,9 @@ import torch
 import yaml
 
 from segadapt.config.load import load_recipe
-from segadapt.data.sample import write_sample
 from segadapt.pipeline.plan import ALL, Choice
 from segadapt.pipeline.run import run_recipe
+from segadapt.sample import write_sample
 
 TRAINING = {
     "network": "deeplab_small",

@@ -11,8 +11,8 @@ from PIL import Image
 
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import LabelSpace, load_label_space
-from segadapt.data.sample import sample_pair
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.sample import sample_pair
 from suite.measure import cores
 from suite.sizes import Size
 

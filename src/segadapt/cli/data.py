@@ -172,8 +172,8 @@ def sample(
 
     segadapt data sample samples --train 400 --val 100
     """
-    from segadapt.data.sample import write_sample
     from segadapt.processes import usable_cores
+    from segadapt.sample import write_sample
 
     with _progress("draw samples") as progress:
         made = write_sample(out, seed, train, val, parse_size(size), workers or usable_cores(), progress)

@@ -47,6 +47,7 @@ from segadapt.references import Names
 class SeGanSettings(WithExtraSource, BalancedSettings, TeacherSettings):
     """Settings of `se_gan`, with the paper's symbols."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = ("aspp", "selection", "repeated_updates", "d2_head1")
     method: Literal["se_gan"] = "se_gan"
     auxiliary: float = Field(0.1, ge=0, description="share of head 1 in L_seg and L_adv")
     consistency: float = Field(3.0, ge=0, description="λ_con: weight of the consistency loss")

@@ -24,6 +24,13 @@ from segadapt.references import PSEUDO_LABELS, Names
 class SelfTrainingSettings(BalancedSettings):
     """Settings of `self_training`."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = (
+        "aspp",
+        "selection",
+        "train_bn",
+        "bn_until_first_eval",
+        "repeated_updates",
+    )
     method: Literal["self_training"] = "self_training"
     labels: Annotated[str, Names("the folder of pseudo-labels", PSEUDO_LABELS)] = Field(
         description="`@stage` of pseudo-labels, or a folder of them, named as the target images"

@@ -29,6 +29,7 @@ from segadapt.references import SEGMENTER, Names
 class TgstnSettings(TrainingSettings):
     """Settings of `tgstn`."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = ("target_restart",)
     method: Literal["tgstn"] = "tgstn"
     segmenter: Annotated[str, Names("the segmenter", SEGMENTER)] = Field(
         description="the frozen segmenter: `@stage`, a model or a published checkpoint"

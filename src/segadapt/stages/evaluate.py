@@ -1,6 +1,6 @@
 """The `evaluate` stage, and the evaluation that ends every training stage: evaluation.json."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,7 @@ EVALUATION = "evaluation.json"
 class EvaluateSettings(QuirkySettings):
     """Settings of `evaluate`."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = ("quadrants", "softmax_order", "sum_at_input")
     method: Literal["evaluate"] = "evaluate"
     model: Annotated[str, Names("the model", SEGMENTER)] = Field(
         description="`@stage`, a model.safetensors or a published checkpoint"

@@ -8,7 +8,7 @@ stage resumes exactly, and memory holds one image.
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -50,6 +50,7 @@ LABELS, ARGMAX, CONFIDENCE = "labels", "argmax", "confidence"
 class PseudoLabelsSettings(QuirkySettings):
     """Settings of `pseudo_labels`: what a model says about the target's train images, as labels to train with."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = ("quadrants", "softmax_order")
     method: Literal["pseudo_labels"] = "pseudo_labels"
     model: Annotated[str, Names("the model", SEGMENTER)] = Field(
         description="`@stage`, a model.safetensors or a published checkpoint"

@@ -30,6 +30,11 @@ def stage_kinds() -> dict[str, "StageKind"]:
     return {name: kind for family in FAMILIES for name, kind in family().items()} | KINDS
 
 
+def quirks_of(method: str) -> tuple[str, ...]:
+    """The names of the quirks that a method, or another kind of stage, has."""
+    return stage_kinds()[method].settings_type.known_quirks
+
+
 def kind_of(settings: QuirkySettings) -> "StageKind":
     """The kind of stage that settings belong to."""
     return stage_kinds()[settings.method]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from PIL import Image
 from pydantic import Field, PositiveInt
@@ -33,6 +33,7 @@ IMAGES = "images"
 class StylizeSettings(QuirkySettings):
     """Settings of `stylize`: every source image in the target's style, as files of the same names."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = ("truncated",)
     method: Literal["stylize"] = "stylize"
     generator: Annotated[str, Names("the generator", GENERATOR)] = Field(
         description="`@stage`, a generator's safetensors file or a published `transformer_net`"

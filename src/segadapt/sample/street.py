@@ -8,10 +8,10 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from segadapt.data.sample import furniture, ids, people, traffic
-from segadapt.data.sample.canvas import Camera, Canvas
-from segadapt.data.sample.styles import Palette, Range, Statistics
-from segadapt.data.sample.surroundings import Ground, Plots, paint_sky
+from segadapt.sample import furniture, ids, people, traffic
+from segadapt.sample.canvas import Camera, Canvas
+from segadapt.sample.styles import Palette, Range, Statistics
+from segadapt.sample.surroundings import Ground, Plots, paint_sky
 
 Paint = Callable[[], None]
 

@@ -7,7 +7,7 @@ same in both.
 
 from dataclasses import dataclass
 
-from segadapt.data.sample.canvas import Color
+from segadapt.sample.canvas import Color
 
 Range = tuple[float, float]
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.parallel import map_unordered
-from segadapt.data.sample import png
-from segadapt.data.sample.domains import SAMPLE_VERSION, sample_pair
 from segadapt.errors import UsageError
 from segadapt.files import new_file, write_bytes, write_json, write_text
 from segadapt.plain_data import read_json
+from segadapt.sample import png
+from segadapt.sample.domains import SAMPLE_VERSION, sample_pair
 
 CITIES = {"train": "alba", "val": "brisa"}
 SMALLEST = 64  # pixels: below, streets have no room

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
-from segadapt.data.sample import ids
-from segadapt.data.sample.canvas import Canvas, Color, Face, Point, shade
-from segadapt.data.sample.styles import Palette
+from segadapt.sample import ids
+from segadapt.sample.canvas import Canvas, Color, Face, Point, shade
+from segadapt.sample.styles import Palette
 
 TAIL: Color = (206, 36, 34)
 HEADLIGHT: Color = (250, 244, 214)

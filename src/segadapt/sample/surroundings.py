@@ -3,9 +3,9 @@
 import math
 from random import Random
 
-from segadapt.data.sample import ids
-from segadapt.data.sample.canvas import Canvas, Color, Face, mix, shade
-from segadapt.data.sample.styles import Palette
+from segadapt.sample import ids
+from segadapt.sample.canvas import Canvas, Color, Face, mix, shade
+from segadapt.sample.styles import Palette
 
 FAR = 110.0  # metres: where the street ends
 

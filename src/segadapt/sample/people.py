@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from random import Random
 
-from segadapt.data.sample import ids
-from segadapt.data.sample.canvas import Canvas, Color, Point, shade
-from segadapt.data.sample.styles import Palette
+from segadapt.sample import ids
+from segadapt.sample.canvas import Canvas, Color, Point, shade
+from segadapt.sample.styles import Palette
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import math
 from random import Random
 
-from segadapt.data.sample import ids
-from segadapt.data.sample.canvas import Canvas, Color, Face, Point, shade
-from segadapt.data.sample.styles import Palette
+from segadapt.sample import ids
+from segadapt.sample.canvas import Canvas, Color, Face, Point, shade
+from segadapt.sample.styles import Palette
 
 SIGN_COLORS: tuple[Color, ...] = ((200, 36, 40), (34, 84, 176), (240, 196, 40), (30, 120, 84))
 SIGN_WHITE: Color = (240, 240, 238)

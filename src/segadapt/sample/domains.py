@@ -6,8 +6,8 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from segadapt.data.sample import looks, styles
-from segadapt.data.sample.street import draw_street
+from segadapt.sample import looks, styles
+from segadapt.sample.street import draw_street
 
 SAMPLE_VERSION = 1
 """Of the pictures: changes whenever the same seed gives other ones (docs/sample-domains.md has the figures of each)."""

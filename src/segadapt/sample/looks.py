@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from segadapt.data.sample import ids
-from segadapt.data.sample.canvas import DISTANCE_SCALE, Color
-from segadapt.data.sample.street import Drawing
-from segadapt.data.sample.styles import Range
-from segadapt.data.sample.textures import PIXELS_PER_METRE, TILE, rain, sensor_noise, tiles
+from segadapt.sample import ids
+from segadapt.sample.canvas import DISTANCE_SCALE, Color
+from segadapt.sample.street import Drawing
+from segadapt.sample.styles import Range
+from segadapt.sample.textures import PIXELS_PER_METRE, TILE, rain, sensor_noise, tiles
 
 Plane = NDArray[np.float32]
 
