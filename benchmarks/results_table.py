@@ -11,7 +11,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from segadapt.evaluation.records import RunRecord, read_run
+from segadapt.report.records import RunRecord, read_run
 
 
 def rows(runs: list[RunRecord], stages: list[str]) -> dict[str, list[dict[str, Any]]]:

@@ -7,6 +7,7 @@ import shutil
 import struct
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,15 +32,16 @@ from segadapt.data.tools.prepare import plan
 from segadapt.engine.checkpoints import read, restore
 from segadapt.engine.recorder import Recorder
 from segadapt.errors import SegadaptError
-from segadapt.evaluation import report_tables
-from segadapt.evaluation.records import label_free_agreement, read_run
-from segadapt.evaluation.report import write_report
-from segadapt.evaluation.report_stages import overview
+from segadapt.evaluation.label_free import label_free_agreement
 from segadapt.inference.model import find_models
 from segadapt.methods.method import Method
 from segadapt.models.segmenter import IMAGENET
-from segadapt.pipeline.stages import SEGMENTER, Stage
+from segadapt.pipeline.stage_folder import StageFolder
 from segadapt.plain_data import read_yaml
+from segadapt.report import tables
+from segadapt.report.page import write_report
+from segadapt.report.records import read_run
+from segadapt.report.stages import overview
 from segadapt.sample import write_sample
 from segadapt.weights import starts
 from segadapt.weights.checkpoint_files import HEADER, identify
@@ -48,7 +50,7 @@ from segadapt.weights.saved import load_any, load_generator
 COSTLY = 0.1
 """The share of readers of images and checkpoints."""
 GIVEN = ["data.source.root=a", "data.target.root=b"]
-STAGE = Stage("adapt", Path(), {"settings.lr": 0.1}, SEGMENTER)
+STAGE = StageFolder("adapt", Path(), {"settings.lr": 0.1}, "model.safetensors")
 
 
 def readers(home: Path) -> list[Reader]:
@@ -140,21 +142,21 @@ def _runs(home: Path) -> list[Reader]:
         (place / name.decode()).write_bytes(text)
         return run
 
-    def tables(content: bytes, folder: Path) -> object:
+    def all_tables(content: bytes, folder: Path) -> object:
         run = spoilt(content, folder)
-        stage = Stage("adapt", run / "adapt", STAGE.content, STAGE.kind)
+        stage = replace(STAGE, folder=run / "adapt")
         stage.state(), stage.changes(), find_models(run), label_free_agreement(run / "adapt")
         Recorder(run / "adapt" / "metrics.jsonl", writes=True, from_step=10).close()
         record = read_run(run)
-        report_tables.class_table(record, space)
-        report_tables.label_free_table(record)
-        report_tables.kept_table(record.stages[0].result, space)
-        return overview(record) + report_tables.summary_table(record)
+        tables.class_table(record, space)
+        tables.label_free_table(record)
+        tables.kept_table(record.stages[0].result, space)
+        return overview(record) + tables.summary_table(record)
 
     def report(content: bytes, folder: Path) -> object:
         return write_report(spoilt(content, folder), images=0)
 
-    return [Reader("run folders", contents, tables), Reader("reports", contents, report, share=COSTLY / 4)]
+    return [Reader("run folders", contents, all_tables), Reader("reports", contents, report, share=COSTLY / 4)]
 
 
 def write_painted(root: Path) -> None:

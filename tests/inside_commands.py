@@ -25,7 +25,7 @@ def in_float64(_: str) -> None:
 
 def in_a_second(_: str) -> None:
     """A network file system that is never late."""
-    from segadapt.pipeline import pictures
+    from segadapt.stages import pictures
 
     pictures.SECONDS_LATE = 1
 

@@ -8,9 +8,9 @@ import pytest
 from segadapt.config.load import load_recipe
 from segadapt.data.label_spaces import load_label_space
 from segadapt.engine import runtime
-from segadapt.pipeline.context import Run
 from segadapt.pipeline.plan import ALL, Choice, Planned, plan
 from segadapt.pipeline.show import Display
+from segadapt.stages.context import Run
 from tiny_runs import run, tree, write_data, write_recipe
 
 STAGES: dict[str, dict[str, Any]] = {

@@ -109,7 +109,7 @@ def replay(name: str, micro: Path, folder: Path, steps: int = STEPS, change: Cha
     stages = read_tree(shipped_recipes()[recipe])["stages"]
     others = [f"stages.{other}=null" for other in stages if other != stage]
     ours = [f"stages.{stage}.{setting}" for setting in changes]
-    scores, report = "segadapt.pipeline.run.after_training", "segadapt.pipeline.run_page.write_report"
+    scores, report = "segadapt.stages.train.after_training", "segadapt.pipeline.run_page.write_report"
     with patch(scores, return_value=None), patch(report), _first_gradients() as gradients:
         run_recipe(
             load_recipe(recipe, [*data, *ours, *others]), folder / "run"

@@ -17,7 +17,7 @@ from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import IGNORE, LabelSpace
 from segadapt.data.settings import DomainSettings, open_domain
 from segadapt.evaluation.evaluate import evaluate_domain, evaluation_record
-from segadapt.evaluation.records import label_free_agreement
+from segadapt.evaluation.label_free import label_free_agreement
 from segadapt.files import write_json
 from segadapt.inference.predictor import Predictor
 from segadapt.models import networks

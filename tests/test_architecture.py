@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,20 @@ import pytest
 import typer
 
 from segadapt.cli.main import app
+from segadapt.methods.registry import METHODS
+from segadapt.stages.shipped import KINDS
 from slow import SLOW
 
 PACKAGE = Path(__file__).parents[1] / "src" / "segadapt"
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 SHARED = {
-    *("errors", "files", "plain_data", "settings", "quirks", "devices", "version", "processes"),
+    *("errors", "files", "plain_data", "settings", "references", "quirks", "devices", "version", "processes"),
     *("batch", "batch_norm", "losses", "schedules", "ema", "noise", "pseudo_labels"),
     *("sample_randomness", "plugin_loading"),
 }
 ROOMS = {
     *("augment", "data", "sample", "models", "weights", "methods", "engine", "inference", "evaluation"),
-    *("config", "pipeline", "cli"),
+    *("stages", "config", "report", "pipeline", "cli"),
 }
 
 ALLOWED: dict[str, set[str]] = {
@@ -35,10 +38,16 @@ ALLOWED: dict[str, set[str]] = {
     "weights": {"models", "data.label_spaces"},
     "methods": {"augment", "models", "data.samplers", "data.transforms", "data.views"},
     "engine": {"models", "weights.checkpoint_files", "methods.method", "methods.settings"},
-    "inference": {"data", "models", "weights"},
+    "inference": {"data", "models", "weights", "methods.registry"},
     "evaluation": {"data", "models", "weights", "inference"},
-    "config": {"data", "methods", "engine.runtime", "evaluation.settings", "inference.settings"},
-    "pipeline": ROOMS - {"cli"},
+    "stages": {"data", "models", "weights", "methods", "engine", "inference", "evaluation"},
+    "config": {"data", "engine.runtime", "stages.shipped"},
+    "report": {"data", "models", "weights", "inference", "evaluation", "stages.shipped", "stages.stage"},
+    "pipeline": {
+        *("data", "engine", "config", "report", "inference.model", "methods.method"),
+        *("weights.provenance", "weights.starts"),
+        *("stages.context", "stages.domains", "stages.estimate", "stages.shipped", "stages.stage"),
+    },
     "cli": ROOMS,
     "plugin": {"data.catalog", "methods", "models"},
     # When first used:
@@ -91,7 +100,7 @@ def test_functions_fit_on_a_page() -> None:
 
 def test_the_page_names_every_room_and_what_it_may_import() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.M))
-    for room in ROOMS - {"pipeline", "cli", "config"}:
+    for room in ROOMS - {"cli"}:
         assert set(re.findall(r"`([\w.]+)`", rows[room])) == ALLOWED[room]
     shared = re.search(r"^\| shared files: (.*?) \|", PAGE.read_text(encoding="utf-8"), re.M)
     assert shared is not None and set(re.findall(r"`(\w+)`", shared[1])) == SHARED
@@ -138,3 +147,40 @@ def test_the_slow_tests_are_there(file: str) -> None:
     text = (Path(__file__).parent / file).read_text(encoding="utf-8")
     for name in SLOW[file]:
         assert f"\ndef {name}(" in text, f"tests/slow.py names {name}, which {file} has not"
+
+
+def constants(module: str) -> Iterator[str]:
+    """All whole strings in a file."""
+    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    yield from (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def test_no_file_but_its_own_knows_a_method() -> None:
+    """Neither by its name nor by an import: a method of one's own can do whatever a shipped one can."""
+    homes = {name: method.__module__ for name, method in METHODS.items()}
+    for module in modules():
+        for name, home in homes.items():
+            if f"segadapt.{module}" not in (home, "segadapt.methods.registry"):
+                assert name not in constants(module), f"{module} names the method '{name}'"
+                assert not any(used == home for used in imports(module)), f"{module} imports {home}"
+
+
+def test_only_the_room_of_stages_and_verbs_know_a_kind_of_stage() -> None:
+    for module in modules():
+        room = module.split(".")[0]
+        for name in KINDS if room not in ("stages", "cli") else ():
+            assert name not in constants(module), f"{module} names the kind '{name}'"
+
+
+def test_no_room_is_large_and_rooms_make_no_circle() -> None:
+    lines = dict.fromkeys(ROOMS, 0)
+    below: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module in modules():
+        room = module.split(".")[0]
+        if room in ROOMS:
+            lines[room] += (PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8").count("\n")
+            tops = {name.split(".")[1] for name in imports(module) if name.startswith("segadapt.")}
+            below[room] |= (tops & ROOMS) - {room}
+    large = {room: count for room, count in lines.items() if count > 0.2 * sum(lines.values())}
+    assert not large, f"of {sum(lines.values())} lines"
+    assert len(list(TopologicalSorter(below).static_order())) == len(ROOMS)  # raises CycleError

@@ -21,8 +21,8 @@ from segadapt.config.load import load_recipe, read_tree, shipped_recipes
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings
 from segadapt.methods.settings import TrainingSettings
-from segadapt.pipeline.estimate import Estimator
 from segadapt.plugin_loading import load_plugin
+from segadapt.stages.estimate import Estimator
 from segadapt.version import __version__
 from test_docs_settings import open_keys
 
@@ -193,7 +193,7 @@ def counted_once(counted: dict[str, tuple[float, int]], monkeypatch: pytest.Monk
         return counted[key]
 
     monkeypatch.setattr(Estimator, "step", step)
-    monkeypatch.setattr("segadapt.pipeline.estimate.conv_rate", lambda _: 1e11)
+    monkeypatch.setattr("segadapt.stages.estimate.conv_rate", lambda _: 1e11)
 
 
 @pytest.mark.usefixtures("quiet", "counted_once")

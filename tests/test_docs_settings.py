@@ -16,8 +16,6 @@ from segadapt.data.label_spaces import shipped_label_spaces
 from segadapt.data.settings import DomainSettings
 from segadapt.data.transforms import Augmentation
 from segadapt.engine.runtime import RuntimeSettings
-from segadapt.evaluation.settings import EvaluateSettings
-from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.methods.adaptsegnet import AdaptSegNetSettings
 from segadapt.methods.registry import METHODS
 from segadapt.methods.se_gan import SeGanSettings
@@ -27,7 +25,11 @@ from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.methods.tgstn import TgstnSettings
 from segadapt.models.networks import NETWORKS
-from segadapt.quirks import QUIRKS, quirks_of
+from segadapt.quirks import QUIRKS
+from segadapt.stages.evaluate import EvaluateSettings
+from segadapt.stages.pseudo_labels import PseudoLabelsSettings
+from segadapt.stages.shipped import quirks_of
+from segadapt.stages.stylize import StylizeSettings
 from segadapt.weights.starts import STARTS
 
 SE_GAN = "docs/methods/se-gan.md"

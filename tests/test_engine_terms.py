@@ -17,12 +17,13 @@ from segadapt.engine.checkpoints import not_finite
 from segadapt.engine.recorder import Recorder
 from segadapt.engine.updater import Updater
 from segadapt.errors import UsageError
-from segadapt.evaluation.records import StageRecord, read_metrics
-from segadapt.evaluation.report_curves import training_panels
+from segadapt.evaluation.label_free import read_metrics
 from segadapt.losses import Loss, head_numbers, joint
 from segadapt.methods.method import Method, Update
 from segadapt.methods.sean import SeanSettings
 from segadapt.pipeline.show import Display
+from segadapt.report.curves import training_panels
+from segadapt.report.records import StageRecord
 from test_engine_updater import sean
 from tiny_runs import run, tree, write_data, write_recipe
 

@@ -12,12 +12,12 @@ from PIL import Image
 
 from scored_runs import blocks, paint, registered, write_run
 from segadapt.data.label_spaces import IGNORE, load_label_space
-from segadapt.evaluation.records import StageRecord, read_run
-from segadapt.evaluation.report import write_report
-from segadapt.evaluation.report_curves import training_panels
-from segadapt.evaluation.report_images import Budget, Picture
-from segadapt.evaluation.report_stages import overview, stage_by_stage
 from segadapt.files import write_json
+from segadapt.report.curves import training_panels
+from segadapt.report.images import Budget, Picture
+from segadapt.report.page import write_report
+from segadapt.report.records import StageRecord, read_run
+from segadapt.report.stages import overview, stage_by_stage
 from web_page import Page
 
 __all__ = ["registered"]
@@ -90,7 +90,7 @@ def test_the_overview_says_state_steps_time_and_result_in_the_order_of_the_recip
         "final": ("not started",),
         "tgstn": ("done", ">3<", "6 s", "a generator"),
         "stylize": ("done", "4 images stylized"),
-        "pseudo_labels": ("<b>25.0 %</b> of the pixels labelled, 4 images",),
+        "pseudo_labels": ("25.0 % of the pixels labelled, 4 images",),
         "se_gan": ("unfinished", "3 of 8"),
     }.items():
         for text in texts:

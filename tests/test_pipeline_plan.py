@@ -12,10 +12,11 @@ from command import assert_told, command
 from planning import actions, finish, planned, recipe_of, without_report
 from segadapt.errors import UsageError
 from segadapt.pipeline import plan_table
-from segadapt.pipeline.estimate import Estimator
+from segadapt.pipeline.costs import costs
 from segadapt.pipeline.lock import locked
 from segadapt.pipeline.plan import Choice
 from segadapt.pipeline.time_left import duration
+from segadapt.stages.estimate import Estimator
 from tiny_runs import last_checkpoint, run, same
 
 
@@ -100,8 +101,8 @@ def test_a_resumed_stage_is_estimated_from_its_own_steps(finished: Path, tmp_pat
         line.update({"time/step": 5000.0} if "time/step" in line else {})
     (stage / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     about, stages = planned(recipe, tmp_path / "run")
-    assert stages["a"].action == "resume" and plan_table.why(stages["a"]) == "step 2 of 4"
-    assert Estimator(about).cost(stages["a"]).seconds == pytest.approx(2 * 5000, rel=0.05)
+    assert stages["a"].action == "resume" and plan_table.why(about, stages["a"]) == "step 2 of 4"
+    assert costs(about, [stages["a"]])["a"].seconds == pytest.approx(2 * 5000, rel=0.05)
 
 
 def test_operations_are_counted_and_grow_with_pixels_steps_and_views(recipe: Path, tmp_path: Path) -> None:
@@ -109,17 +110,19 @@ def test_operations_are_counted_and_grow_with_pixels_steps_and_views(recipe: Pat
     estimator = Estimator(about)
     work = estimator.forward("deeplab_small", (96, 48))
     assert work > 1e6 and estimator.forward("deeplab_small", (192, 96)) == pytest.approx(4 * work, rel=0.01)
-    assert estimator.cost(stages["views"]).seconds == pytest.approx(2 * 10 * work / estimator.rate)
+    views = stages["views"]
+    assert views.kind.cost(views.work(about), estimator).seconds == pytest.approx(2 * 10 * work / estimator.rate)
     _, longer = planned(recipe, tmp_path, "stages.sean.steps=2002", "stages.sean.evaluate_every=0")
     _, short = planned(recipe, tmp_path, "stages.sean.evaluate_every=0")
-    more = estimator.cost(longer["sean"]).seconds - estimator.cost(short["sean"]).seconds
+    each = [one["sean"].kind.cost(one["sean"].work(about), estimator).seconds for one in (longer, short)]
+    more = each[0] - each[1]
     # a batch of two: the student forward and backward on both domains, the teacher forward on one
     assert more == pytest.approx(2000 * 2 * 7 * work / estimator.rate, rel=0.2)
 
 
 def test_the_disk_estimate_is_about_what_a_run_takes(finished: Path, recipe: Path, tmp_path: Path) -> None:
     about, stages = planned(recipe, tmp_path / "new")
-    wanted = sum(Estimator(about).cost(one).bytes for one in stages.values())
+    wanted = sum(cost.bytes for cost in costs(about, list(stages.values())).values())
     took = sum(path.stat().st_size for path in (finished / "run").glob("*/**/*") if path.is_file())
     assert 0.6 * took < wanted < 1.7 * took
 

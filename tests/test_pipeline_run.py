@@ -10,7 +10,7 @@ import torch
 
 from segadapt.errors import UsageError
 from segadapt.inference.predictor import Predictor
-from segadapt.pipeline import evaluation, training
+from segadapt.stages import evaluate, training
 from segadapt.weights.saved import load_model
 from tiny_runs import metrics, run, tree, write_data, write_recipe
 
@@ -69,7 +69,7 @@ def test_official_scores_are_of_the_network_itself(
             super().__init__(*arguments, **options)
             made.append(self.plain)
 
-    for module in (training, evaluation):
+    for module in (training, evaluate):
         monkeypatch.setattr(module, "Predictor", Noted)
     stage = {"method": "source_only", "official": official, "quirks": {"positional_load": False}, "steps": 2}
     run(write_recipe(tmp_path / "recipe.yaml", tree(write_data(tmp_path / "data"), stage=stage)), tmp_path / "run")

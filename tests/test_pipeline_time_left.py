@@ -9,13 +9,14 @@ import pytest
 
 from planning import planned
 from segadapt.errors import SegadaptError
-from segadapt.evaluation.report import Underway, is_underway, write_report
 from segadapt.pipeline import run_page, show
-from segadapt.pipeline.context import Run
-from segadapt.pipeline.estimate import costs
-from segadapt.pipeline.evaluation import evaluate_stage
+from segadapt.pipeline.costs import costs
 from segadapt.pipeline.show import Display
-from segadapt.pipeline.time_left import Cost, TimeLeft
+from segadapt.pipeline.time_left import TimeLeft
+from segadapt.report.page import Underway, is_underway, write_report
+from segadapt.stages.context import Run
+from segadapt.stages.evaluate import Evaluate
+from segadapt.stages.stage import Cost, Work
 from tiny_runs import run, tree, write_data, write_recipe
 
 
@@ -95,7 +96,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _known_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segadapt.pipeline.estimate.conv_rate", lambda _: 1e10)
+    monkeypatch.setattr("segadapt.stages.estimate.conv_rate", lambda _: 1e10)
 
 
 def test_the_parts_of_a_cost(recipe: Path, tmp_path: Path) -> None:
@@ -139,20 +140,19 @@ def test_the_page_of_a_run_that_stops_no_longer_says_that_it_is_at_work(
     page = tmp_path / "run/report.html"
     before: list[str] = []
 
-    def broken(about: Run, name: str, *rest: Any) -> None:
-        if name == "views":
-            assert is_underway(page)
-            before.append(page.read_text())
-            raise SegadaptError("broken", where=name, remedy="")
-        evaluate_stage(about, name, *rest)
+    def broken(_: Evaluate, work: Work) -> None:
+        assert is_underway(page)
+        before.append(page.read_text())
+        raise SegadaptError("broken", where=work.name, remedy="")
 
-    monkeypatch.setattr("segadapt.pipeline.run.evaluate_stage", broken)
+    done = Evaluate.do
+    monkeypatch.setattr(Evaluate, "do", broken)
     with pytest.raises(SegadaptError, match="broken"):
         run(recipe, tmp_path / "run", "stages.first=null")
     (written,) = before
     assert not is_underway(page) and "In progress" not in page.read_text() and 'http-equiv="refresh"' in written
     assert len(page.read_text()) > 0.9 * len(written)  # all else is as it was
-    monkeypatch.setattr("segadapt.pipeline.run.evaluate_stage", evaluate_stage)
+    monkeypatch.setattr(Evaluate, "do", done)
     page.write_text(written)  # as a kill would leave it
     run(recipe, tmp_path / "run", "stages.first=null")
     assert not is_underway(page) and "views: not finished" not in page.read_text()

@@ -10,18 +10,20 @@ import torch
 from reference.defaults import pytorch_defaults
 from reference.reading import caffe_pixels, known_ids, read_example
 from reference.steps import Examples, ReferenceStep
+from rich.table import Table
 
-from segadapt.config.recipe import DataSettings, Recipe
+from segadapt.config.recipe import Recipe
 from segadapt.data.dataset import SegmentationDataset
-from segadapt.data.settings import open_domain
+from segadapt.data.settings import DataSettings, open_domain
 from segadapt.data.tools.prepare import plan
 from segadapt.engine.runtime import Runtime
 from segadapt.methods.adaptsegnet import AdaptSegNetSettings
 from segadapt.methods.se_gan import SeGanSettings
 from segadapt.methods.sean import SeanSettings
-from segadapt.pipeline import training
-from segadapt.pipeline.context import Run
-from segadapt.pipeline.domains import Domains
+from segadapt.stages import training
+from segadapt.stages.context import Run
+from segadapt.stages.domains import Domains
+from segadapt.stages.stage import Work
 from suite.frames import opened, space_of, write_domain
 from suite.measure import Times
 from suite.rows import OURS, REFERENCE, Row, row_of
@@ -102,6 +104,12 @@ class Marks:
     def say(self, text: str) -> None:
         """Nothing is shown."""
 
+    def images(self, done: int, count: int, note: str = "") -> None:
+        """There are none."""
+
+    def table(self, table: Table) -> None:
+        """Nothing is shown."""
+
     def per_step(self, after: int) -> Times:
         """Seconds of a step between any two fetches from step `after` on."""
         marks = [(step, moment) for step, moment in self.times if step >= after]
@@ -118,7 +126,8 @@ def train(case: Case, data: Data, folder: Path, lengths: Lengths) -> Times:
     recipe = Recipe.model_construct(data=data.settings, stages={case.name: settings}, seed=0)
     run = Run(recipe, folder, space_of("gta5"), case.runtime, marks)
     run.stage_folder(case.name).mkdir(parents=True)
-    training.train(run, case.name, settings, Domains(data.source, data.target, None, None))
+    domains = Domains(data.source, data.target, None, None)
+    training.train(Work(run, case.name, settings, domains, {}), domains)
     return marks.per_step(lengths.warm_up)
 
 

@@ -17,12 +17,11 @@ from segadapt.data.tools.prepare import plan
 from segadapt.engine.runtime import Runtime
 from segadapt.evaluation.evaluate import evaluate_domain
 from segadapt.inference.predictor import Predictor
-from segadapt.inference.settings import StylizeSettings
 from segadapt.models.networks import build
 from segadapt.models.style_transfer import StyleTransfer
-from segadapt.pipeline.pictures import places
 from segadapt.pipeline.show import Display
-from segadapt.pipeline.stylize import stylize_images
+from segadapt.stages.pictures import places
+from segadapt.stages.stylize import StylizeSettings, stylize_images
 from segadapt.weights.saved import GeneratorHeader, save_generator
 from suite.frames import opened, write_domain
 from suite.measure import in_turns, peak_memory
@@ -80,7 +79,7 @@ def verbs(setting: Setting, name: str, count: int) -> dict[str, Work]:
     predictor = Predictor(
         build("deeplab_small", classes=19), s.input, device=s.runtime.device, precision=s.runtime.precision
     )
-    images, how = places(settings, "train"), StylizeSettings(generator="")
+    images, how = places(data), StylizeSettings(generator="")
     return {
         "prepare": lambda number: plan(data, "cityscapes", folder / f"prepared{number}").run(workers=1),
         "check": lambda number: check_split(settings, space, "train"),

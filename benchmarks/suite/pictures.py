@@ -21,14 +21,13 @@ from segadapt.data.dataset import SegmentationDataset
 from segadapt.engine.runtime import Runtime
 from segadapt.evaluation.evaluate import evaluate_domain
 from segadapt.inference.predictor import PUBLISHED_RULES, Predictor, ViewRules
-from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.models.networks import build
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
-from segadapt.pipeline.pictures import Place
-from segadapt.pipeline.pseudo_labels import make_pseudo_labels
 from segadapt.pipeline.show import Display
-from segadapt.pipeline.stylize import stylize_images
+from segadapt.stages.pictures import Place
+from segadapt.stages.pseudo_labels import PseudoLabelsSettings, make_pseudo_labels
+from segadapt.stages.stylize import StylizeSettings, stylize_images
 from segadapt.weights.saved import GeneratorHeader, ModelHeader, SavedModel, save_generator, save_model
 from suite.bare import bare_views
 from suite.frames import opened, space_of, write_domain

@@ -1,10 +1,12 @@
 """Every behaviour of the published programs that a reader of the papers would not expect, one switch each.
 
+Settings say which of them their method has.
+
 `official: true` on a stage turns on all quirks of its method; `quirks: {aspp: false}` sets one alone.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,7 +18,6 @@ class Quirk:
     """One quirk: what the published program does, and what segadapt does when the switch is off."""
 
     name: str
-    methods: tuple[str, ...]
     published: str
     default: str
 
@@ -26,93 +27,78 @@ QUIRKS: dict[str, Quirk] = {
     for quirk in (
         Quirk(
             "aspp",
-            ("source_only", "target_trained", "sean", "se_gan", "self_training", "adaptsegnet"),
             "Only the dilations 6 and 12 of the head are used: its function returns inside its loop.",
             "All four dilations (6, 12, 18, 24) are summed, as DeepLab-v2 describes.",
         ),
         Quirk(
             "positional_load",
-            ("source_only", "target_trained", "sean"),
             "The Caffe VGG-16 start is loaded by position; keys that start with f, s or u are skipped.",
             "It is loaded by name, and every shape is checked.",
         ),
         Quirk(
             "target_split",
-            ("sean",),
             "The unlabelled target images are the validation images, on which the result is then scored.",
             "The unlabelled target images are the train split; validation images are only evaluated on.",
         ),
         Quirk(
             "target_restart",
-            ("sean", "tgstn"),
             "The target order starts again with each pass over the source.",
             "Source and target each go through passes of their own.",
         ),
         Quirk(
             "selection",
-            ("source_only", "target_trained", "sean", "se_gan", "self_training"),
             "The network with the best mIoU on labelled target validation images is kept, if above 20 %.",
             "The last network is kept; a choice by target labels must be asked for and is marked wherever it shows.",
         ),
         Quirk(
             "last_not_saved",
-            ("sean",),
             "The program returns after its sixth epoch without saving the last teacher.",
             "The last teacher is saved.",
         ),
         Quirk(
             "main_head_only",
-            ("source_only", "target_trained"),
             "Of a network with two heads only the main one is trained: the other is still random when SE-GAN starts.",
             "Both heads are trained, the auxiliary one with share 0.1.",
         ),
         Quirk(
             "train_bn",
-            ("source_only", "target_trained", "adaptsegnet", "self_training"),
             "Batch norm is in train mode: batch statistics (of a single image, mostly), and running ones that follow; "
             "in AdaptSegNet those of the target too.",
             "Pretrained batch norm is frozen.",
         ),
         Quirk(
             "bn_until_first_eval",
-            ("self_training",),
             "Batch norm in train mode lasts until the first evaluation (step 500), which ends it for good (GTA5).",
             "Pretrained batch norm is frozen from the first step.",
         ),
         Quirk(
             "repeated_updates",
-            ("source_only", "target_trained", "se_gan", "self_training", "adaptsegnet"),
             "The list of ResNet-101's body names the convolutions of its blocks 3 times and those of its shortcuts 4 "
             "times, and the optimizer walks it entry by entry: they learn so many times a step.",
             "Each parameter is updated once a step.",
         ),
         Quirk(
             "d2_head1",
-            ("se_gan",),
             "In its own update the discriminator of head 2 sees head 1's softmax map of the target (GTA5).",
             "It sees head 2's.",
         ),
         Quirk(
             "quadrants",
-            ("evaluate", "pseudo_labels"),
             "With several views, inputs of scale 1.5 and more run as four quadrants that know nothing of each other.",
             "They run whole (or through a sliding window, if asked for).",
         ),
         Quirk(
             "softmax_order",
-            ("evaluate", "pseudo_labels"),
             "Of several views, only the plain one is upsampled before softmax, all others after it.",
             "All views are upsampled, then softmax makes probabilities of them.",
         ),
         Quirk(
             "sum_at_input",
-            ("evaluate",),
             "The softmax maps of several views are summed at the network's input size, and the sum is upsampled.",
             "Each view is upsampled to the size of the labels at once.",
         ),
         Quirk(
             "truncated",
-            ("stylize",),
             "Stylized pixels are cut to whole numbers: darker by half a grey level on average.",
             "They are rounded.",
         ),
@@ -120,13 +106,11 @@ QUIRKS: dict[str, Quirk] = {
 }
 
 
-def quirks_of(method: str) -> tuple[str, ...]:
-    """The names of the quirks that `method` has."""
-    return tuple(name for name, quirk in QUIRKS.items() if method in quirk.methods)
-
-
 class QuirkySettings(Settings):
     """Base of the settings of everything that a published program does in a way of its own."""
+
+    known_quirks: ClassVar[tuple[str, ...]] = ()
+    """Names in `QUIRKS` of those that the method has."""
 
     method: str
     official: bool = Field(False, description="do as the published program: turns on all quirks of the method")
@@ -139,14 +123,13 @@ class QuirkySettings(Settings):
         if not isinstance(values, dict) or not isinstance(values.get("quirks", {}), dict):
             return values
         official = values.get("official", False) is True
-        method = str(values.get("method") or cls.model_fields["method"].default)
-        known = dict.fromkeys(quirks_of(method), official)
+        known = dict.fromkeys(cls.known_quirks, official)
         return {**values, "quirks": {**known, **values.get("quirks", {})}}
 
     @field_validator("quirks")
     @classmethod
-    def _known_quirks(cls, quirks: dict[str, bool], info: Any) -> dict[str, bool]:
-        known = quirks_of(str(info.data.get("method", "")))
+    def _known_quirks(cls, quirks: dict[str, bool]) -> dict[str, bool]:
+        known = cls.known_quirks
         for name in quirks:
             if name not in known:
                 there = "no such quirk" if name not in QUIRKS else "not a quirk of this method"

@@ -171,7 +171,7 @@ class Data:
         """The same from a run's recipe, of the domains that it gives; the classes are in the model's header."""
         from segadapt.config.load import open_keys
         from segadapt.errors import UsageError
-        from segadapt.evaluation.records import read_run
+        from segadapt.report.records import read_run
 
         run = read_run(folder)
         wanted = ("target", "source") if self.domain == "both" else (self.domain,)
@@ -217,7 +217,7 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
     from segadapt.data.label_spaces import load_label_space
     from segadapt.data.settings import open_domain
     from segadapt.evaluation.evaluate import evaluate_domain, evaluation_record, prediction_writer
-    from segadapt.evaluation.records import label_free_agreement
+    from segadapt.evaluation.label_free import label_free_agreement
     from segadapt.weights.saved import load_any
 
     saved = load_any(file, None if data.label_space is None else load_label_space(data.label_space, "--label-space"))
@@ -266,7 +266,8 @@ def _print_scores(console: "Console", file: Path, record: dict[str, Any]) -> Non
     domains = record["domains"]
     chosen = [f"step {record['step']}"] * (record["step"] is not None)
     chosen += [f"selection {record['selection']}"] * (record["selection"] is not None)
-    chosen += ["used target labels"] * record["used_target_labels"]
+    said = {True: ["used target labels"], False: [], None: ["not known whether target labels had a part"]}
+    chosen += said[record["used_target_labels"]]
     table = Table(highlight=False)
     table.add_column(f"IoU in percent ({record['label_space']})")
     for name, scores in domains.items():

@@ -62,9 +62,8 @@ def pseudo_label(
     from rich.console import Console
 
     from segadapt.inference.model import find_model
-    from segadapt.inference.settings import PseudoLabelsSettings
     from segadapt.inference.streams import find_images
-    from segadapt.pipeline.pseudo_labels import make_pseudo_labels, shares_table, write_summary
+    from segadapt.stages.pseudo_labels import PseudoLabelsSettings, make_pseudo_labels, shares_table, write_summary
 
     need_folder_name(out)
     chosen: dict[str, Any] = {} if select is None else {"select": select}

@@ -25,15 +25,18 @@ def quirks(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """List the quirks of the published programs: what they do, and what segadapt does instead."""
-    from dataclasses import asdict
-
+    from segadapt.config.recipe import stage_types
     from segadapt.quirks import QUIRKS
 
+    methods = {
+        name: [method for method, settings in stage_types().items() if name in settings.known_quirks] for name in QUIRKS
+    }
     if as_json:
-        typer.echo(json.dumps([asdict(quirk) for quirk in QUIRKS.values()], indent=1))
+        about = [{"name": name, "methods": methods[name], **vars(quirk)} for name, quirk in QUIRKS.items()]
+        typer.echo(json.dumps(about, indent=1))
         return
-    for quirk in QUIRKS.values():
-        typer.echo(f"{quirk.name}  ({', '.join(quirk.methods)})")
+    for name, quirk in QUIRKS.items():
+        typer.echo(f"{name}  ({', '.join(methods[name])})")
         typer.echo(f"  published: {quirk.published}\n  default:   {quirk.default}\n")
     typer.echo("Set them all with `official: true` on a stage, or one with `quirks: {NAME: true}`.")
 

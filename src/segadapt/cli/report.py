@@ -19,7 +19,7 @@ def report(
 ) -> None:
     """Write a self-contained HTML page about a run: scores, curves, pictures; stages or data may be missing."""
     from segadapt.devices import choose_device
-    from segadapt.evaluation.report import write_report
+    from segadapt.report.page import write_report
 
     output = OutputFile.parse(out or run / "report.html", "--out", (".html", ".htm"))
     with output.file() as path:

@@ -46,9 +46,8 @@ def stylize(
     segadapt stylize runs/se_gan/style GTA5/images -o stylized/ --sheet sheet.png --target Cityscapes/leftImg8bit/train
     """
     from segadapt.inference.model import find_generator
-    from segadapt.inference.settings import StylizeSettings
     from segadapt.inference.streams import find_images
-    from segadapt.pipeline.stylize import stylize_images
+    from segadapt.stages.stylize import StylizeSettings, stylize_images, write_result
 
     settings = checked(
         StylizeSettings, generator=str(generator), size=None if size is None else parse_size(size, "--size"),
@@ -63,6 +62,7 @@ def stylize(
         done = stylize_images(runtime, file, images, out, settings, display, overwrite, turning)
         runtime.barrier()
         if runtime.is_main:
+            write_result(out, file, len(images), settings)
             there = f", {done.skipped} were there already" if done.skipped else ""
             text = f"{done.written} images stylized{there}: {out}"
             if page is None:
@@ -87,7 +87,7 @@ def _write_sheet(
 ) -> None:
     """A few originals with their copies, and targets."""
     from segadapt.inference.formats import save_picture
-    from segadapt.pipeline.stylize import stylized_sheet
+    from segadapt.stages.stylize import stylized_sheet
 
     with page.file() as path:
         save_picture(path, stylized_sheet(images, out, targets, (turning, turning)))

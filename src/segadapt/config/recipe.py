@@ -5,24 +5,17 @@ from typing import Annotated, Any
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from segadapt.data.settings import DomainSettings
+from segadapt.data.settings import DataSettings
 from segadapt.engine.runtime import RuntimeSettings
-from segadapt.evaluation.settings import EvaluateSettings
-from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
-from segadapt.methods.registry import METHODS
 from segadapt.quirks import QuirkySettings
+from segadapt.references import references
 from segadapt.settings import Settings
-
-NOT_TRAINED: dict[str, type[QuirkySettings]] = {
-    "stylize": StylizeSettings,
-    "pseudo_labels": PseudoLabelsSettings,
-    "evaluate": EvaluateSettings,
-}
+from segadapt.stages.shipped import stage_kinds
 
 
 def stage_types() -> dict[str, type[QuirkySettings]]:
     """What a stage's `method` can say, registered methods included -> the settings of such a stage."""
-    return {**{name: method.settings_type for name, method in METHODS.items()}, **NOT_TRAINED}
+    return {name: kind.settings_type for name, kind in stage_kinds().items()}
 
 
 def _stage(value: object) -> QuirkySettings:
@@ -54,30 +47,6 @@ class _OfAnyType:
 
 StageSettings = Annotated[QuirkySettings, _OfAnyType()]
 """The settings of a stage: of the type that its `method` names."""
-
-
-NAMED = {
-    "start": "the start file",
-    "stand_in": "the checkpoint that stands in",
-    "segmenter": "the segmenter",
-    "model": "the model",
-    "generator": "the generator",
-    "extra_source": "the folder of stylized images",
-    "labels": "the folder of pseudo-labels",
-    "discriminator": "the discriminator's file",
-    "discriminators": "the discriminators' file",
-    "mask": "the mask",
-}
-"""Settings of stages that name a file or folder, in words."""
-
-
-class DataSettings(Settings):
-    """The two domains."""
-
-    source: DomainSettings = Field(description="the labelled domain")
-    target: DomainSettings = Field(
-        description="the domain to adapt to: train images without labels; val is only evaluated on"
-    )
 
 
 class Recipe(Settings):
@@ -114,13 +83,3 @@ class Recipe(Settings):
                     )
             before.append(name)
         return self
-
-
-def references(stage: Settings) -> dict[str, str]:
-    """Key -> name of the stage that it refers to with `@name`."""
-    found = {}
-    for key in type(stage).model_fields:
-        value = getattr(stage, key)
-        if isinstance(value, str) and value.startswith("@"):
-            found[key] = value[1:]
-    return found

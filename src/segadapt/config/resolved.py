@@ -8,9 +8,10 @@ import yaml
 from pydantic import ValidationError
 
 from segadapt.config.load import open_keys
-from segadapt.config.recipe import NAMED, Recipe
+from segadapt.config.recipe import Recipe, stage_types
 from segadapt.errors import UsageError
 from segadapt.plain_data import read_yaml
+from segadapt.references import named_by
 from segadapt.settings import MISSING
 
 IN_A_DOMAIN = ("root", "train_list", "val_list", "prepared_root")
@@ -28,7 +29,7 @@ def located(recipe: Recipe) -> Recipe:
     for domain in tree["data"].values():
         domain |= {key: _absolute(domain[key]) for key in IN_A_DOMAIN}
     for stage in tree["stages"].values():
-        stage |= {key: _there(stage[key]) for key in NAMED if key in stage}
+        stage |= {key: _there(stage[key]) for key in named_by(stage_types()[stage["method"]])}
     tree["label_space"] = _there(tree["label_space"])
     return Recipe.model_validate(tree)
 

@@ -128,6 +128,15 @@ def _literally(folder: str) -> str:
     return folder.replace("{", "{{").replace("}", "}}")
 
 
+class DataSettings(Settings):
+    """The two domains."""
+
+    source: DomainSettings = Field(description="the labelled domain")
+    target: DomainSettings = Field(
+        description="the domain to adapt to: train images without labels; val is only evaluated on"
+    )
+
+
 def open_domain(
     settings: DomainSettings,
     label_space: LabelSpace,

@@ -17,18 +17,15 @@ from segadapt.files import is_file, is_folder, user_path
 from segadapt.inference.formats import OPACITY, Format, overlay, parse_formats, picture, save_picture
 from segadapt.inference.pixels import AnyImage, is_one, rgb_pixels
 from segadapt.inference.predictor import Predictor
+from segadapt.methods.registry import METHODS
 from segadapt.plain_data import read_yaml
 from segadapt.plugin_loading import load_installed
+from segadapt.weights.provenance import is_generator
 from segadapt.weights.saved import ModelHeader, load_any
 
 MODEL = "model.safetensors"
 """The selected model in a stage's folder."""
 RECIPE = "recipe.yaml"
-UPPER_BOUND = "target_trained"
-"""The method that is no answer to the task but its upper bound: `load` of a run does not mean it."""
-STYLE = "tgstn"
-"""The method whose model is no segmenter but a generator."""
-
 NUMBER = (int, float, np.number)
 
 
@@ -114,10 +111,10 @@ def load(
 ) -> Model:
     """A model of a run folder, a stage folder, a `model.safetensors` or a published checkpoint (`.pth`).
 
-    A run means its last stage with a model that is not the upper bound (`target_trained`). `device` "auto" is a GPU if
-    there is one; `precision` "auto" is bf16 where that is fast. `size` (W, H) is the one that the model says by
-    default; `scales` is a number or several; for the other options see `Predictor`. Raises UsageError for a path
-    without a model, for a device that is not there, and for options that make no sense.
+    A run means its last stage with a model that is no upper bound (one whose method sees labels of the target).
+    `device` "auto" is a GPU if there is one; `precision` "auto" is bf16 where that is fast. `size` (W, H) is the one
+    that the model says by default; `scales` is a number or several; for the other options see `Predictor`. Raises
+    UsageError for a path without a model, for a device that is not there, and for options that make no sense.
     """
     load_installed()
     place = choose_device(str(device))
@@ -155,7 +152,7 @@ def find_model(path: Path) -> Path:
     if len(models) == 1:
         return models[0]
     methods = stage_methods(path)
-    return next((file for file in reversed(models) if methods.get(file.parent.name) != UPPER_BOUND), models[-1])
+    return next((file for file in reversed(models) if not _is_bound(methods.get(file.parent.name))), models[-1])
 
 
 def find_models(path: Path) -> list[Path]:
@@ -173,7 +170,7 @@ def find_models(path: Path) -> list[Path]:
             "the model is not there", where=path, remedy="Give a run folder, a stage folder or a checkpoint file."
         )
     methods = stage_methods(path)
-    found = [file for file in sorted(path.glob(f"*/{MODEL}")) if methods.get(file.parent.name) != STYLE]
+    found = [file for file in sorted(path.glob(f"*/{MODEL}")) if not is_generator(file)]
     order = list(methods)
     found.sort(key=lambda file: order.index(file.parent.name) if file.parent.name in order else len(order))
     if not found:
@@ -191,8 +188,10 @@ def find_generator(path: Path) -> Path:
     path = user_path(path)
     if is_file(path):
         return path
-    stages = [path, *(path / name for name, method in reversed(stage_methods(path).items()) if method == STYLE)]
-    found = next((stage / MODEL for stage in stages if is_file(stage / MODEL)), None)
+    if is_file(path / MODEL):
+        return path / MODEL
+    models = [path / name / MODEL for name in reversed(stage_methods(path))]
+    found = next((model for model in models if is_file(model) and is_generator(model)), None)
     if found is None:
         raise UsageError(
             "holds no generator" if is_folder(path) else "the generator is not there",
@@ -200,6 +199,11 @@ def find_generator(path: Path) -> Path:
             remedy="Give a run folder with a finished style stage, such a stage's folder, or a generator's file.",
         )
     return found
+
+
+def _is_bound(method: str | None) -> bool:
+    """Whether a method is no answer to the task but its upper bound: it sees labels of the target."""
+    return method in METHODS and METHODS[method].uses_target_labels
 
 
 def stage_methods(run: Path) -> dict[str, str]:

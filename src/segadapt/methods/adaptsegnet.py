@@ -34,6 +34,7 @@ WIDTHS = (64, 128, 256, 512)
 class AdaptSegNetSettings(WithExtraSource):
     """Settings of `adaptsegnet`, with the paper's symbols."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = ("aspp", "train_bn", "repeated_updates")
     method: Literal["adaptsegnet"] = "adaptsegnet"
     least_squares: bool = Field(False, description="MSE instead of BCE in the game with the discriminators")
     auxiliary: float = Field(0.1, ge=0, description="share of head 1 in L_seg")

@@ -93,6 +93,7 @@ class Method(ABC):
     uses_target_labels: ClassVar[bool] = False  # whether these are true labels of the target
     scheduled: ClassVar[bool] = False  # whether its step depends on the schedule's length, beside the learning rate
     attention: ClassVar[bool] = False  # whether its network must have attention
+    code_version: ClassVar[int] = 1  # raised when a stage would come out otherwise for the same settings
     modules: dict[str, nn.Module]  # all that a checkpoint must hold
     helpers: dict[str, nn.Module] = {}  # noqa: RUF012 - frozen networks that it looks through; replaced, never changed
     optimizers: dict[str, Optimizer]

@@ -13,7 +13,7 @@ A network with one head has neither D_1 nor the terms of head 1; of more than tw
 other one has the share of head 1.
 """
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt
@@ -41,11 +41,13 @@ from segadapt.methods.teacher import TeacherSettings
 from segadapt.models.discriminators import WIDTH, Discriminator, doubling
 from segadapt.models.segmenter import Segmenter
 from segadapt.noise import SampleNoise
+from segadapt.references import Names
 
 
 class SeGanSettings(WithExtraSource, BalancedSettings, TeacherSettings):
     """Settings of `se_gan`, with the paper's symbols."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = ("aspp", "selection", "repeated_updates", "d2_head1")
     method: Literal["se_gan"] = "se_gan"
     auxiliary: float = Field(0.1, ge=0, description="share of head 1 in L_seg and L_adv")
     consistency: float = Field(3.0, ge=0, description="λ_con: weight of the consistency loss")
@@ -57,7 +59,7 @@ class SeGanSettings(WithExtraSource, BalancedSettings, TeacherSettings):
         None,
         description="channels of a discriminator's first convolution (the next have 2, 4, 8 times as many); null: 32",
     )
-    discriminators: list[str] | None = Field(
+    discriminators: Annotated[list[str] | None, Names("the discriminators' file")] = Field(
         None, description="starting weights of the discriminators of heads 1, 2 …: published files; null: fresh"
     )
 

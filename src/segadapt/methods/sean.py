@@ -29,6 +29,14 @@ from segadapt.noise import SampleNoise
 class SeanSettings(TeacherSettings):
     """Settings of `sean`, with the paper's symbols."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = (
+        "aspp",
+        "positional_load",
+        "target_split",
+        "target_restart",
+        "selection",
+        "last_not_saved",
+    )
     method: Literal["sean"] = "sean"
     ema: float = Field(0.99, ge=0, lt=1, description="α: decay of the teacher's moving average")
     consistency: float = Field(0.3, ge=0, description="λ: weight of the consistency loss")

@@ -5,7 +5,7 @@
 x_t are target images, ŷ_t the labels that the stage before has predicted for them. True labels have no part in it.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
@@ -18,13 +18,23 @@ from segadapt.methods.method import DomainName, Method, Update
 from segadapt.methods.optimizers import segmenter_optimizer
 from segadapt.methods.segmentation import segmentation_loss
 from segadapt.models.segmenter import Segmenter
+from segadapt.references import PSEUDO_LABELS, Names
 
 
 class SelfTrainingSettings(BalancedSettings):
     """Settings of `self_training`."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = (
+        "aspp",
+        "selection",
+        "train_bn",
+        "bn_until_first_eval",
+        "repeated_updates",
+    )
     method: Literal["self_training"] = "self_training"
-    labels: str = Field(description="`@stage` of pseudo-labels, or a folder of them, named as the target images")
+    labels: Annotated[str, Names("the folder of pseudo-labels", PSEUDO_LABELS)] = Field(
+        description="`@stage` of pseudo-labels, or a folder of them, named as the target images"
+    )
     auxiliary: float = Field(0.1, ge=0, description="share of head 1")
 
 

@@ -10,6 +10,7 @@ from segadapt.data.views import View
 from segadapt.errors import UsageError, nearest
 from segadapt.models import networks
 from segadapt.quirks import QuirkySettings
+from segadapt.references import STYLIZED, Names
 from segadapt.schedules import ScheduleName
 from segadapt.settings import NOT_A_RESULT, Size
 
@@ -41,10 +42,10 @@ PASSES = ("shuffled", "in_order")
 class TrainingSettings(QuirkySettings):
     """Settings shared by all methods that train."""
 
-    start: str | None = Field(
+    start: Annotated[str | None, Names("the start file", own_kind=True)] = Field(
         None, description="starting weights: a file, a name as `vgg16_hub`, `@stage`, or null for a fresh network"
     )
-    stand_in: str | None = Field(
+    stand_in: Annotated[str | None, Names("the checkpoint that stands in")] = Field(
         None,
         description="a checkpoint, published or one's own, that stands in for this stage: nothing is trained",
     )
@@ -246,7 +247,7 @@ class SegmenterSettings(TrainingSettings):
 class WithExtraSource(SegmenterSettings):
     """Settings of methods that can learn from stylized copies beside the source images."""
 
-    extra_source: str | None = Field(
+    extra_source: Annotated[str | None, Names("the folder of stylized images", STYLIZED)] = Field(
         None,
         description="`@stage` of stylized copies, or a folder of images named as the source's: they join the source "
         "images, with the same labels",

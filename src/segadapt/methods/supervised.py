@@ -20,10 +20,13 @@ from segadapt.methods.segmentation import segmentation_loss
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings, WithExtraSource
 from segadapt.models.segmenter import Segmenter
 
+QUIRKS = ("aspp", "positional_load", "selection", "main_head_only", "train_bn", "repeated_updates")
+
 
 class SourceOnlySettings(WithExtraSource):
     """Settings of `source_only`."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = QUIRKS
     method: Literal["source_only"] = "source_only"
     auxiliary: float = Field(0.1, ge=0, description="share of the auxiliary head, where the network has one")
 
@@ -31,6 +34,7 @@ class SourceOnlySettings(WithExtraSource):
 class TargetTrainedSettings(SegmenterSettings):
     """Settings of `target_trained`: it uses target labels, and is there to be compared with."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = QUIRKS
     method: Literal["target_trained"] = "target_trained"
     auxiliary: float = Field(0.1, ge=0, description="share of the auxiliary head, where the network has one")
 

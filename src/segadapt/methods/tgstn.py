@@ -8,7 +8,7 @@ generator T, image discriminator D, frozen segmenter F trained on the source; so
 T and D work on Caffe pixels (BGR minus mean, about -123..151).
 """
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PositiveInt
@@ -23,13 +23,17 @@ from segadapt.methods.settings import TrainingSettings
 from segadapt.models.discriminators import WIDTH, Discriminator, doubling
 from segadapt.models.segmenter import CAFFE, Segmenter
 from segadapt.models.style_transfer import StyleTransfer
+from segadapt.references import SEGMENTER, Names
 
 
 class TgstnSettings(TrainingSettings):
     """Settings of `tgstn`."""
 
+    known_quirks: ClassVar[tuple[str, ...]] = ("target_restart",)
     method: Literal["tgstn"] = "tgstn"
-    segmenter: str = Field(description="the frozen segmenter: `@stage`, a model or a published checkpoint")
+    segmenter: Annotated[str, Names("the segmenter", SEGMENTER)] = Field(
+        description="the frozen segmenter: `@stage`, a model or a published checkpoint"
+    )
     residual: bool = Field(
         False, description="the generator adds to its input and so begins as the identity: for short trainings"
     )
@@ -41,7 +45,7 @@ class TgstnSettings(TrainingSettings):
         None,
         description="channels of the discriminator's first convolution (the next have 2, 4, 8 times as many); null: 32",
     )
-    discriminator: str | None = Field(
+    discriminator: Annotated[str | None, Names("the discriminator's file")] = Field(
         None, description="starting weights of the discriminator: a published file; null: fresh"
     )
 

@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segadapt.config.recipe import StageSettings
 from segadapt.engine import checkpoints
-from segadapt.engine.selection import CRITERIA
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import sha256, write_with
-from segadapt.inference.model import MODEL
 from segadapt.methods.method import Method
-from segadapt.methods.settings import TrainingSettings
 from segadapt.pipeline import history
-from segadapt.pipeline.stages import Stage
-from segadapt.weights.provenance import model_step
+from segadapt.pipeline.stage_folder import StageFolder
+from segadapt.quirks import QuirkySettings
+from segadapt.stages.shipped import kind_of
+from segadapt.stages.stage import StageKind
 
 FLAG = "--continue"
 
@@ -31,7 +29,8 @@ FLAG = "--continue"
 class Continuation:
     """A stage with all that came before, and the checkpoint that it continues from."""
 
-    stage: Stage
+    kind: StageKind
+    stage: StageFolder
     checkpoint: Path
     step: int
     own: bool  # whether it is one of the stage's own checkpoints
@@ -68,22 +67,20 @@ class Continuation:
         else:
             stage.mark_unfinished()
             later = [path for path in checkpoints.Checkpoints(folder, 1).all() if checkpoints.step_of(path) > self.step]
-            made = [stage.folder / name for name in (MODEL, "model_last.safetensors", "evaluation.json")]
-            chosen = [stage.folder / f"model_{selection}.safetensors" for selection in CRITERIA]
-            stale = [path for path in chosen if path.is_file() and (model_step(path) or 0) > self.step]
-            for path in (*made, *stale, *reversed(later)):
+            for path in (*self.kind.later_than(stage.folder, self.step), *reversed(later)):
                 path.unlink(missing_ok=True)
         stage.mark("running")
 
 
-def continuation(stage: Stage, settings: StageSettings, named: str | None) -> Continuation:
+def continuation(stage: StageFolder, settings: QuirkySettings, named: str | None) -> Continuation:
     """What `--continue STAGE` (its newest checkpoint) or `--continue STAGE=CHECKPOINT` asks for; nothing is written.
 
     `named` is a file, or the name of one in the stage's `checkpoints`. Raises UsageError for a stage that is not
     trained, and when there is no such checkpoint or it has more updates than the stage is to have.
     """
     where = f"{FLAG} {stage.name}"
-    if not isinstance(settings, TrainingSettings) or settings.stand_in is not None:
+    kind = kind_of(settings)
+    if not kind.continuable(settings):
         raise UsageError("the stage is not trained", where=where, remedy="Name one that is.")
     folder = stage.folder / "checkpoints"
     known = checkpoints.Checkpoints(folder, 1).all()
@@ -105,16 +102,19 @@ def continuation(stage: Stage, settings: StageSettings, named: str | None) -> Co
             remedy=f"Set stages.{stage.name}.steps to more, or name an earlier checkpoint.",
         )
     if path.resolve().parent != folder.resolve():
-        return Continuation(stage.after((history.Part(step, {}, sha256(path)),)), path, step, own=False, named=True)
+        return Continuation(
+            kind, stage.after((history.Part(step, {}, sha256(path)),)), path, step, own=False, named=True
+        )
     before = stage.before() or {"parts": (), "content": {}}
-    parts = history.continued(history.until(before["parts"], before["content"], step), stage.content, settings)
+    by_length = kind.depends_on_length(settings)
+    parts = history.continued(history.until(before["parts"], before["content"], step), stage.content, by_length)
     caution = None
-    if parts and history.depends_on_length(settings) and history.length_differs(parts[-1].content, stage.content):
+    if parts and by_length and history.length_differs(parts[-1].content, stage.content):
         caution = (
             "its schedule ends with the training: had it been of this length from the beginning, its first updates "
             "would have been others; with a constant schedule or `schedule_steps` they are the same"
         )
-    return Continuation(stage.after(parts), path, step, own=True, named=named is not None, caution=caution)
+    return Continuation(kind, stage.after(parts), path, step, own=True, named=named is not None, caution=caution)
 
 
 @contextmanager

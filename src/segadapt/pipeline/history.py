@@ -4,11 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from segadapt.files import digest
-from segadapt.methods.registry import METHODS
-from segadapt.methods.settings import TrainingSettings
-
-Content = dict[str, Any]
-"""All that a stage's fingerprint covers, flat: dotted key -> plain value."""
+from segadapt.stages.stage import Content
 
 LENGTH = {"settings.steps", "settings.epochs"}
 
@@ -54,20 +50,23 @@ def until(parts: Parts, content: Content, step: int) -> Parts:
     return tuple(found)
 
 
-def continued(parts: Parts, content: Content, settings: TrainingSettings) -> Parts:
-    """The same parts before updates with `content`: the last ones that differ in nothing which counts are no parts."""
-    while parts and parts[-1].checkpoint is None and same_course(parts[-1].content, content, settings):
+def continued(parts: Parts, content: Content, by_length: bool) -> Parts:
+    """The same parts before updates with `content`: the last ones that differ in nothing which counts are no parts.
+
+    `by_length`: updates depend on how many there will be.
+    """
+    while parts and parts[-1].checkpoint is None and same_course(parts[-1].content, content, by_length):
         parts = parts[:-1]
     return parts
 
 
-def same_course(before: Content, now: Content, settings: TrainingSettings) -> bool:
+def same_course(before: Content, now: Content, by_length: bool) -> bool:
     """Whether the updates of the one are those of the other, as far as both go: only their number may differ.
 
-    With a schedule that ends with the training, its number of updates changes every one of them.
+    With a schedule that ends with the training (`by_length`), its number of updates changes every one of them.
     """
     different = _different(before, now)
-    return not different or (different <= LENGTH and not depends_on_length(settings))
+    return not different or (different <= LENGTH and not by_length)
 
 
 def length_differs(before: Content, now: Content) -> bool:
@@ -78,9 +77,3 @@ def length_differs(before: Content, now: Content) -> bool:
 def _different(before: Content, now: Content) -> set[str]:
     before, now = switched_on(before), switched_on(now)
     return {key for key in {**before, **now} if before.get(key) != now.get(key)}
-
-
-def depends_on_length(settings: TrainingSettings) -> bool:
-    """Whether an update depends on how many there will be."""
-    scheduled = settings.schedule != "constant" or METHODS[settings.method].scheduled
-    return scheduled and settings.schedule_steps is None

@@ -6,32 +6,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segadapt.config.load import open_keys, open_value
-from segadapt.config.recipe import NAMED, StageSettings, references
-from segadapt.data.settings import open_domain
 from segadapt.errors import UsageError, UsageErrors, nearest
-from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import digest, is_folder, need_file, sha256, user_path
-from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
-from segadapt.methods.settings import TrainingSettings
-from segadapt.pipeline import training
-from segadapt.pipeline.context import Run
 from segadapt.pipeline.continuation import FLAG, Continuation, continuation
-from segadapt.pipeline.domains import Domains, domains_read, evaluation_domains, training_domains
-from segadapt.pipeline.history import Content
-from segadapt.pipeline.stages import (
-    CODE_VERSIONS,
-    GENERATOR,
-    PSEUDO_LABELS,
-    SEGMENTER,
-    STYLIZED,
-    Kind,
-    Stage,
-    State,
-    flat,
-    kind_of,
-)
-from segadapt.pipeline.stand_in import stand_in_domains
+from segadapt.pipeline.stage_folder import StageFolder, State, flat
+from segadapt.quirks import QuirkySettings
+from segadapt.references import Names, Product, named_by, paths_in, references
 from segadapt.settings import MISSING
+from segadapt.stages.context import Run
+from segadapt.stages.domains import Domains
+from segadapt.stages.shipped import kind_of
+from segadapt.stages.stage import NOTHING, Content, StageKind, Work
 from segadapt.weights.starts import need_start
 
 WORDS: dict[State, str] = {
@@ -41,18 +26,6 @@ WORDS: dict[State, str] = {
     "changed": "made with other settings",
 }
 
-USES: dict[str, Kind] = {
-    "segmenter": SEGMENTER,
-    "model": SEGMENTER,
-    "generator": GENERATOR,
-    "extra_source": STYLIZED,
-    "labels": PSEUDO_LABELS,
-}
-"""Settings of `NAMED` that may also name a stage, and of which kind; `start` may name one of its own kind."""
-
-ANY = (8, 8)
-"""A size, where it does not matter."""
-
 Action = Literal["skip", "leave", "begin", "resume", "continue", "redo"]
 
 
@@ -60,8 +33,9 @@ Action = Literal["skip", "leave", "begin", "resume", "continue", "redo"]
 class Planned:
     """A stage, how it stands, and what the command does about it."""
 
-    stage: Stage
-    settings: StageSettings
+    kind: StageKind
+    stage: StageFolder
+    settings: QuirkySettings
     data: Domains  # but what other stages are still to make
     state: State
     chosen: bool  # by --only or --from; all are when neither is given
@@ -79,6 +53,17 @@ class Planned:
             return "redo"
         actions: dict[State, Action] = {"new": "begin", "unfinished": "resume", "done": "skip"}
         return actions[self.state]
+
+    @property
+    def to_do(self) -> bool:
+        """Whether there is something to be done."""
+        return self.action not in ("leave", "skip")
+
+    def work(self, run: Run) -> Work:
+        """What is to be done, for the stage's kind."""
+        continued = self.continuation if self.action == "continue" else None
+        resumed = self.action == "resume"
+        return Work(run, self.stage.name, self.settings, self.data, self.stage.decided, resumed, continued)
 
     def said(self) -> str:
         """State and action in words."""
@@ -160,31 +145,27 @@ def plan(run: Run, choice: Choice = ALL) -> list[Planned]:
         _need_kinds(run, name, settings)
         fingerprints = {before: other.stage.fingerprint for before, other in planned.items()}
         stage, data = _stage(run, name, fingerprints, digests, chosen=name in chosen)
-        if isinstance(settings, TrainingSettings) and name in chosen:
-            training.need_equal_shares(run, name, settings)
-            training.need_selectable(name, settings, data)
-            if "steps" in stage.decided:
-                training.need_long_schedule(name, settings, stage.decided["steps"])
+        kind = kind_of(settings)
+        if name in chosen:
+            kind.check(Work(run, name, settings, data, stage.decided))
         resumed = continuation(stage, settings, continued[name]) if name in continued else None
         stage = stage.recorded() if resumed is None else resumed.stage
-        planned[name] = Planned(stage, settings, data, stage.state(), name in chosen, choice.fresh, resumed)
+        planned[name] = Planned(kind, stage, settings, data, stage.state(), name in chosen, choice.fresh, resumed)
     _need_done(planned, "--only" if choice.only else "--from")
     return list(planned.values())
 
 
 def need_given(run: Run, chosen: set[str]) -> None:
     """Raise UsageErrors for what is still open (`???`) and a chosen stage needs, in its settings or its data."""
-    tree = run.recipe.model_dump(mode="json")
-    read = {domain for name in chosen for domain in domains_read(run.recipe.stages[name])}
-    keys = [key.split(".") for key in open_keys(tree)]
-    needed = [
-        ".".join(parts)
-        for parts in keys
-        if (parts[0] == "stages" and parts[1] in chosen)
-        or (parts[0] == "data" and parts[1] in read)
-        or parts[0] not in ("stages", "data")
-    ]
-    errors = [open_value(key, "recipe") for key in needed]
+    data, stages = run.recipe.data, {name: run.recipe.stages[name] for name in run.recipe.stages if name in chosen}
+    tree: dict[str, Any] = {
+        "data": {
+            domain: getattr(data, domain).model_dump(mode="json")
+            for domain in {domain for settings in stages.values() for domain in kind_of(settings).domains(settings)}
+        },
+        "stages": {name: settings.model_dump(mode="json") for name, settings in stages.items()},
+    }
+    errors = [open_value(key, "recipe") for key in open_keys(tree)]
     if errors:
         raise UsageErrors(errors) if len(errors) > 1 else errors[0]
 
@@ -218,27 +199,32 @@ def need_consent(planned: list[Planned]) -> None:
             )
 
 
-def _need_kinds(run: Run, name: str, settings: StageSettings) -> None:
+def _need_kinds(run: Run, name: str, settings: QuirkySettings) -> None:
     """Raise UsageError for a reference to a stage that gives something else than what is wanted."""
+    gives = {other: kind_of(stage).gives for other, stage in run.recipe.stages.items()}
+    marks = named_by(type(settings))
     for key, other in references(settings).items():
-        # A training starts from a network of its own kind.
-        wanted = kind_of(settings.method) if key == "start" else USES.get(key)
-        found = kind_of(run.recipe.stages[other].method)
+        wanted = _wanted(marks.get(key), gives[name])
         if wanted is None:
             raise UsageError(f"'@{other}' is a stage", where=f"stages.{name}.{key}", remedy="Give the path of a file.")
-        if found is not wanted:
-            fitting = [f"@{n}" for n, s in run.recipe.stages.items() if kind_of(s.method) is wanted and n != name]
+        if gives[other] is not wanted:
+            fitting = [f"@{n}" for n in gives if gives[n] is wanted and n != name]
             raise UsageError(
-                f"'@{other}' gives {found.gives}, but {NAMED[key]} is wanted here",
+                f"'@{other}' gives {gives[other].words}, but {marks[key].what} is wanted here",
                 where=f"stages.{name}.{key}",
-                remedy=f"Name {' or '.join(fitting) or 'a stage'} that gives {wanted.gives}, or give a path.",
+                remedy=f"Name {' or '.join(fitting) or 'a stage'} that gives {wanted.words}, or give a path.",
             )
+
+
+def _wanted(mark: Names | None, own: Product) -> Product | None:
+    """What a setting may name with `@stage`, in a stage that gives `own`."""
+    return None if mark is None else own if mark.own_kind else mark.gives
 
 
 def _need_done(planned: dict[str, Planned], flag: str) -> None:
     """Raise UsageError when a chosen stage needs one that is neither done nor chosen."""
     for name, one in planned.items():
-        for other in references(one.settings).values() if one.action not in ("leave", "skip") else ():
+        for other in references(one.settings).values() if one.to_do else ():
             before = planned[other]
             if not before.chosen and before.state != "done":
                 state = {"new": "not begun", "unfinished": "not done yet"}.get(before.state, WORDS[before.state])
@@ -249,44 +235,17 @@ def _need_done(planned: dict[str, Planned], flag: str) -> None:
                 )
 
 
-def planned_data(run: Run, settings: StageSettings) -> Domains:
-    """The data of a stage that is there before the run begins: not what other stages make."""
-    data, space = run.recipe.data, run.space
-    match settings:
-        case EvaluateSettings():
-            found = evaluation_domains(run, settings)
-            return Domains(None, None, found.get("source"), found.get("target"))
-        case StylizeSettings():
-            return Domains(open_domain(data.source, space, settings.split, ANY, labels=False), None, None, None)
-        case PseudoLabelsSettings():
-            return Domains(None, open_domain(data.target, space, "train", ANY, labels=False), None, None)
-        case TrainingSettings():
-            return stand_in_domains(run, settings) or training_domains(run, settings, planned=True)
-    raise AssertionError(settings.method)
-
-
-def _decided(settings: StageSettings, data: Domains) -> Content:
-    """What a person would have to work out from the recipe: the number of updates, of images."""
-    decided: Content = {f"images.{name}": len(dataset) for name, dataset in data.all().items()}
-    if isinstance(settings, TrainingSettings) and settings.stand_in is None:
-        images = training.labelled_images(settings, data)
-        if "extra_source" in references(settings):
-            images *= 2  # as many stylized copies, which are not there yet
-        decided = {"steps": settings.number_of_steps(images), **decided}
-    return decided
-
-
 def _stage(
     run: Run, name: str, fingerprints: dict[str, str], digests: dict[Path, str], chosen: bool
-) -> tuple[Stage, Domains]:
+) -> tuple[StageFolder, Domains]:
     """A stage as the recipe has it now, and its data.
 
     Files and data that are missing are errors for a chosen stage; of another one, what its folder was made with counts.
     """
     settings, lacking = run.recipe.stages[name], list[str]()
-    data = Domains(None, None, None, None)
+    kind, data = kind_of(settings), NOTHING
     try:
-        data = planned_data(run, settings)
+        data = kind.data(run, settings)
     except UsageError:
         if chosen:
             raise
@@ -294,34 +253,34 @@ def _stage(
     if not chosen and not (run.recipe.data.source.given and run.recipe.data.target.given):
         lacking.append("data")  # a split val may be missing from it
     files = {}
-    for key in NAMED:
+    for key, mark in named_by(type(settings)).items():
         try:
-            files[key] = [_digest(path, digests) for path in _files(settings, key)]
+            files[key] = [_digest(path, digests) for path in _files(settings, key, mark)]
         except UsageError:
             if chosen:
                 raise
             lacking.append(f"files.{key}")
-    kind, decided = kind_of(settings.method), {} if "data" in lacking else _decided(settings, data)
+    decided = {} if "data" in lacking else kind.decide(settings, data)
     content = _content(run, settings, data, fingerprints, {key: found for key, found in files.items() if found})
-    stage = Stage(name, run.stage_folder(name), content, kind, decided)
+    stage = StageFolder(name, run.stage_folder(name), content, kind.result, decided)
     return (stage.made_with(lacking) if lacking else stage), data
 
 
 def _content(
     run: Run,
-    settings: StageSettings,
+    settings: QuirkySettings,
     data: Domains,
     fingerprints: dict[str, str],
     files: dict[str, list[str]],
 ) -> Content:
     """All that the stage's result depends on; `files` are the digests of the files that its settings name."""
-    fields = type(settings).model_fields
+    kind, fields = kind_of(settings), type(settings).model_fields
     without_result = {
         name
         for name, field in fields.items()
         if (extra := field.json_schema_extra) and isinstance(extra, dict) and not extra.get("result", True)
     }
-    without_path = {key for key in NAMED if key in files or getattr(settings, key, None) == MISSING}
+    without_path = {key for key in named_by(type(settings)) if key in files or getattr(settings, key) == MISSING}
     content: dict[str, Any] = {
         # What a file holds counts, not where it is.
         "settings": settings.model_dump(mode="json", exclude=without_result | without_path),
@@ -329,25 +288,24 @@ def _content(
         "stages": {key: fingerprints[name] for key, name in references(settings).items()},
         "data": {name: dataset.digest for name, dataset in data.all().items()},
         "label_space": run.space.digest,
-        "code": CODE_VERSIONS.get(settings.method, 1),
+        "code": kind.code_version,
         "precision": run.runtime.precision,
     }
-    if isinstance(settings, TrainingSettings):
+    if kind.seeded:
         content["seed"] = run.recipe.seed
     return flat(content)
 
 
-def _files(settings: StageSettings, key: str) -> list[Path]:
+def _files(settings: QuirkySettings, key: str, mark: Names) -> list[Path]:
     """The files or folders that a key of the settings names. Raises UsageError for one that is not there."""
-    value = getattr(settings, key, None)
-    names = [str(name) for name in (value if isinstance(value, list) else [value]) if name is not None]
+    names = paths_in(settings, key)
     if not names or names[0].startswith("@"):
         return []
     paths = [need_start(name) if key == "start" else user_path(name) for name in names]
     there = [path for path in paths if path is not None]  # else a download, whose hash is checked when it is there
     for path in there:
-        if not is_folder(path) or USES.get(key) not in (STYLIZED, PSEUDO_LABELS):
-            need_file(path, NAMED[key])
+        if not (mark.gives is not None and mark.gives.folder and is_folder(path)):
+            need_file(path, mark.what)
     return there
 
 

@@ -5,11 +5,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from segadapt.methods.settings import TrainingSettings
-from segadapt.pipeline.context import Run
-from segadapt.pipeline.estimate import Estimator, checkpoint_step, free_disk, made
+from segadapt.pipeline.costs import costs, free_disk
 from segadapt.pipeline.plan import Planned
-from segadapt.pipeline.time_left import Cost, duration
+from segadapt.pipeline.time_left import duration
+from segadapt.stages.context import Run
 
 
 def show_plan(run: Run, planned: list[Planned], yes: bool = False) -> None:
@@ -17,25 +16,24 @@ def show_plan(run: Run, planned: list[Planned], yes: bool = False) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 10_000  # a file or a pipe takes lines of any length
-    busy = any(one.action not in ("leave", "skip") for one in planned)
-    estimator = Estimator(run) if busy else None
-    costs = [Cost() if estimator is None else estimator.cost(one) for one in planned]
+    found = costs(run, planned)
     table = Table("stage", "method", "what", "why", "time", "disk", box=box.SIMPLE_HEAD)
-    for one, cost in zip(planned, costs, strict=True):
+    for one in planned:
+        cost = found[one.stage.name]
         time, disk = duration(cost.seconds) if cost.seconds else "", size(cost.bytes) if cost.bytes else ""
-        table.add_row(one.stage.name, one.settings.method, one.said(), escape(why(one)), time, disk)
+        table.add_row(one.stage.name, one.settings.method, one.said(), escape(why(run, one)), time, disk)
     console.print(table)
     for one in planned:
-        if one.action not in ("leave", "skip") and isinstance(one.settings, TrainingSettings):
-            for caution in one.settings.cautions():
+        if one.to_do:
+            for caution in one.kind.cautions(one.settings):
                 console.print(f"warning: {one.stage.name}: {caution}", markup=False)
-    if not busy:
+    if not any(one.to_do for one in planned):
         console.print("Nothing to do.")
         return
-    place, wanted, free = run.runtime, sum(cost.bytes for cost in costs), free_disk(run.folder)
+    place, wanted, free = run.runtime, sum(cost.bytes for cost in found.values()), free_disk(run.folder)
     where = f"{place.ranks} × {place.device}" if place.ranks > 1 else f"{place.device}"
     console.print(
-        f"In all about {duration(sum(cost.seconds for cost in costs))} on {where} ({place.precision}, "
+        f"In all about {duration(sum(cost.seconds for cost in found.values()))} on {where} ({place.precision}, "
         f"threads: {place.threads}), and about {size(wanted)} of disk; {size(free)} are free."
     )
     if wanted > free:
@@ -44,26 +42,14 @@ def show_plan(run: Run, planned: list[Planned], yes: bool = False) -> None:
         console.print("Results would be deleted: pass --yes to allow it.")
 
 
-def why(one: Planned) -> str:
+def why(run: Run, one: Planned) -> str:
     """The reason for what is done with a stage, a line each."""
-    settings, stage = one.settings, one.stage
-    if one.action in ("leave", "skip"):
+    if not one.to_do:
         return ""
     if one.state == "changed":
         caution = None if one.continuation is None else one.continuation.caution
-        return "\n".join([*stage.changes(), *([caution] if caution else [])])
-    if one.action == "redo":
-        return "--fresh"
-    stand_in = getattr(settings, "stand_in", None)
-    if stand_in is not None:
-        return f"{stand_in} stands in"
-    steps, images = stage.decided.get("steps"), sum(n for key, n in stage.decided.items() if key.startswith("images."))
-    if one.action == "begin":
-        return f"{images} images" if steps is None else f"{steps} steps"
-    if steps is not None:
-        return f"step {checkpoint_step(stage.folder)} of {steps}"
-    there = made(one)
-    return f"{there} of {images} images" if there else ""
+        return "\n".join([*one.stage.changes(), *([caution] if caution else [])])
+    return "--fresh" if one.action == "redo" else one.kind.progress(one.work(run))
 
 
 def size(count: int) -> str:

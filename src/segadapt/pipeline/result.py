@@ -7,7 +7,7 @@ from segadapt.config.recipe import Recipe
 from segadapt.errors import UsageError
 from segadapt.inference.model import MODEL, find_model
 from segadapt.pipeline.plan import Planned
-from segadapt.pipeline.stages import PSEUDO_LABELS, STYLIZED, State
+from segadapt.pipeline.stage_folder import State
 from segadapt.plain_data import read_json
 
 
@@ -19,7 +19,7 @@ class StageResult:
     method: str
     folder: Path
     state: State  # `done`, or `new`, `unfinished`, `changed` (made with other settings)
-    model: Path | None  # model.safetensors: a segmenter or, of `tgstn`, a generator
+    model: Path | None  # model.safetensors: a segmenter or a generator
     images: Path | None  # the folder of stylized copies or pseudo-labels
     scores: dict[str, float]  # mIoU in percent by domain (`target`, `source`), from evaluation.json
 
@@ -52,15 +52,14 @@ def result_of(folder: Path, recipe: Recipe, planned: list[Planned]) -> RunResult
 
 def _stage(one: Planned, recipe: Recipe) -> StageResult:
     stage, method = one.stage, recipe.stages[one.stage.name].method
-    model, images = stage.folder / MODEL, stage.folder / stage.kind.use
-    makes_images = stage.kind in (STYLIZED, PSEUDO_LABELS) and images.is_dir()
+    model, made = stage.folder / MODEL, stage.folder / one.kind.use
     return StageResult(
         stage.name,
         method,
         stage.folder,
         one.state,
         model if model.is_file() else None,
-        images if makes_images else None,
+        made if one.kind.gives.folder and made.is_dir() else None,
         _scores(stage.folder / "evaluation.json"),
     )
 

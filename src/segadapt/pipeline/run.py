@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,35 +15,24 @@ from typing import Any
 import torch
 
 from segadapt.config.load import as_overrides, find_recipe, load_recipe, need_closed
-from segadapt.config.recipe import Recipe, references
+from segadapt.config.recipe import Recipe
 from segadapt.config.resolved import as_yaml, filled, located, recorded
 from segadapt.data.label_spaces import load_label_space
 from segadapt.engine import runtime
 from segadapt.engine.ranks import Facts
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
-from segadapt.evaluation.settings import EvaluateSettings
 from segadapt.files import write_json, write_text
-from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
-from segadapt.methods.settings import SegmenterSettings, TrainingSettings
-from segadapt.pipeline import training
-from segadapt.pipeline.context import Run
-from segadapt.pipeline.continuation import Continuation
-from segadapt.pipeline.domains import training_domains
-from segadapt.pipeline.estimate import costs
-from segadapt.pipeline.evaluation import after_training, evaluate_stage
+from segadapt.pipeline.costs import costs
 from segadapt.pipeline.lock import locked
-from segadapt.pipeline.pictures import need_shared
-from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan, planned_data
+from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan
 from segadapt.pipeline.plan_table import show_plan
-from segadapt.pipeline.pseudo_labels import pseudo_labels_stage
 from segadapt.pipeline.result import RunResult, result_of
 from segadapt.pipeline.run_page import RunPage
 from segadapt.pipeline.show import Display
-from segadapt.pipeline.stages import PSEUDO_LABELS, STYLIZED, flat, kind_of
-from segadapt.pipeline.stand_in import stand_in, stand_in_domains
-from segadapt.pipeline.stylize import stylize_stage
+from segadapt.pipeline.stage_folder import flat
 from segadapt.pipeline.time_left import TimeLeft
 from segadapt.plugin_loading import loaded
+from segadapt.stages.context import Run
 from segadapt.version import __version__
 from segadapt.weights.starts import missing_download
 
@@ -81,7 +71,7 @@ def run_recipe(
         display = Display(place.is_main)
         warnings.showwarning = lambda message, *_, **__: display.say(f"warning: {message}")
         run = Run(recipe, folder, load_label_space(recipe.label_space), place, display)
-        planned = _agreed_plan(run, choice)
+        planned = _agreed_plan(recipe, run, choice)
         if dry_run:
             if place.is_main:
                 show_plan(run, planned, yes)
@@ -98,7 +88,7 @@ def run_recipe(
             planned = place.from_main(lambda: [one.now() for one in planned])
             if not yes:
                 need_consent(planned)
-            _work(run, planned, display)
+            _work(recipe, run, planned, display)
         return place.from_main(lambda: result_of(folder, recipe, planned))
 
 
@@ -112,31 +102,32 @@ def run_folder(recipe: Recipe | str | Path, folder: Path | str | None) -> Path:
 
 
 def missing_downloads(planned: list[Planned]) -> list[SegadaptError]:
-    """An error for each download that a stage to be trained starts from and that cannot be had now."""
-    starts = {
-        one.stage.name: getattr(one.settings, "start", None) for one in planned if one.action in ("begin", "redo")
+    """An error for each download that a stage to be begun starts from and that cannot be had now."""
+    names = {
+        f"stages.{one.stage.name}.{key}": name
+        for one in planned
+        if one.action in ("begin", "redo")
+        for key, name in one.kind.downloads(one.settings).items()
     }
-    why = {start: missing_download(start) for start in set(starts.values())}  # each is asked for once
+    why = {name: missing_download(name) for name in set(names.values())}  # each is asked for once
     return [
-        SegadaptError(reason, where=f"stages.{name}.start", remedy="Give the path of a copy as `start`.")
-        for name, start in starts.items()
-        if (reason := why[start]) is not None
+        SegadaptError(reason, where=key, remedy="Give the path of a copy as `start`.")
+        for key, name in names.items()
+        if (reason := why[name]) is not None
     ]
 
 
-def _agreed_plan(run: Run, choice: Choice) -> list[Planned]:
+def _agreed_plan(recipe: Recipe, run: Run, choice: Choice) -> list[Planned]:
     """The plan as the run folder stands for rank 0, which alone need see it, and the files that the recipe names.
 
     Raises UsageError on every rank when they have not all the same version, recipe, machine settings and data.
     """
     place = run.runtime
     folders = dict.fromkeys(("root", "train_list", "val_list", "prepared_root"), True)  # their content is compared
-    recipe = run.recipe.model_dump(
-        mode="json", exclude={"runtime": True, "data": {"source": folders, "target": folders}}
-    )
+    told = recipe.model_dump(mode="json", exclude={"runtime": True, "data": {"source": folders, "target": folders}})
     facts: Facts = {"segadapt": __version__, "torch": str(torch.__version__), "device": place.device.type}
     facts |= {f"plug-in {plugin.name}": plugin.sha256 for plugin in loaded()}
-    place.need_agreement({**facts, "precision": place.precision, "compiling": place.compile, **flat(recipe)})
+    place.need_agreement({**facts, "precision": place.precision, "compiling": place.compile, **flat(told)})
 
     def planning() -> list[Planned]:
         need_run_folder(run.folder)
@@ -144,28 +135,30 @@ def _agreed_plan(run: Run, choice: Choice) -> list[Planned]:
 
     planned = place.from_main(planning)
     if place.ranks > 1:
-        own = {one.stage.name: planned_data(run, one.settings).all() for one in planned if one.chosen}
+        if not place.is_main:  # each rank reads the data where it is for itself
+            planned = [replace(one, data=one.kind.data(run, one.settings)) if one.chosen else one for one in planned]
+        own = {one.stage.name: one.data.all() for one in planned if one.chosen}
         place.need_agreement(
             {f"{name} data of {stage}": d.digest for stage, data in own.items() for name, d in data.items()}
         )
     return planned
 
 
-def _work(run: Run, planned: list[Planned], display: Display) -> None:
+def _work(recipe: Recipe, run: Run, planned: list[Planned], display: Display) -> None:
     """Do the stages, then the report."""
     if run.runtime.is_main:
-        write_run_files(run)
-    to_do = [one for one in planned if one.action not in ("leave", "skip")]
+        write_run_files(recipe, run)
+    to_do = [one for one in planned if one.to_do]
     ended = any(one.state == "done" for one in planned)
     page = RunPage(run, [one.stage.name for one in planned], display, ended)
     if run.runtime.is_main:
         display.follow(TimeLeft([one.stage.name for one in to_do], lambda: costs(run, to_do)))
     try:
         for one in planned:
-            if one.action not in ("leave", "skip"):
+            if one.to_do:
                 page.before(one.stage.name)
             _do(run, one, display)
-            if one.action not in ("leave", "skip"):
+            if one.to_do:
                 page.after()
     except BaseException:
         page.stop()
@@ -190,39 +183,11 @@ def _do(run: Run, one: Planned, display: Display) -> None:
             stage.mark("running")
     run.runtime.barrier()
     with display.showing(stage.name):
-        match one.settings:
-            case TrainingSettings() as settings:
-                _train(run, stage.name, settings, display, one.continuation if one.action == "continue" else None)
-            case EvaluateSettings() as settings:
-                if run.runtime.is_main:
-                    evaluate_stage(run, stage.name, settings, display)
-            case StylizeSettings() as settings:
-                stylize_stage(run, stage.name, settings, display)
-            case PseudoLabelsSettings() as settings:
-                pseudo_labels_stage(run, stage.name, settings, display)
+        one.kind.do(one.work(run))
     run.runtime.barrier()
     if run.runtime.is_main:
         stage.mark("done")
     run.runtime.barrier()
-
-
-def _train(
-    run: Run, name: str, settings: TrainingSettings, display: Display, continuation: Continuation | None = None
-) -> None:
-    """Train, or load what stands in for it, and score the result."""
-    for before in references(settings).values():
-        if kind_of(run.recipe.stages[before].method) in (STYLIZED, PSEUDO_LABELS):
-            need_shared(run.runtime, run.stage_folder(before))
-    domains = stand_in_domains(run, settings) or training_domains(run, settings)
-    if settings.stand_in is not None:
-        stand_in(run, name, settings)
-    else:
-        for domain, dataset in domains.all().items():
-            run.watcher.say(f"{name}: {domain}: {dataset.origin}")
-        training.train(run, name, settings, domains, continuation)
-    after = after_training(name, settings, domains) if isinstance(settings, SegmenterSettings) else None
-    if run.runtime.is_main and after is not None:
-        evaluate_stage(run, name, after, display)
 
 
 def need_run_folder(folder: Path) -> None:
@@ -238,7 +203,7 @@ def need_run_folder(folder: Path) -> None:
         )
 
 
-def write_run_files(run: Run) -> None:
+def write_run_files(recipe: Recipe, run: Run) -> None:
     """environment.json, the mark of a run folder, and recipe.yaml (everything decided)."""
     place = run.runtime
     decided = runtime.RuntimeSettings(
@@ -249,7 +214,7 @@ def write_run_files(run: Run) -> None:
         compile=place.compile,
     )
     write_json(run.folder / "environment.json", environment(run))
-    write_text(run.folder / "recipe.yaml", as_yaml(located(run.recipe.model_copy(update={"runtime": decided}))))
+    write_text(run.folder / "recipe.yaml", as_yaml(located(recipe.model_copy(update={"runtime": decided}))))
 
 
 def environment(run: Run) -> dict[str, Any]:

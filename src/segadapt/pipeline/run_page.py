@@ -5,9 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from segadapt.errors import SegadaptError
-from segadapt.evaluation.report import Underway, is_current, is_underway, settle, write_report
-from segadapt.pipeline.context import Run
 from segadapt.pipeline.show import Display
+from segadapt.report.page import Underway, is_current, is_underway, settle, write_report
+from segadapt.stages.context import Run
 
 EVERY = 20.0
 """Seconds of work between two pages, at least: short stages share one, unless a longer one follows."""

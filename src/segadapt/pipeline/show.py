@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from segadapt.pipeline.time_left import TimeLeft, duration
 
@@ -97,6 +98,10 @@ class Display:
     def say(self, text: str) -> None:
         """A line worth reading."""
         self.console.print(text, soft_wrap=True, markup=False)
+
+    def table(self, table: Table) -> None:
+        """Numbers worth reading."""
+        self.console.print(table)
 
     def _advance(self, done: int, count: int, rate: str, note: str) -> None:
         if self.console.is_terminal:

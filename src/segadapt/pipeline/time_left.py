@@ -5,26 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from segadapt.errors import SegadaptError
+from segadapt.stages.stage import Cost
 
 TRUST = 0.02
 """What an estimate counts beside measurements: as if this share of the work had been seen to take as long."""
 UPDATES, IMAGES = "updates", "images"
 """The two kinds of work: their estimates are wrong by different factors."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What is still to be spent on a stage."""
-
-    updating: float = 0.0  # seconds of updates, with the evaluations between them
-    seeing: float = 0.0  # seconds of putting images through a network: scores, stylized copies, pseudo-labels
-    images: int = 0  # how many these are, for this rank
-    bytes: int = 0
-
-    @property
-    def seconds(self) -> float:
-        """All of them."""
-        return self.updating + self.seeing
 
 
 @dataclass

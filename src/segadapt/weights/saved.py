@@ -47,7 +47,9 @@ class ModelHeader(Settings):
     method: str | None = Field(None, description="the method of that stage")
     step: int | None = Field(None, ge=0, description="updates done")
     selection: Literal["last", "best_target", "label_free"] | None = Field(None, description="why this step")
-    used_target_labels: bool = Field(False, description="whether labels of the target had a part in it")
+    used_target_labels: bool | None = Field(
+        None, description="whether labels of the target had a part in it; null: not known"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -223,7 +225,9 @@ class GeneratorHeader(Settings):
     stage: str | None = Field(None, description="the stage of the recipe that trained it")
     method: str | None = Field(None, description="the method of that stage")
     step: int | None = Field(None, ge=0, description="updates done")
-    used_target_labels: bool = Field(False, description="whether labels of the target had a part in it")
+    used_target_labels: bool | None = Field(
+        None, description="whether labels of the target had a part in it; null: not known"
+    )
 
 
 @dataclass(frozen=True)

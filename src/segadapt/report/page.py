@@ -12,15 +12,15 @@ import yaml
 
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.errors import SegadaptError
-from segadapt.evaluation import report_tables as tables
-from segadapt.evaluation.records import RunRecord, StageRecord, digest_of_results, mapping, read_run
-from segadapt.evaluation.report_images import Budget, Row, figures, prediction_rows
-from segadapt.evaluation.report_stages import overview, stage_by_stage
 from segadapt.files import need_writable, write_text
 from segadapt.inference.model import RECIPE
+from segadapt.report import tables
+from segadapt.report.images import Budget, Row, figures, prediction_rows
+from segadapt.report.records import RunRecord, StageRecord, digest_of_results, mapping, read_run
+from segadapt.report.stages import overview, stage_by_stage
 from segadapt.version import __version__
 
-TEMPLATE = Path(__file__).with_name("report.html")
+TEMPLATE = Path(__file__).with_name("page.html")
 MARK_WITHIN = 4096  # bytes of the page: the digest of what it was made from is in its head
 ACROSS = 4  # pictures side by side
 RELOAD = 10  # seconds between two looks of a browser at the page of a run that is at work

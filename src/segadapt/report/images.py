@@ -16,9 +16,9 @@ from segadapt.data.settings import open_domain
 from segadapt.errors import SegadaptError
 from segadapt.evaluation.evaluate import spread
 from segadapt.evaluation.pictures import attention_picture
-from segadapt.evaluation.records import RunRecord
 from segadapt.inference.formats import picture
 from segadapt.inference.predictor import Predictor
+from segadapt.report.records import RunRecord
 from segadapt.weights.saved import load_any
 
 WIDTH = 440  # pixels of a picture on the page

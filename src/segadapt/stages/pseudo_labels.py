@@ -8,12 +8,13 @@ stage resumes exactly, and memory holds one image.
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field, model_validator
 from rich.table import Table
 
 from segadapt import pseudo_labels
@@ -21,6 +22,7 @@ from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
 from segadapt.data.made import PUBLISHED_ENDING
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import opened, read_rgb
+from segadapt.data.settings import open_domain
 from segadapt.data.tools import sheet
 from segadapt.data.tools.contact_sheet import labels_over
 from segadapt.engine.runtime import Runtime
@@ -28,11 +30,16 @@ from segadapt.errors import UsageError
 from segadapt.files import need_file, sha256, user_path, write_json
 from segadapt.inference.formats import Format, picture
 from segadapt.inference.predictor import Predictor, ViewRules
-from segadapt.inference.settings import PseudoLabelsSettings
 from segadapt.inference.streams import Job, StreamResult, ahead, need_other_places, run_batches, save_png
-from segadapt.pipeline.context import Run
-from segadapt.pipeline.pictures import Place, flow, need_shared, places, some, stopping
-from segadapt.pipeline.show import Display
+from segadapt.quirks import QuirkySettings
+from segadapt.references import PSEUDO_LABELS, SEGMENTER, Names
+from segadapt.settings import Size
+from segadapt.stages.context import Display, Run
+from segadapt.stages.domains import ANY, Domains
+from segadapt.stages.estimate import LABEL_BYTES, Estimator, len_of
+from segadapt.stages.pictures import Place, count_made, flow, images_done, need_shared, places, some, stopping
+from segadapt.stages.stage import Column, Cost, Exhibit, StageKind, Work
+from segadapt.weights.provenance import beside_earlier
 from segadapt.weights.saved import SavedModel, load_any
 
 Labels = NDArray[np.uint8]
@@ -40,16 +47,92 @@ LABELS, ARGMAX, CONFIDENCE = "labels", "argmax", "confidence"
 """Folders: labels to train with, the class of every pixel, and its confidence (grey, 255 · probability)."""
 
 
-def pseudo_labels_stage(run: Run, name: str, settings: PseudoLabelsSettings, display: Display) -> None:
-    """Write `labels/NAME.png` and `confidence/NAME.png` for each target train image, then a sheet and `result.json`."""
-    model, images = run.file_of(settings.model), places(run.recipe.data.target, "train")
-    saved = run.runtime.from_main(lambda: load_any(model, run.space))
-    folder = run.stage_folder(name)
-    exif = run.recipe.data.target.exif
-    found = make_pseudo_labels(run.runtime, saved, run.space, images, folder, settings, display, exif=exif)
-    if run.runtime.is_main:
-        display.console.print(shares_table(found))
-        write_summary(folder, model, saved, images, run.space, settings, found, exif)
+class PseudoLabelsSettings(QuirkySettings):
+    """Settings of `pseudo_labels`: what a model says about the target's train images, as labels to train with."""
+
+    known_quirks: ClassVar[tuple[str, ...]] = ("quadrants", "softmax_order")
+    method: Literal["pseudo_labels"] = "pseudo_labels"
+    model: Annotated[str, Names("the model", SEGMENTER)] = Field(
+        description="`@stage`, a model.safetensors or a published checkpoint"
+    )
+    scales: list[Annotated[float, Field(gt=0, le=8)]] = Field(
+        [1.0, 0.75, 1.25, 1.5], min_length=1, description="input scales, up to 8, whose softmax maps are averaged"
+    )
+    mirror: bool = Field(True, description="add the mirror image of every scale")
+    size: Size | None = Field(
+        None, description="input size of the network and size of the labels; null: the one that the model says"
+    )
+    select: Literal["class_confidence", "all"] = Field(
+        "class_confidence",
+        description="the pixels that get a label: the most confident ones of each class, or all; with `official` all",
+    )
+    keep: float = Field(0.5, gt=0, le=1, description="share of each class's pixels, the most confident ones, to keep")
+    certain: float = Field(0.9, gt=0, le=1, description="confidence from which a pixel is kept whatever its class")
+    mask: Annotated[Path | None, Names("the mask", learned=False)] = Field(
+        None, description="a picture whose black pixels get no label (the ego vehicle, say), stretched over each image"
+    )
+    border: int = Field(0, ge=0, description="pixels along each side of the label map that get no label")
+    flat: bool = Field(
+        False,
+        description="the labels as the published self-training reads them: all side by side, as grey "
+        "NAME_PseudoLabel.png, without the images' sub-folders",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _select_as_published(cls, values: Any) -> Any:
+        """The published program keeps every pixel; written out, so that a resolved recipe says so."""
+        if isinstance(values, dict) and values.get("official") is True and "select" not in values:
+            return {**values, "select": "all"}
+        return values
+
+
+class PseudoLabels(StageKind):
+    """`labels/NAME.png` and `confidence/NAME.png` for each target train image, then a sheet and `result.json`."""
+
+    settings_type = PseudoLabelsSettings
+    gives = PSEUDO_LABELS
+    result, use, role = "result.json", LABELS, "helper"
+    made, traces = (LABELS, ARGMAX, CONFIDENCE), ("contact_sheet.png",)
+
+    def domains(self, settings: PseudoLabelsSettings) -> set[str]:
+        return {"target"}
+
+    def data(self, run: Run, settings: PseudoLabelsSettings) -> Domains:
+        return Domains(None, open_domain(run.recipe.data.target, run.space, "train", ANY, labels=False), None, None)
+
+    def cost(self, work: Work, estimator: Estimator) -> Cost:
+        settings, target = work.settings, work.data.target
+        images = len_of(target) - (count_made(work.folder / ARGMAX) if work.resumed else 0)
+        images = -(-images // work.run.runtime.ranks)
+        size = settings.size or estimator.size_of(settings.model)
+        seconds = images * estimator.view_seconds(settings.model, size, settings.scales, settings.mirror)
+        return Cost(0.0, seconds, images, int(LABEL_BYTES * size[0] * size[1] * len_of(target)))
+
+    def progress(self, work: Work) -> str:
+        return images_done(work, ARGMAX)
+
+    def do(self, work: Work) -> None:
+        run, settings, display = work.run, work.settings, work.run.watcher
+        model, images, exif = run.file_of(settings.model), places(work.data.target), run.recipe.data.target.exif
+        saved = run.runtime.from_main(lambda: load_any(model, run.space))
+        found = make_pseudo_labels(run.runtime, saved, run.space, images, work.folder, settings, display, exif=exif)
+        if run.runtime.is_main:
+            display.table(shares_table(found))
+            write_summary(work.folder, model, saved, images, run.space, settings, found, exif)
+
+    def outcome(self, result: dict[str, Any]) -> str:
+        if "labelled" not in result:
+            return ""
+        share = f"{100 * result['labelled']:.1f} % of the pixels labelled"
+        return f"{share}, {result.get('images', '?')} images"
+
+    def exhibit(self, settings: dict[str, Any]) -> Exhibit:
+        columns = (
+            Column(LABELS, "pseudo-label", "labels"),
+            Column(CONFIDENCE, "confidence: black 0, white 1", "grey"),
+        )
+        return Exhibit("target", "train", "image", columns)
 
 
 def write_summary(
@@ -67,7 +150,7 @@ def write_summary(
     about = {
         "label_space": space.name,
         "model_sha256": sha256(model),
-        "used_target_labels": saved.header.used_target_labels,
+        "used_target_labels": beside_earlier(folder, saved.header.used_target_labels),
         "settings": settings.model_dump(mode="json"),
     }
     write_json(folder / "result.json", {**found, **about})

@@ -10,15 +10,15 @@ from PIL import Image
 from segadapt.data.label_spaces import IGNORE, LabelSpace
 from segadapt.data.reading import opened, read_rgb
 from segadapt.errors import SegadaptError
-from segadapt.evaluation import report_tables as tables
 from segadapt.evaluation.evaluate import spread
 from segadapt.evaluation.pictures import as_svg
-from segadapt.evaluation.records import RunRecord, StageRecord
-from segadapt.evaluation.report_curves import Panel, training_panels
-from segadapt.evaluation.report_images import Budget, Picture, figures, label_map, photo, size_on_page
+from segadapt.report import tables
+from segadapt.report.curves import Panel, training_panels
+from segadapt.report.images import Budget, Picture, figures, label_map, photo, size_on_page
+from segadapt.report.records import RunRecord, StageRecord
+from segadapt.stages.stage import Exhibit
 
 ROWS = 3  # images of a stage that makes files
-ACROSS = 3  # pictures in such a row
 
 Place = tuple[Path, Path]
 """An image, and where a stage's files about it lie below its folders, without suffix."""
@@ -58,18 +58,13 @@ def _result(stage: StageRecord) -> str:
         miou = stage.miou(domain)
         if miou is not None:
             return f"<b>{miou:.2f}</b> {domain} mIoU {badge}"
-    if "labelled" in stage.result:
-        return f"<b>{100 * stage.result['labelled']:.1f} %</b> of the pixels labelled, {_images(stage)} {badge}"
-    if "images" in stage.result:
-        return f"{_images(stage)} stylized"
+    if stage.kind is not None and (outcome := stage.kind.outcome(stage.result)):
+        return f"{escape(outcome)} {badge}"
     steps, values = stage.series("val/target_miou")
     if steps:
         return f"{values[-1]:.2f} target mIoU so far (step {steps[-1]})"
-    return "a generator" if stage.method == "tgstn" and stage.state == "done" else tables.NOTHING
-
-
-def _images(stage: StageRecord) -> str:
-    return f"{stage.result.get('images', '?')} images"
+    helped = stage.kind is not None and stage.role == "helper" and stage.state == "done"
+    return stage.kind.gives.words if stage.kind is not None and helped else tables.NOTHING
 
 
 def stage_by_stage(run: RunRecord, space: LabelSpace | None, images: int, budget: Budget) -> str:
@@ -77,13 +72,11 @@ def stage_by_stage(run: RunRecord, space: LabelSpace | None, images: int, budget
     parts = []
     for number, stage in enumerate(run.stages, start=1):
         count = min(images, ROWS)
-        match stage.method:
-            case "stylize":
-                content = _stylized(run, stage, count, budget)
-            case "pseudo_labels":
-                content = _pseudo_labels(run, stage, space, count, budget)
-            case _:
-                content = _curves(f"stage{number}", training_panels(stage))
+        exhibit = None if stage.kind is None else stage.kind.exhibit(stage.settings)
+        if exhibit is None:
+            content = _curves(f"stage{number}", training_panels(stage))
+        else:
+            content = _exhibited(run, stage, exhibit, space, count, budget)
         if content:
             method = "" if stage.method == stage.name else f" <small>{escape(stage.method)}</small>"
             parts.append(f'<h3><span class="number">{number}</span>{escape(stage.name)}{method}</h3>{content}')
@@ -100,56 +93,51 @@ def _curves(name: str, panels: Sequence[Panel]) -> str:
     return f'<div class="curves">{"".join(shown)}</div>' if shown else ""
 
 
-def _stylized(run: RunRecord, stage: StageRecord, count: int, budget: Budget) -> str:
-    """Original, stylized copy and an image of the target side by side; else the contact sheet."""
-    made = stage.folder / "images"
-    chosen = _some(_places(run, "source", str(stage.settings.get("split", "train"))), count, [made])
-    targets = _some(_places(run, "target", "train"), len(chosen), [])
+def _exhibited(
+    run: RunRecord, stage: StageRecord, exhibit: Exhibit, space: LabelSpace | None, count: int, budget: Budget
+) -> str:
+    """Images and what the stage made of them side by side, else the contact sheet; then the shares of the classes."""
+    outcome = "" if stage.kind is None else stage.kind.outcome(stage.result)
+    text = f"<p>{escape(outcome)}.</p>" if outcome else ""
+    table = tables.kept_table(stage.result, space)
+    folders = [stage.folder / column.folder for column in exhibit.columns]
+    chosen = _some(_places(run, exhibit.domain, exhibit.split), count, folders)
+    targets = _some(_places(run, "target", "train"), len(chosen), []) if exhibit.beside_target else []
     pictures: list[Picture] = []
-    for number, (image, place) in enumerate(chosen):
-        try:
-            original = read_rgb(image, exif=run.domain("source").exif)
-            pictures.append(Picture(f"original: {place}", photo(original)))
-            pictures.append(Picture("stylized", photo(read_rgb(_png(made, place)))))
+    try:
+        for number, place in enumerate(chosen):
+            pictures += _side_by_side(run, stage, exhibit, place, space)
             if targets:
                 target, name = targets[number % len(targets)]
                 shown = read_rgb(target, exif=run.domain("target").exif)
                 pictures.append(Picture(f"target, for comparison: {name}", photo(shown)))
-        except SegadaptError:
-            return _sheet(stage, count, budget)
-    text = f"<p>{_images(stage)} stylized.</p>" if stage.result else ""
+    except SegadaptError:
+        pictures = []
     if not pictures or not budget.takes(pictures):
-        return text + _sheet(stage, count, budget)
-    return text + figures(pictures, len(pictures) // len(chosen))
+        return text + _sheet(stage, count, budget) + table
+    return text + figures(pictures, len(pictures) // len(chosen)) + table
 
 
-def _pseudo_labels(run: RunRecord, stage: StageRecord, space: LabelSpace | None, count: int, budget: Budget) -> str:
-    """Image, pseudo-label and confidence side by side, else the contact sheet; then the shares of the classes."""
-    table = tables.kept_table(stage.result, space)
-    folders = [stage.folder / "labels", stage.folder / "confidence"]
-    pictures: list[Picture] = []
-    if space is not None:
-        for image, place in _some(_places(run, "target", "train"), count, folders):
-            try:
-                pixels = read_rgb(image, exif=run.domain("target").exif)
-                pictures += _labelled(pixels, place, folders, space)
-            except SegadaptError:
-                pictures = []
-                break
-    if not pictures or not budget.takes(pictures):
-        return _sheet(stage, count, budget) + table
-    return figures(pictures, ACROSS) + table
-
-
-def _labelled(pixels: Image.Image, place: Path, folders: Sequence[Path], space: LabelSpace) -> Iterator[Picture]:
-    """The three pictures of one image."""
-    labels, confidence = (_pixels(_png(folder, place)) for folder in folders)
-    size = size_on_page(*pixels.size)
-    train_ids = np.asarray(labels)
-    share = 100 * float((train_ids != IGNORE).mean())
-    yield Picture(f"image: {place}", photo(pixels))
-    yield Picture(f"pseudo-label: {share:.0f} % of the pixels", label_map(train_ids, space, size))
-    yield Picture("confidence: black 0, white 1", photo(confidence, size))
+def _side_by_side(
+    run: RunRecord, stage: StageRecord, exhibit: Exhibit, at: Place, space: LabelSpace | None
+) -> Iterator[Picture]:
+    """An image, and the stage's files about it. Raises SegadaptError when one cannot be shown."""
+    image, place = at
+    original = read_rgb(image, exif=run.domain(exhibit.domain).exif)
+    yield Picture(f"{exhibit.title}: {place}", photo(original))
+    size = size_on_page(*original.size)
+    for column in exhibit.columns:
+        file = _png(stage.folder / column.folder, place)
+        if column.shows == "photo":
+            yield Picture(column.title, photo(read_rgb(file)))
+        elif column.shows == "grey":
+            yield Picture(column.title, photo(_pixels(file), size))
+        else:
+            if space is None:
+                raise SegadaptError("the classes are not known", where=file, remedy="Give the label space.")
+            train_ids = np.asarray(_pixels(file))
+            share = 100 * float((train_ids != IGNORE).mean())
+            yield Picture(f"{column.title}: {share:.0f} % of the pixels", label_map(train_ids, space, size))
 
 
 def _sheet(stage: StageRecord, count: int, budget: Budget) -> str:

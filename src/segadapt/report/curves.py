@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from segadapt.evaluation.pictures import Drawing
-from segadapt.evaluation.records import StageRecord
+from segadapt.report.records import StageRecord
 
 POINTS = 200  # of a curve; more steps are averaged in groups
 SMOOTH = 40  # points from which a loss is drawn pale, with its moving mean over it

@@ -1,6 +1,5 @@
 """What a run folder says, read leniently: a report must work when stages, files or data are missing."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,23 +9,17 @@ from pydantic import ValidationError
 from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.data.settings import DomainSettings
 from segadapt.errors import UsageError
-from segadapt.evaluation.criteria import agreement
-from segadapt.evaluation.written import FILES, fault
+from segadapt.evaluation.label_free import is_number, read_metrics
 from segadapt.files import digest, is_file, is_folder, need_folder, sha256
-from segadapt.inference.model import MODEL, RECIPE, STYLE, UPPER_BOUND
-from segadapt.plain_data import Json, read_json, read_json_lines, read_yaml
+from segadapt.inference.model import MODEL, RECIPE
+from segadapt.plain_data import Json, read_json, read_yaml
+from segadapt.report.written import FILES, fault
+from segadapt.stages.shipped import stage_kinds
+from segadapt.stages.stage import Role, StageKind
 
-Role = Literal["baseline", "adapted", "upper_bound", "evaluation", "helper"]
 State = Literal["done", "unfinished", "not started"]
-ROLES: dict[str, Role] = {
-    "source_only": "baseline",
-    UPPER_BOUND: "upper_bound",
-    "evaluate": "evaluation",
-    **dict.fromkeys((STYLE, "stylize", "pseudo_labels"), "helper"),
-}
-"""Method -> its part in a comparison: a helper makes what other stages need; all methods not named here adapt."""
-ENDS_WITH = {"stylize": "result.json", "pseudo_labels": "result.json", "evaluate": "evaluation.json"}
-"""Method -> the file that its stages write last; all others end with a model."""
+ENDS = (MODEL, "evaluation.json", "result.json")
+"""What stages of an unknown kind may write last."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +42,24 @@ class StageRecord:
         return str(found or "?")
 
     @property
+    def kind(self) -> StageKind | None:
+        """The kind of stage; None where it is not known, such as one of a plug-in that is not there."""
+        return stage_kinds().get(self.method)
+
+    @property
     def role(self) -> Role:
         """Its part in the comparison."""
-        return ROLES.get(self.method, "adapted")
+        if self.kind is None:
+            return "helper" if self.result else "adapted"
+        return self.kind.role
 
     @property
     def state(self) -> State:
         """How far it has come."""
         if not _is_stage(self.folder):
             return "not started"
-        ended = is_file(self.folder / ENDS_WITH.get(self.method, MODEL))
+        ends = ENDS if self.kind is None else (self.kind.result,)
+        ended = any(is_file(self.folder / name) for name in ends)
         return "done" if ended and self.about.get("state") in (None, "done") else "unfinished"
 
     @property
@@ -91,7 +92,7 @@ class StageRecord:
 
     def series(self, key: str) -> tuple[list[int], list[float]]:
         """(steps, values) of one key of metrics.jsonl, where it has a finite value."""
-        points = [(line["step"], line[key]) for line in self.metrics if _is_number(line.get(key))]
+        points = [(line["step"], line[key]) for line in self.metrics if is_number(line.get(key))]
         return [step for step, _ in points], [value for _, value in points]
 
 
@@ -180,25 +181,6 @@ def digest_of_results(run: Path) -> str:
     return digest([[str(path.relative_to(run)), sha256(path)] for path in files])
 
 
-def read_metrics(stage: Path) -> list[Json]:
-    """The lines of a stage's metrics.jsonl; none without the file, and a last line that was cut short is left out."""
-    try:
-        lines = [line for _, line in read_json_lines(stage / "metrics.jsonl")]
-    except UsageError:
-        return []
-    return [line for line in lines if type(line.get("step")) is int and line["step"] >= 0]
-
-
-def label_free_agreement(stage: Path) -> Json | None:
-    """`label_free` of evaluation.json: how well InfoMax ordered the evaluations of a stage's training."""
-    points = [
-        (line["val/infomax"], line["val/target_miou"])
-        for line in read_metrics(stage)
-        if _is_number(line.get("val/infomax")) and _is_number(line.get("val/target_miou"))
-    ]
-    return agreement(points)
-
-
 def _read(path: Path, missing: list[str]) -> Json:
     """The mapping in a YAML or JSON file; empty, and noted in `missing`, when it is not there or cannot be read."""
     name = f"{path.parent.name}/{path.name}"
@@ -227,7 +209,3 @@ def mapping(content: object) -> Json:
 def _is_stage(folder: Path) -> bool:
     names = ("metrics.jsonl", "evaluation.json", "result.json", MODEL, "stage.json")
     return any(is_file(folder / name) for name in names)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

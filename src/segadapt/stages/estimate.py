@@ -1,17 +1,14 @@
-"""About how long the stages of a plan take and how much disk they fill, before anything is done.
+"""What kinds of stages estimate their cost with: how long networks take here, before anything is done.
 
-Time: for a resumed stage, its own steps so far; for all others counted operations over the rate of a convolution,
+For a resumed stage, its own steps so far; for all others counted operations over the rate of a convolution,
 measured in about a second on this device in this precision. What a training step costs is counted in one step on a
 picture of 64×32 pixels per domain (larger where a network takes none so small), with all networks that the method has.
 Reading images and elementwise work are not counted: "about" means within a factor of two.
 """
 
-import math
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -22,12 +19,8 @@ from torch.utils.flop_counter import flop_registry
 from segadapt.batch import Batch, Images
 from segadapt.data.dataset import JoinedDataset, TrainingData
 from segadapt.data.reading import picture_sizes
-from segadapt.engine.checkpoints import Checkpoints
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.updater import Updater
-from segadapt.errors import UsageError
-from segadapt.evaluation.settings import EvaluateSettings
-from segadapt.inference.settings import PseudoLabelsSettings, StylizeSettings
 from segadapt.inference.stylizer import USUAL_SIZE
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
@@ -35,17 +28,16 @@ from segadapt.models import networks
 from segadapt.models.discriminators import Discriminator
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
-from segadapt.pipeline.context import Run
-from segadapt.pipeline.plan import Planned
-from segadapt.pipeline.stages import PSEUDO_LABELS
-from segadapt.pipeline.time_left import Cost
-from segadapt.plain_data import read_json_lines
+from segadapt.stages.context import Run
+from segadapt.stages.registry import kind_of
 from segadapt.weights.saved import load_any, load_generator
 
 EFFICIENCY = 0.6
 """What a network reaches of the rate of its fattest convolutions."""
 PNG_BYTES, LABEL_BYTES = 1.8, 0.5
 """Bytes per pixel of a stylized image at low compression, and of a pseudo-label with its confidence."""
+GENERATOR_NETWORK = "generator"
+"""The style transfer network, among the names of networks."""
 Size = tuple[int, int]
 SMALL = (64, 32)
 """Width and height at which operations are counted."""
@@ -58,65 +50,6 @@ class Estimator:
         self.run = run
         self.rate = EFFICIENCY * conv_rate(run.runtime)
         self.counted: dict[str, tuple[float, int]] = {}  # network -> operations per pixel, bytes of its weights
-
-    def cost(self, one: Planned) -> Cost:
-        """Of what the plan does about a stage."""
-        if one.action in ("leave", "skip"):
-            return Cost()
-        there = 0 if one.action == "begin" else folder_size(one.stage.folder)
-        updating, ranks = 0.0, self.run.runtime.ranks
-        match one.settings:
-            case TrainingSettings() as settings:
-                updating, disk = self._training(one, settings)
-                seeing, images = self._scores(one, settings)
-            case EvaluateSettings() as settings:
-                images = len_of(one.data.target_val) + len_of(one.data.source_val)
-                seeing, disk = self._views(settings, images), 0.0
-            case StylizeSettings() as settings:
-                size = settings.size or self.generator_size(settings.generator)
-                images = -(-(len_of(one.data.source) - (made(one) if one.action == "resume" else 0)) // ranks)
-                seeing = images * self.forward("generator", size) / self.rate
-                width, height = settings.output_size or first_size(one.data.source)
-                disk = PNG_BYTES * width * height * len_of(one.data.source)
-            case PseudoLabelsSettings() as settings:
-                images = -(-(len_of(one.data.target) - (made(one) if one.action == "resume" else 0)) // ranks)
-                seeing = self._views(settings, images)
-                width, height = settings.size or self.size_of(settings.model)
-                disk = LABEL_BYTES * width * height * len_of(one.data.target)
-        return Cost(updating, seeing, images, max(0, int(disk) - there))
-
-    def _scores(self, one: Planned, settings: TrainingSettings) -> tuple[float, int]:
-        """(seconds, images) of the scores that end a training."""
-        if not isinstance(settings, SegmenterSettings):
-            return 0.0, 0
-        images = len_of(one.data.source_val) + len_of(one.data.target_val)
-        return images * self._each(settings), images
-
-    def _each(self, settings: SegmenterSettings) -> float:
-        """Seconds of one image in an evaluation."""
-        return self.forward(settings.chosen_network, settings.target_size or settings.size) / self.rate
-
-    def _training(self, one: Planned, settings: TrainingSettings) -> tuple[float, float]:
-        """(seconds, bytes) of a training without its final scores."""
-        name = settings.chosen_network if isinstance(settings, SegmenterSettings) else "generator"
-        weights = self.weights(name)
-        if settings.stand_in is not None:
-            return 0.0, weights
-        steps = int(one.stage.decided["steps"])
-        done = checkpoint_step(one.stage.folder) if one.action == "resume" else 0
-        done = one.continuation.step if one.action == "continue" and one.continuation is not None else done
-        work, checkpoint = self.step(settings)
-        usual = settings.batch / self.run.runtime.ranks * work / self.rate
-        seconds = (steps - done) * (step_seconds(one) or usual)
-        models = 2
-        if isinstance(settings, SegmenterSettings) and settings.evaluate_every:
-            times = steps // settings.evaluate_every - done // settings.evaluate_every
-            limit = settings.evaluate_images or math.inf
-            validation = (one.data.source_val, one.data.target_val)
-            seconds += times * self._each(settings) * sum(min(limit, len_of(data)) for data in validation)
-            models = 4  # the best by each criterion, too
-        kept = min(settings.keep + 1, -(-steps // settings.checkpoint_every))
-        return seconds, models * weights + kept * checkpoint
 
     def step(self, settings: TrainingSettings) -> tuple[float, int]:
         """Floating-point operations of an update on one image per domain, and bytes of a checkpoint."""
@@ -134,11 +67,10 @@ class Estimator:
         share = sum(pixels) / len(pixels) / (width * height)
         return share * counter.operations, sum(tensor.nbytes for tensor in held)
 
-    def _views(self, settings: EvaluateSettings | PseudoLabelsSettings, images: int) -> float:
-        """Seconds to see images at all scales."""
-        size = settings.size or self.size_of(settings.model)
-        views = sum(scale**2 for scale in settings.scales) * (2 if settings.mirror else 1)
-        return images * views * self.forward(settings.model, size) / self.rate
+    def view_seconds(self, model: str, size: Size, scales: Sequence[float], mirror: bool) -> float:
+        """Seconds to see an image at all scales."""
+        views = sum(scale**2 for scale in scales) * (2 if mirror else 1)
+        return views * self.forward(self.network_of(model), size) / self.rate
 
     def forward(self, reference: networks.Choice, size: Size) -> float:
         """Floating-point operations of one image through a network; see `network` for what names it."""
@@ -167,33 +99,40 @@ class Estimator:
         One without a file is all zero.
         """
         name = reference
-        if isinstance(name, str) and name.startswith("@"):
-            before = self.run.recipe.stages[name[1:]]
-            name = before.chosen_network if isinstance(before, SegmenterSettings) else "generator"
-        if isinstance(name, str) and name != "generator" and name not in networks.NETWORKS:
+        if isinstance(name, str) and name != GENERATOR_NETWORK and name not in networks.NETWORKS:
             return load_any(self.run.file_of(name), self.run.space).network
         with torch.device("meta"):  # drawing the weights of a large network takes longer than all else here
             blank: nn.Module = StyleTransfer()
-            if name != "generator":
+            if name != GENERATOR_NETWORK:
                 blank = networks.build(name, classes=len(self.run.space.classes), attention=attention)
         blank.to_empty(device="cpu")
         for tensor in blank.state_dict().values():
             tensor.zero_()
         return blank
 
-    def generator_size(self, reference: str) -> Size:
-        """The size that a generator was trained for."""
-        if reference.startswith("@"):
-            return self.size_of(reference)
-        return load_generator(self.run.file_of(reference)).header.size or USUAL_SIZE
+    def network_of(self, reference: str) -> networks.Choice:
+        """A name for `network`: what the stage that is named by `@stage` gives; else a path, as it is."""
+        if not reference.startswith("@"):
+            return reference
+        before = self.run.recipe.stages[reference[1:]]
+        found = kind_of(before).network(before)
+        assert found is not None, f"{reference} gives no network"
+        return found
 
     def size_of(self, reference: str) -> Size:
         """The input size of a model."""
-        if reference.startswith("@"):
-            before = self.run.recipe.stages[reference[1:]]
-            assert isinstance(before, TrainingSettings)
-            return before.target_size or before.size
-        return load_any(self.run.file_of(reference), self.run.space).header.size
+        return self._planned_size(reference) or load_any(self.run.file_of(reference), self.run.space).header.size
+
+    def generator_size(self, reference: str) -> Size:
+        """The size that a generator was trained for."""
+        return self._planned_size(reference) or load_generator(self.run.file_of(reference)).header.size or USUAL_SIZE
+
+    def _planned_size(self, reference: str) -> Size | None:
+        """Of what a stage of the recipe gives; None for a file."""
+        if not reference.startswith("@"):
+            return None
+        before = self.run.recipe.stages[reference[1:]]
+        return kind_of(before).network_size(before)
 
 
 class Blank:
@@ -212,19 +151,12 @@ class Blank:
 
     def saved_segmenter(self, reference: str) -> Segmenter:
         """See `segadapt.methods.method.Networks`."""
-        network = self.estimator.network(reference)
+        network = self.estimator.network(self.estimator.network_of(reference))
         assert isinstance(network, Segmenter)
         return network
 
     def fill(self, module: StyleTransfer | Discriminator, name: str, file: str | Path | None) -> None:
         """See `segadapt.methods.method.Networks`."""
-
-
-def costs(run: Run, planned: Sequence[Planned]) -> dict[str, Cost]:
-    """Stage -> its cost; random numbers of whoever is at work are left as they are."""
-    with torch.random.fork_rng(devices=[]):
-        estimator = Estimator(run)
-        return {one.stage.name: estimator.cost(one) for one in planned}
 
 
 def counted_size(modules: Iterable[nn.Module]) -> Size:
@@ -278,28 +210,6 @@ def conv_rate(runtime: Runtime, seconds: float = 0.5) -> float:
     return times * work / took
 
 
-def step_seconds(one: Planned) -> float | None:
-    """The usual time of an update so far; None before there are some."""
-    try:
-        found = [line.get("time/step") for _, line in read_json_lines(one.stage.folder / "metrics.jsonl")]
-    except UsageError:
-        return None
-    times = [value for value in found if isinstance(value, float)]
-    return median(times[-500:]) if len(times) >= 3 and one.action == "resume" else None
-
-
-def checkpoint_step(stage: Path) -> int:
-    """From where a training would resume."""
-    latest = Checkpoints(stage / "checkpoints", 1).latest()
-    return 0 if latest is None else int(latest.stem.removeprefix("step_"))
-
-
-def made(one: Planned) -> int:
-    """How many images a stage has put through its network so far."""
-    folder = "argmax" if one.stage.kind is PSEUDO_LABELS else "images"
-    return sum(1 for _ in (one.stage.folder / folder).rglob("*.png"))
-
-
 def first_size(data: TrainingData | None) -> Size:
     """Width and height of the first image: data sets seldom mix sizes."""
     assert data is not None
@@ -310,14 +220,3 @@ def first_size(data: TrainingData | None) -> Size:
 def len_of(data: TrainingData | None) -> int:
     """Number of images; 0 where there is no data."""
     return 0 if data is None else len(data)
-
-
-def folder_size(folder: Path) -> int:
-    """Bytes of all files below."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def free_disk(folder: Path) -> int:
-    """Bytes that are free where `folder` is, or would be made."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free

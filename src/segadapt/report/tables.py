@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 
 from segadapt.data.label_spaces import LabelSpace
-from segadapt.evaluation.records import RunRecord, StageRecord, mapping
 from segadapt.plain_data import Json
+from segadapt.report.records import RunRecord, StageRecord, mapping
 
 NOTHING = "–"
 RANGE = "0 … 100"
@@ -68,7 +68,7 @@ def summary_table(run: RunRecord) -> str:
             "mIoU source": number(stage.miou("source")),
             "gain": percent(share),
             "model kept": f"{escape(kept)}<small>step {escape(str(evaluation.get('step') or NOTHING))}</small>",
-            "target labels": BADGE if used else "none" if used is False else NOTHING,
+            "target labels": BADGE if used else "none" if used is False else "not known",
         }
         rows.append(Row(cells, stage.role))
     return table(rows, wide=True)
@@ -101,12 +101,12 @@ def _compared(title: str, columns: Sequence[StageRecord], scores: Sequence[float
     """A row of scores: adapted ones tinted by their difference to source-only, the best that may win bold."""
     pairs = list(zip(columns, scores, strict=True))
     base = next((score for stage, score in pairs if stage.role == "baseline"), None)
-    contest = [score for stage, score in pairs if not _used_labels(stage) and score is not None]
+    contest = [score for stage, score in pairs if _used_labels(stage) is False and score is not None]
     cells, tints = {"class": title}, {}
     for stage, score in pairs:
         column = f'<span class="{stage.role}"><span class="dot"></span></span>{escape(stage.name)}{_mark(stage)}'
         cells[column] = number(score, 1)
-        if not _used_labels(stage) and len(contest) > 1 and score and score == max(contest):
+        if _used_labels(stage) is False and len(contest) > 1 and score and score == max(contest):
             cells[column] = f"<b>{cells[column]}</b>"
         if stage.role == "adapted" and score is not None and base is not None:
             difference = score - base
@@ -117,13 +117,15 @@ def _compared(title: str, columns: Sequence[StageRecord], scores: Sequence[float
     return Row(cells, kind, tints)
 
 
-def _used_labels(stage: StageRecord) -> bool:
-    """Whether target labels had a part in the stage's model."""
-    return stage.role == "upper_bound" or bool((stage.evaluation or {}).get("used_target_labels"))
+def _used_labels(stage: StageRecord) -> bool | None:
+    """Whether target labels had a part in the stage's model; None: not known."""
+    used: bool | None = (stage.evaluation or {}).get("used_target_labels")
+    return True if stage.role == "upper_bound" else used
 
 
 def _mark(stage: StageRecord) -> str:
-    return "<small>target labels</small>" if _used_labels(stage) else ""
+    said = {True: "target labels", False: "", None: "target labels: not known"}[_used_labels(stage)]
+    return f"<small>{said}</small>" if said else ""
 
 
 def _dots(pairs: Sequence[tuple[StageRecord, float | None]]) -> str:

@@ -1,25 +1,51 @@
 """What all stages of a run share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from segadapt.config.recipe import Recipe
+from rich.table import Table
+
 from segadapt.data.label_spaces import LabelSpace
+from segadapt.data.settings import DataSettings
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import Watcher
 from segadapt.files import user_path
-from segadapt.pipeline.stages import kind_of
+from segadapt.quirks import QuirkySettings
+from segadapt.stages.registry import kind_of
+
+
+class RecipeOfStages(Protocol):
+    """What stages look at in a recipe."""
+
+    @property
+    def data(self) -> DataSettings: ...
+    @property
+    def stages(self) -> Mapping[str, QuirkySettings]: ...
+    @property
+    def seed(self) -> int: ...
+
+
+class Display(Watcher, Protocol):
+    """Who shows a stage at work to a person."""
+
+    def images(self, done: int, count: int, note: str = "") -> None:
+        """After each image of a pass."""
+
+    def table(self, table: Table) -> None:
+        """Numbers worth reading."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One run: its recipe, its folder, and where it runs."""
 
-    recipe: Recipe
+    recipe: RecipeOfStages
     folder: Path
     space: LabelSpace
     runtime: Runtime
-    watcher: Watcher
+    watcher: Display
 
     def stage_folder(self, name: str) -> Path:
         """Where a stage keeps its files."""
@@ -37,4 +63,4 @@ class Run:
         if not reference.startswith("@"):
             return user_path(reference)
         name = reference[1:]
-        return self.stage_folder(name) / kind_of(self.recipe.stages[name].method).use
+        return self.stage_folder(name) / kind_of(self.recipe.stages[name]).use

@@ -19,6 +19,7 @@ from segadapt.engine.trainer import Trainer, Training
 from segadapt.errors import UsageError
 from segadapt.evaluation.evaluate import quick_scores
 from segadapt.files import write_with
+from segadapt.inference.model import MODEL
 from segadapt.inference.predictor import Predictor
 from segadapt.methods.method import DomainName, Method
 from segadapt.methods.registry import METHODS
@@ -27,43 +28,45 @@ from segadapt.models import networks
 from segadapt.models.discriminators import Discriminator
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
-from segadapt.pipeline.context import Run
-from segadapt.pipeline.continuation import Continuation
-from segadapt.pipeline.domains import Domains
-from segadapt.pipeline.pictures import threads
-from segadapt.pipeline.provenance import said_by_checkpoint, used_target_labels
+from segadapt.stages.context import Run
+from segadapt.stages.domains import Domains
+from segadapt.stages.pictures import threads
+from segadapt.stages.provenance import said_by_checkpoint, used_target_labels
+from segadapt.stages.stage import Work
 from segadapt.weights.initial import load_module, load_start
-from segadapt.weights.saved import GeneratorHeader, ModelHeader, load_any, save_generator, save_model
+from segadapt.weights.provenance import Answer, either
+from segadapt.weights.saved import GeneratorHeader, ModelHeader, SavedModel, load_any, save_generator, save_model
 
 MINIMUM_MIOU = 20.0
 """Quirk `selection`: a network at or below this mIoU on target val was never kept."""
 
 
-def train(
-    run: Run, name: str, settings: TrainingSettings, domains: Domains, continuation: Continuation | None = None
-) -> None:
+def train(work: Work, domains: Domains) -> SavedModel | None:
     """Train the stage from wherever its folder stands, and leave `model.safetensors` there.
 
-    With a `continuation` from its checkpoint instead: UsageError, and nothing is changed, when that does not fit.
+    `domains`: with what other stages have made. Gives that model where it is a segmenter and the network as it is now,
+    on rank 0. With a continuation from its checkpoint instead: UsageError, and nothing is changed, when that does not
+    fit.
     """
-    folder, runtime = run.stage_folder(name), run.runtime
+    run, name, settings, folder, runtime = work.run, work.name, work.settings, work.folder, work.run.runtime
     steps = settings.number_of_steps(labelled_images(settings, domains))
     for caution in settings.cautions():
-        run.watcher.say(f"{name}: warning: {caution}")
+        work.say(f"warning: {caution}")
     method = fresh_method(run, name, settings, steps)
     facts: dict[str, Any] = {
         "method": settings.method,
         "network": settings.network if isinstance(settings, SegmenterSettings) else "style_transfer",
         "used_target_labels": runtime.from_main(lambda: used_target_labels(run, name)),
     }
-    if continuation is not None:
-        continuation.restore(runtime.from_main(continuation.read), method, facts)
+    if work.continuation is not None:
+        work.continuation.restore(runtime.from_main(work.continuation.read), method, facts)
         runtime.barrier()
         if runtime.is_main:
-            continuation.take_over()
+            work.continuation.take_over()
         runtime.barrier()
-    facts["used_target_labels"] |= runtime.from_main(lambda: said_by_checkpoint(folder))
-    save = saver(run, name, settings, method, facts["used_target_labels"])
+    used = either(facts["used_target_labels"], runtime.from_main(lambda: said_by_checkpoint(folder)))
+    facts["used_target_labels"] = used
+    save = saver(run, name, settings, method, used)
     selector = Selector(folder, save, MINIMUM_MIOU if settings.quirk("selection") else -1.0)
     batches = batches_of(run, settings, domains, steps)
     evaluate, every = None, 0
@@ -71,9 +74,14 @@ def train(
         evaluate, every = evaluation_during_training(domains, settings, run, method), settings.evaluate_every
     about = Training(method, settings, steps, folder, batches, evaluate, every, selector, run.watcher, facts)
     Trainer(about, runtime).run()
-    if runtime.is_main:
-        keep_result(run, settings, selector, save, steps)
+    kept = keep_result(run, settings, selector, save, steps) if runtime.is_main else None
     runtime.barrier()
+    network = method.result
+    if kept != "last" or not isinstance(network, Segmenter):
+        return None
+    assert isinstance(settings, SegmenterSettings)
+    header = header_of(run, name, settings, network, used, steps, "last")
+    return SavedModel(network.eval(), header)
 
 
 def labelled_images(settings: TrainingSettings, domains: Domains) -> int:
@@ -184,9 +192,8 @@ Save = Callable[[Path, int, Selection], None]
 """Write the method's result as it is now: path, updates done, why this one."""
 
 
-def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used: bool) -> Save:
+def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used: Answer) -> Save:
     """How the models of a stage are written; `used`: whether target labels had a part in what it is made from."""
-    size = settings.target_size or settings.size
 
     def save(path: Path, step: int, selection: Selection) -> None:
         network = method.result
@@ -202,20 +209,7 @@ def saver(run: Run, name: str, settings: TrainingSettings, method: Method, used:
             save_generator(path, network, about)
             return
         assert isinstance(settings, SegmenterSettings)
-        header = ModelHeader(
-            network=settings.network_name,
-            attention=network.attention is not None,
-            pixels=network.pixels.name,
-            align_corners=settings.align_corners,
-            label_space=run.space.as_dict(),
-            size=size,
-            stage=name,
-            method=settings.method,
-            step=step,
-            selection=selection,
-            used_target_labels=selection == "best_target" or used,
-        )
-        save_model(path, network, header)
+        save_model(path, network, header_of(run, name, settings, network, used, step, selection))
 
     return save
 
@@ -241,6 +235,31 @@ def sampler_of(
         restart_after=restart_after,
     )
     return SAMPLERS[view.sampler](about)
+
+
+def header_of(
+    run: Run,
+    name: str,
+    settings: SegmenterSettings,
+    network: Segmenter,
+    used: Answer,
+    step: int,
+    selection: Selection,
+) -> ModelHeader:
+    """What a model of the stage says about itself; `used` as in `saver`."""
+    return ModelHeader(
+        network=settings.network_name,
+        attention=network.attention is not None,
+        pixels=network.pixels.name,
+        align_corners=settings.align_corners,
+        label_space=run.space.as_dict(),
+        size=settings.target_size or settings.size,
+        stage=name,
+        method=settings.method,
+        step=step,
+        selection=selection,
+        used_target_labels=either(selection == "best_target", used),
+    )
 
 
 def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: int) -> Callable[[int], Iterator[Batch]]:
@@ -303,22 +322,23 @@ def evaluation_during_training(
     return evaluate
 
 
-def keep_result(run: Run, settings: TrainingSettings, selector: Selector, save: Save, steps: int) -> None:
-    """Write the last model, and put the selected one in place as `model.safetensors`."""
+def keep_result(run: Run, settings: TrainingSettings, selector: Selector, save: Save, steps: int) -> Selection:
+    """Write the last model, put the selected one in place as `model.safetensors`, and say which it is."""
     selection: Selection = settings.select if isinstance(settings, SegmenterSettings) else "last"
     if settings.quirk("selection"):
         selection = "best_target"
     if not settings.quirk("last_not_saved"):
         save(selector.path("last"), steps, "last")
-    chosen = selector.path(selection)
-    if not chosen.is_file():
+    if not selector.path(selection).is_file():
         run.watcher.say(
             f"no network was selected by '{selection}' (no evaluation was good enough): the last one is kept"
         )
-        chosen = selector.path("last")
-        if not chosen.is_file():
-            save(chosen, steps, "last")
-    write_with(selector.folder / "model.safetensors", lambda temporary: _copy(chosen, temporary))
+        selection = "last"
+        if not selector.path(selection).is_file():
+            save(selector.path(selection), steps, selection)
+    chosen = selector.path(selection)
+    write_with(selector.folder / MODEL, lambda temporary: _copy(chosen, temporary))
+    return selection
 
 
 def _copy(file: Path, to: Path) -> None:

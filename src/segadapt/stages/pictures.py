@@ -9,13 +9,14 @@ from typing import TypeVar
 
 import torch
 
-from segadapt.data.settings import DomainSettings
+from segadapt.data.dataset import SegmentationDataset, TrainingData
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import stop_signals
 from segadapt.errors import Stopped, UsageError
 from segadapt.files import temporary_beside, write_bytes
 from segadapt.inference.streams import Flow, StreamResult, readers
-from segadapt.pipeline.show import Display
+from segadapt.stages.context import Display
+from segadapt.stages.stage import Work
 
 ROWS = 4
 """Images on a contact sheet."""
@@ -26,19 +27,34 @@ Place = tuple[Path, Path]
 Item = TypeVar("Item")
 
 
-def places(domain: DomainSettings, split: str) -> list[Place]:
-    """The images of a split and the places of their files: their names without suffix, sub-folders kept.
+def places(data: TrainingData | None) -> list[Place]:
+    """The images of a data set and the places of their files: their names without suffix, sub-folders kept.
 
-    Raises UsageError for a split that is not there, and when two images would go to one place.
+    Raises UsageError when two images would go to one place.
     """
+    assert isinstance(data, SegmentationDataset)
     found: dict[Path, Path] = {}
-    for pair in domain.pairs(split):
+    for pair in data.pairs:
         place = Path(pair.name).with_suffix("")
         if found.setdefault(place, pair.image) != pair.image:
             raise UsageError(
                 f"has the same name as {found[place]}", where=pair.image, remedy="Rename one, or use an image list."
             )
     return [(image, place) for place, image in found.items()]
+
+
+def count_made(folder: Path) -> int:
+    """How many images a stage has put through its network so far, by the folder of what came out."""
+    return sum(1 for _ in folder.rglob("*.png"))
+
+
+def images_done(work: Work, folder: str) -> str:
+    """How many images there are to do, or how many of them are done, in words."""
+    images = sum(len(dataset) for dataset in work.data.all().values())
+    if not work.resumed:
+        return f"{images} images"
+    there = count_made(work.folder / folder)
+    return f"{there} of {images} images" if there else ""
 
 
 def some(items: Sequence[Item], count: int = ROWS) -> list[Item]:

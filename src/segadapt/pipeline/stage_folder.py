@@ -12,67 +12,28 @@ from typing import Any, Literal
 
 from segadapt.errors import UsageError
 from segadapt.files import digest, write_json
-from segadapt.inference.model import MODEL
 from segadapt.pipeline import history
-from segadapt.pipeline.history import Content, Parts, switched_on
+from segadapt.pipeline.history import Parts, switched_on
 from segadapt.plain_data import read_json
+from segadapt.stages.shipped import stage_kinds
+from segadapt.stages.stage import Content
 
 State = Literal["new", "unfinished", "done", "changed"]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What the stages of one kind leave behind."""
-
-    gives: str  # in words
-    result: str  # the file that is written last: a stage without it is not done
-    use: str  # what `@stage` means in the settings of another stage, below the stage's folder
-
-
-SEGMENTER = Kind("a segmenter", MODEL, MODEL)
-GENERATOR = Kind("a generator", MODEL, MODEL)
-STYLIZED = Kind("stylized images", "result.json", "images")
-PSEUDO_LABELS = Kind("pseudo-labels", "result.json", "labels")
-SCORES = Kind("scores", "evaluation.json", "evaluation.json")
-
-KINDS: dict[str, Kind] = {
-    "tgstn": GENERATOR,
-    "stylize": STYLIZED,
-    "pseudo_labels": PSEUDO_LABELS,
-    "evaluate": SCORES,
-}
-"""Method -> kind; all others train a segmenter."""
-
-CODE_VERSIONS: dict[str, int] = {}
-"""Method -> version of its code (1 where it is not named): raised when its result changes for the same settings."""
-
-RESULTS = (
-    *("*.safetensors", "evaluation.json", "result.json"),
-    *("checkpoints/step_*", "images/*", "labels/*", "argmax/*", "confidence/*"),
-)
-"""What a stage leaves that takes time to make."""
-
-MADE = (
-    *("*.safetensors", "evaluation.json", "result.json", "checkpoints", "images", "labels", "argmax", "confidence"),
-    *("contact_sheet.png", "metrics.jsonl", "tensorboard", ".*.tmp", "stage.json"),
-)
-"""All that stages write, in the order in which it is removed when one is redone: a kill in between leaves neither a
-stage that is said to be done nor old results under new settings. Anything else in the folder is not ours."""
-
-
-def kind_of(method: str) -> Kind:
-    """The kind of the stages of a method."""
-    return KINDS.get(method, SEGMENTER)
+OWN = (".*.tmp", "stage.json")
+"""What a stage's folder holds whatever its kind, removed last: a kill in between leaves neither a stage that is said to
+be done nor old results under new settings. Anything that no kind makes is not ours."""
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageFolder:
     """A stage of a run and its folder."""
 
     name: str
     folder: Path
     content: Content  # all that the fingerprint covers, flat: dotted key -> plain value
-    kind: Kind
+    result: str  # the file that is written last
     decided: Content = field(default_factory=dict)  # what follows from the recipe and is worth writing down
     parts: Parts = ()  # updates made with other settings, before it was continued with these
 
@@ -82,11 +43,11 @@ class Stage:
         content = switched_on(self.content)
         return digest({**content, "continued": [part.digest for part in self.parts]} if self.parts else content)
 
-    def after(self, parts: Parts) -> "Stage":
+    def after(self, parts: Parts) -> "StageFolder":
         """The same stage, continued from these parts."""
         return replace(self, parts=parts)
 
-    def recorded(self) -> "Stage":
+    def recorded(self) -> "StageFolder":
         """The same stage with the parts that its folder tells of, if the folder is of this content."""
         before = self.before()
         same = before and switched_on(before["content"]) == switched_on(self.content)
@@ -113,9 +74,9 @@ class Stage:
         before = self.before()
         if not before or switched_on(before["content"]) != switched_on(self.content) or before["parts"] != self.parts:
             return "changed" if self._holds_results() else "new"
-        return "done" if before["state"] == "done" and (self.folder / self.kind.result).is_file() else "unfinished"
+        return "done" if before["state"] == "done" and (self.folder / self.result).is_file() else "unfinished"
 
-    def made_with(self, groups: Sequence[str]) -> "Stage":
+    def made_with(self, groups: Sequence[str]) -> "StageFolder":
         """The same with these groups of its content (`data`, `files.start`) as its folder was made with."""
         before = (self.before() or {}).get("content", {})
         # A file that is not there shows in the settings, by its path or a name.
@@ -150,7 +111,8 @@ class Stage:
 
     def _holds_results(self) -> bool:
         """Whether there is something to lose; a stage that failed before its first checkpoint may begin anew."""
-        return any(next(self.folder.glob(pattern), None) for pattern in RESULTS)
+        found = (path for pattern in _made() for path in self.folder.glob(pattern))
+        return any(not path.is_dir() or next(path.glob("[!.]*"), None) is not None for path in found)
 
     def mark(self, state: Literal["running", "done"]) -> None:
         """Write content and state."""
@@ -164,7 +126,8 @@ class Stage:
 
     def clear(self) -> None:
         """Remove what stages make, to redo it; other files stay. Raises UsageError where it lies behind a link."""
-        made = [path for pattern in MADE for path in self.folder.glob(pattern)]
+        written = [*_made(), *(trace for kind in stage_kinds().values() for trace in kind.traces), *OWN]
+        made = list(dict.fromkeys(path for pattern in written for path in self.folder.glob(pattern)))
         if made and self.folder.is_symlink():
             raise UsageError(
                 "is a link, and what it leads to is not deleted", where=self.folder, remedy="Remove the link yourself."
@@ -174,6 +137,13 @@ class Stage:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _made() -> list[str]:
+    """What stages of all kinds leave that takes time to make, in the order in which it is removed: first what says that
+    a stage is done. The folder may be of a stage of another kind by the same name."""
+    kinds = stage_kinds().values()
+    return list(dict.fromkeys([*(kind.result for kind in kinds), *(made for kind in kinds for made in kind.made)]))
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> Content:

@@ -5,21 +5,19 @@ from pathlib import Path
 from segadapt.errors import UsageError
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
-from segadapt.methods.tgstn import TgstnSettings
 from segadapt.models.style_transfer import StyleTransfer
-from segadapt.pipeline.context import Run
-from segadapt.pipeline.domains import Domains, validation
-from segadapt.pipeline.provenance import used_target_labels
-from segadapt.pipeline.training import fresh_segmenter
+from segadapt.stages.context import Run
+from segadapt.stages.domains import Domains, validation
+from segadapt.stages.provenance import used_target_labels
+from segadapt.stages.training import fresh_segmenter
 from segadapt.weights.checkpoint_files import read_checkpoint
 from segadapt.weights.initial import load_module, load_start
+from segadapt.weights.provenance import either
 from segadapt.weights.saved import GeneratorHeader, ModelHeader, load_model, save_generator, save_model
 
 
-def stand_in_domains(run: Run, settings: TrainingSettings) -> Domains | None:
-    """What such a stage needs of the data: images to score on. None for a stage that is trained."""
-    if settings.stand_in is None:
-        return None
+def stand_in_domains(run: Run, settings: TrainingSettings) -> Domains:
+    """What such a stage needs of the data: images to score on."""
     data, size = run.recipe.data, settings.target_size or settings.size
     return Domains(
         None, None, validation(data.source, run.space, settings.size), validation(data.target, run.space, size)
@@ -38,11 +36,10 @@ def stand_in(run: Run, name: str, settings: TrainingSettings) -> None:
     if isinstance(settings, SegmenterSettings):
         _segmenter(run, name, settings, path, result)
         return
-    assert isinstance(settings, TgstnSettings)
-    generator = StyleTransfer(settings.residual)
+    generator = StyleTransfer(bool(getattr(settings, "residual", False)))
     run.watcher.say(f"{name}: not trained; {path}, {load_module(generator, path)}, stands in for it")
     header = GeneratorHeader(
-        residual=settings.residual,
+        residual=generator.residual,
         size=settings.size,
         stage=name,
         method=settings.method,
@@ -76,6 +73,6 @@ def _segmenter(run: Run, name: str, settings: SegmenterSettings, path: Path, res
         step=own.step if own else None,
         selection=own.selection if own else None,
         # The published checkpoints were chosen by target labels, as the quirk says.
-        used_target_labels=used_target_labels(run, name) or (own is None and settings.quirk("selection")),
+        used_target_labels=either(used_target_labels(run, name), own is None and settings.quirk("selection")),
     )
     save_model(result, network, header)

@@ -1,0 +1,32 @@
+"""What a training's metrics.jsonl says about choosing a model without labels."""
+
+import math
+from pathlib import Path
+
+from segadapt.errors import UsageError
+from segadapt.evaluation.criteria import agreement
+from segadapt.plain_data import Json, read_json_lines
+
+
+def read_metrics(stage: Path) -> list[Json]:
+    """The lines of a stage's metrics.jsonl; none without the file, and a last line that was cut short is left out."""
+    try:
+        lines = [line for _, line in read_json_lines(stage / "metrics.jsonl")]
+    except UsageError:
+        return []
+    return [line for line in lines if type(line.get("step")) is int and line["step"] >= 0]
+
+
+def label_free_agreement(stage: Path) -> Json | None:
+    """`label_free` of evaluation.json: how well InfoMax ordered the evaluations of a stage's training."""
+    points = [
+        (line["val/infomax"], line["val/target_miou"])
+        for line in read_metrics(stage)
+        if is_number(line.get("val/infomax")) and is_number(line.get("val/target_miou"))
+    ]
+    return agreement(points)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

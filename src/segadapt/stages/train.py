@@ -1,0 +1,183 @@
+"""Stages that train: one kind for each registered method. How one is trained is in `training`."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from segadapt.engine.checkpoints import Checkpoints, step_of
+from segadapt.engine.selection import CRITERIA
+from segadapt.errors import UsageError
+from segadapt.evaluation.label_free import label_free_agreement
+from segadapt.inference.model import MODEL
+from segadapt.methods.method import Method
+from segadapt.methods.registry import METHODS
+from segadapt.methods.settings import SegmenterSettings, TrainingSettings
+from segadapt.models.networks import Choice
+from segadapt.plain_data import read_json_lines
+from segadapt.references import GENERATOR, SEGMENTER, STYLIZED, named_by, references
+from segadapt.stages import training
+from segadapt.stages.context import Run
+from segadapt.stages.domains import Domains, training_domains, with_made
+from segadapt.stages.estimate import GENERATOR_NETWORK, Estimator, len_of
+from segadapt.stages.evaluate import EVALUATION, after_training, write_scores
+from segadapt.stages.pictures import need_shared
+from segadapt.stages.registry import kind_of
+from segadapt.stages.stage import Content, Cost, Role, Size, StageKind, Work
+from segadapt.stages.stand_in import stand_in, stand_in_domains
+from segadapt.weights.provenance import model_step
+from segadapt.weights.saved import load_any
+
+LAST = "model_last.safetensors"
+
+
+def trainings() -> Mapping[str, StageKind]:
+    """A kind of stage for each method that is registered now."""
+    return {name: Train(method) for name, method in METHODS.items()}
+
+
+class Train(StageKind):
+    """The training of a method's network, or a checkpoint that stands in for it, and the scores of what comes out."""
+
+    result, use = MODEL, MODEL
+    made = ("*.safetensors", EVALUATION, "checkpoints")
+    traces = ("metrics.jsonl", "tensorboard")
+    seeded = True
+
+    def __init__(self, method: type[Method]) -> None:
+        self.method, self.settings_type = method, method.settings_type
+        self.code_version = method.code_version
+        self.gives = SEGMENTER if issubclass(method.settings_type, SegmenterSettings) else GENERATOR
+
+    @property
+    def role(self) -> Role:  # type: ignore[override]
+        """A generator helps others; a method that sees labels of the target is a bound, one that sees no image of it
+        has not adapted."""
+        if self.gives is GENERATOR:
+            return "helper"
+        if self.method.uses_target_labels:
+            return "upper_bound"
+        return "adapted" if "target" in self.method.domains else "baseline"
+
+    # --- before anything begins ---
+
+    def domains(self, settings: TrainingSettings) -> set[str]:
+        """A training is also scored on split val of both domains, where there is one."""
+        return set() if settings.stand_in is not None else set(self.method.domains)
+
+    def data(self, run: Run, settings: TrainingSettings) -> Domains:
+        return (training_domains if settings.stand_in is None else stand_in_domains)(run, settings)
+
+    def decide(self, settings: TrainingSettings, data: Domains) -> Content:
+        decided = super().decide(settings, data)
+        if settings.stand_in is not None:
+            return decided
+        images, named = training.labelled_images(settings, data), named_by(type(settings))
+        if any(named[key].gives is STYLIZED for key in references(settings)):
+            images *= 2  # as many stylized copies, which are not there yet
+        return {"steps": settings.number_of_steps(images), **decided}
+
+    def check(self, work: Work) -> None:
+        training.need_equal_shares(work.run, work.name, work.settings)
+        training.need_selectable(work.name, work.settings, work.data)
+        if "steps" in work.decided:
+            training.need_long_schedule(work.name, work.settings, work.decided["steps"])
+
+    def downloads(self, settings: TrainingSettings) -> dict[str, str]:
+        return {} if settings.start is None else {"start": settings.start}
+
+    def cautions(self, settings: TrainingSettings) -> Sequence[str]:
+        return settings.cautions()
+
+    def cost(self, work: Work, estimator: Estimator) -> Cost:
+        updating, disk = self._updating(work, estimator)
+        images = len_of(work.data.source_val) + len_of(work.data.target_val) if self.gives is SEGMENTER else 0
+        return Cost(updating, images * self._seeing(work.settings, estimator) if images else 0.0, images, int(disk))
+
+    def _seeing(self, settings: TrainingSettings, estimator: Estimator) -> float:
+        """Seconds of one image in an evaluation."""
+        return estimator.forward(self.network(settings), self.network_size(settings)) / estimator.rate
+
+    def _updating(self, work: Work, estimator: Estimator) -> tuple[float, float]:
+        """(seconds, bytes) of a training without its final scores."""
+        settings: TrainingSettings = work.settings
+        weights = estimator.weights(self.network(settings))
+        if settings.stand_in is not None:
+            return 0.0, weights
+        steps, done = int(work.decided["steps"]), checkpoint_step(work.folder) if work.resumed else 0
+        done = done if work.continuation is None else work.continuation.step
+        operations, checkpoint = estimator.step(settings)
+        usual = settings.batch / work.run.runtime.ranks * operations / estimator.rate
+        seconds = (steps - done) * ((step_seconds(work.folder) if work.resumed else None) or usual)
+        models = 2
+        if isinstance(settings, SegmenterSettings) and settings.evaluate_every:
+            times = steps // settings.evaluate_every - done // settings.evaluate_every
+            limit = settings.evaluate_images or math.inf
+            validation = (work.data.source_val, work.data.target_val)
+            each = self._seeing(settings, estimator)
+            seconds += times * each * sum(min(limit, len_of(data)) for data in validation)
+            models = 4  # the best by each criterion, too
+        kept = min(settings.keep + 1, -(-steps // settings.checkpoint_every))
+        return seconds, models * weights + kept * checkpoint
+
+    def progress(self, work: Work) -> str:
+        if work.settings.stand_in is not None:
+            return f"{work.settings.stand_in} stands in"
+        steps = work.decided["steps"]
+        return f"step {checkpoint_step(work.folder)} of {steps}" if work.resumed else f"{steps} steps"
+
+    # --- the work ---
+
+    def do(self, work: Work) -> None:
+        """Train, or load what stands in for it, and score the result."""
+        run, settings, saved = work.run, work.settings, None
+        for before in references(settings).values():
+            if kind_of(run.recipe.stages[before]).gives.folder:
+                need_shared(run.runtime, run.stage_folder(before))
+        if settings.stand_in is not None:
+            stand_in(run, work.name, settings)
+        else:
+            domains = with_made(run, settings, work.data, by_stages=True)
+            for domain, dataset in domains.all().items():
+                work.say(f"{domain}: {dataset.origin}")
+            saved = training.train(work, domains)
+        after = after_training(work.name, settings, work.data) if self.gives is SEGMENTER else None
+        if run.runtime.is_main and after is not None:
+            saved = saved or load_any(run.file_of(after.model), run.space)
+            write_scores(work, after, work.data, saved, label_free_agreement(work.folder))
+
+    # --- what others build on it ---
+
+    def network(self, settings: TrainingSettings) -> Choice:
+        return settings.chosen_network if isinstance(settings, SegmenterSettings) else GENERATOR_NETWORK
+
+    def network_size(self, settings: TrainingSettings) -> Size:
+        return settings.target_size or settings.size
+
+    def continuable(self, settings: TrainingSettings) -> bool:
+        return settings.stand_in is None
+
+    def depends_on_length(self, settings: TrainingSettings) -> bool:
+        scheduled = settings.schedule != "constant" or self.method.scheduled
+        return scheduled and settings.schedule_steps is None
+
+    def later_than(self, folder: Path, step: int) -> Iterable[Path]:
+        chosen = [folder / f"model_{selection}.safetensors" for selection in CRITERIA]
+        stale = [path for path in chosen if path.is_file() and (model_step(path) or 0) > step]
+        return [folder / MODEL, folder / LAST, folder / EVALUATION, *stale]
+
+
+def checkpoint_step(stage: Path) -> int:
+    """From where a training would resume."""
+    latest = Checkpoints(stage / "checkpoints", 1).latest()
+    return 0 if latest is None else step_of(latest)
+
+
+def step_seconds(stage: Path) -> float | None:
+    """The usual time of an update so far; None before there are some."""
+    try:
+        found = [line.get("time/step") for _, line in read_json_lines(stage / "metrics.jsonl")]
+    except UsageError:
+        return None
+    times = [value for value in found if isinstance(value, float)]
+    return median(times[-500:]) if len(times) >= 3 else None
