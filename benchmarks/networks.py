@@ -19,7 +19,7 @@ from segadapt.devices import choose_device
 from segadapt.inference.networks import ready
 from segadapt.models.networks import NETWORKS, build
 from segadapt.models.segmenter import Segmenter
-from segadapt.pipeline.estimate import Counter
+from segadapt.stages.estimate import Counter
 
 CLASSES = 19
 

@@ -23,7 +23,7 @@ from segadapt.models import networks
 from segadapt.models.heads import DeepLabOptions
 from segadapt.models.networks import NETWORKS, build, plain
 from segadapt.models.segmenter import CAFFE, IMAGENET, NetworkOptions, Segmenter
-from segadapt.pipeline.estimate import Estimator
+from segadapt.stages.estimate import Estimator
 from segadapt.weights.initial import load_start
 from segadapt.weights.origin import Origin
 from segadapt.weights.origins import ORIGINS, register_origin

@@ -13,8 +13,8 @@ from segadapt.methods.supervised import SourceOnly, TargetTrained
 from segadapt.methods.tgstn import Tgstn
 
 METHODS: dict[str, type[Method]] = {}
-NOT_TRAINED = frozenset({"stylize", "pseudo_labels", "evaluate"})
-"""Names that recipes have for the other stages."""
+TAKEN: set[str] = set()
+"""Names that recipes have for kinds of stages that do not train."""
 Registered = TypeVar("Registered", bound=type[Method])
 
 
@@ -27,7 +27,7 @@ def register_method(method: Registered) -> Registered:
     name = _name_of(method)
     before = METHODS.get(name)
     same = before is not None and (before.__module__, before.__qualname__) == (method.__module__, method.__qualname__)
-    if name in NOT_TRAINED or (before is not None and not same):
+    if name in TAKEN or (before is not None and not same):
         raise ValueError(f"a method named '{name}' exists already")
     METHODS[name] = method
     return method

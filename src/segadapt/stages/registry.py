@@ -6,6 +6,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from segadapt.methods.registry import TAKEN
 from segadapt.quirks import QuirkySettings
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def register_stage(kind: "StageKind") -> None:
     if kind.name in stage_kinds():
         raise ValueError(f"a kind of stage named {kind.name!r} exists already")
     KINDS[kind.name] = kind
+    TAKEN.add(kind.name)
 
 
 def stage_kinds() -> dict[str, "StageKind"]:
