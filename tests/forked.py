@@ -61,12 +61,36 @@ def kill_when(so_far: Callable[[], object], *arguments: object, patience: float 
     assert process.exitcode == -signal.SIGKILL
 
 
-def ranks(number: int, *arguments: object, folder: Path) -> None:
-    """The command on several ranks, as torchrun starts them; raises AssertionError with what a failed rank has said."""
+def _together(number: int) -> dict[str, object]:
+    """What torchrun tells all ranks."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    together = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+
+def _work(work: Callable[..., None], arguments: tuple[object, ...], environment: Mapping[str, object]) -> None:
+    os.environ.update({name: str(value) for name, value in environment.items()})
+    work(*arguments)
+
+
+def call_on_ranks(number: int, work: Callable[..., None], *arguments: object) -> None:
+    """`work(*arguments)`, a function of a module, on several ranks. Raises AssertionError when one fails."""
+    together = _together(number)
+    started = [
+        _context().Process(target=_work, args=(work, arguments, {**together, "RANK": rank, "LOCAL_RANK": rank}))
+        for rank in range(number)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0] * number
+
+
+def ranks(number: int, *arguments: object, folder: Path) -> None:
+    """The command on several ranks, as torchrun starts them; raises AssertionError with what a failed rank has said."""
+    together = _together(number)
     files = [folder / f"rank{rank}.txt" for rank in range(number)]
     started = [start(*arguments, said=file, RANK=rank, LOCAL_RANK=rank, **together) for rank, file in enumerate(files)]
     for process in started:

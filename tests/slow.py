@@ -21,7 +21,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_a_stopped_training_resumes_exactly",
     ),
     "test_engine_runtime.py": ("test_a_compiled_network_learns_the_same",),
-    "test_engine_updater.py": ("test_two_ranks_equal_one_process_with_the_whole_batch",),
+    "test_examples.py": ("test_a_run_of_ones_own",),
     "test_evaluation_report_stages.py": (
         "test_files_that_cannot_be_read_or_are_still_to_come",
         "test_stages_that_make_files_show_rows_of_three",
@@ -36,7 +36,8 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_six_steps_in_float64_are_the_recorded_ones",
         "test_three_steps_on_this_cpu_are_the_recorded_ones",
     ),
-    "test_methods_tgstn.py": ("test_three_steps_equal_the_hand_written_ones", "test_two_micro_batches_equal_one_pass"),
+    "test_methods_matrix.py": ("test_compiled", "test_two_ranks"),
+    "test_methods_tgstn.py": ("test_three_steps_equal_the_hand_written_ones",),
     "test_models_checkpointing.py": ("test_less_is_kept_for_the_way_back", "test_nothing_changes"),
     "test_models_deeplab_v2.py": ("test_it_computes_what_the_published_network_does",),
     "test_models_networks.py": ("test_a_registered_network_trains_predicts_and_is_known_by_its_files",),
@@ -66,5 +67,6 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "test_pipeline_synthia.py": ("test_sixteen_classes_in_every_stage",),
     "test_plugins.py": ("test_a_process_of_its_own_loads_them_before_what_needs_them",),
+    "test_sample_randomness.py": ("test_compiled_code_draws_the_same_and_is_compiled_once",),
 }
 """Test file -> names of its slow tests, with all their parameters. A test that takes this long belongs here."""

@@ -135,17 +135,6 @@ def test_a_single_level_has_no_first_discriminator() -> None:
     assert widths == [64, 128, 256, 512, 1]
 
 
-@pytest.mark.usefixtures("float64", "few_channels")
-def test_two_micro_batches_equal_one_pass() -> None:
-    whole, split = adaptsegnet(batch=4), adaptsegnet(batch=4, accumulate=2)
-    expected = Updater(whole.optimizers, CPU).run(whole, batch(0, 4))
-    values = Updater(split.optimizers, CPU, accumulate=2).run(split, batch(0, 4))
-    assert {name: float(v) for name, v in values.items()} == pytest.approx(
-        {name: float(v) for name, v in expected.items()}, rel=EQUAL
-    )
-    check_weights(split, {name: copied(module) for name, module in whole.modules.items()})
-
-
 @pytest.mark.parametrize(
     ("changes", "warns"),
     [

@@ -150,20 +150,6 @@ def test_the_quirk_d2_head1_makes_a_difference_to_its_own_update_alone() -> None
     assert {name: float(v) for name, v in one.items()} == {name: float(v) for name, v in other.items()}
 
 
-@pytest.mark.usefixtures("float64")
-def test_two_micro_batches_equal_one_pass() -> None:
-    whole, split = se_gan(2, noise=1.0, batch=4), se_gan(2, noise=1.0, batch=4, accumulate=2)
-    one, two = Updater(whole.optimizers, CPU), Updater(split.optimizers, CPU, accumulate=2)
-    for step in range(2):
-        expected = one.run(whole, batch(step, 4))
-        values = two.run(split, batch(step, 4))
-        # Labelled pixels and their class weights differ between the micro-batches, so a mean of means would not do.
-        assert {name: float(v) for name, v in values.items()} == pytest.approx(
-            {name: float(v) for name, v in expected.items()}, rel=EQUAL, abs=1e-20
-        )
-    check_weights(split, {name: copied(module) for name, module in whole.modules.items()})
-
-
 def test_batch_norm_and_its_statistics_stay_as_they_were() -> None:
     method = se_gan(2)
     before = {name: copy.deepcopy(dict(method.modules[name].named_buffers())) for name in ("student", "teacher")}

@@ -15,7 +15,6 @@ from by_hand import (
     batch,
     caffe,
     check_weights,
-    copied,
     cross_entropy,
     stretched,
 )
@@ -80,16 +79,6 @@ def test_three_steps_equal_the_hand_written_ones(heads: int, changes: dict[str, 
     check_weights(method, {"network": dict(network.named_parameters())})
     for key, value in method.network.named_buffers():
         assert torch.allclose(value, dict(network.named_buffers())[key], rtol=EQUAL), key
-
-
-@pytest.mark.usefixtures("float64")
-def test_two_micro_batches_equal_one_pass() -> None:
-    whole, split = self_training(batch=4), self_training(batch=4, accumulate=2)
-    given = batch(0, 4, target_labels=True)
-    expected = Updater(whole.optimizers, CPU).run(whole, given)
-    values = Updater(split.optimizers, CPU, accumulate=2).run(split, given)
-    assert float(values["total"]) == pytest.approx(float(expected["total"]), rel=EQUAL)
-    check_weights(split, {"network": copied(whole.network)})
 
 
 def test_batch_norm_learns_until_the_first_evaluation() -> None:

@@ -112,19 +112,6 @@ def test_three_steps_equal_the_hand_written_ones(pixels: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in method.segmenter.state_dict().items())
 
 
-@pytest.mark.usefixtures("float64")
-def test_two_micro_batches_equal_one_pass() -> None:
-    torch.manual_seed(1)
-    segmenter = small()
-    whole, split = tgstn(copy.deepcopy(segmenter), batch=2), tgstn(segmenter, batch=2, accumulate=2)
-    expected = Updater(whole.optimizers, CPU).run(whole, batch(0))
-    values = Updater(split.optimizers, CPU, accumulate=2).run(split, batch(0))
-    assert {name: float(v) for name, v in values.items()} == pytest.approx(
-        {name: float(v) for name, v in expected.items()}, rel=EQUAL
-    )
-    check_weights(split, {name: copied(module) for name, module in whole.modules.items()}, WITHOUT_EFFECT)
-
-
 class Sums:
     """An `Update` that knows sums alone: no counts, no optimizers."""
 

@@ -6,48 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from by_hand import CLASSES, CPU, EQUAL, batch
+from by_hand import CPU, EQUAL, batch
+from forgetful import Forgetful
 from segadapt.batch import Batch
 from segadapt.engine.updater import Updater
 from segadapt.methods.method import Update
 from segadapt.methods.supervised import SourceOnly, SourceOnlySettings
-from segadapt.models.segmenter import CAFFE, Segmenter
 from segadapt.sample_randomness import Draws, Dropout, Dropout2d, DropPath, drawing
 
 SEEDS = (3, 2**63 - 1, 12345, 7)
 DEVICE = torch.device("cpu")
-
-
-class Residual(nn.Module):
-    """A block that may be left out, with both kinds of dropout in it."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.path, self.channels, self.elements = DropPath(0.3), nn.Dropout2d(0.2), nn.Dropout(0.25, inplace=True)
-
-    def forward(self, values: Tensor) -> Tensor:
-        given: Tensor = self.elements(values + self.path(self.channels(torch.tanh(self.conv(values)))))
-        return given
-
-
-class Forgetful(Segmenter):
-    """Stride 4, and random everywhere."""
-
-    pixels = CAFFE
-    stride = 4
-
-    def __init__(self, classes: int = CLASSES) -> None:
-        super().__init__(classes, feature_channels=6)
-        self.body = nn.Sequential(nn.Conv2d(3, 6, 4, stride=4), nn.Tanh(), Residual(6), Residual(6))
-        self.head = nn.Conv2d(6, classes, 1)
-        nn.init.normal_(self.body[0].weight, std=0.01)  # type: ignore[arg-type]
-
-    def encode(self, pixels: Tensor) -> Tensor:
-        return self.through(self.body, pixels)
-
-    def heads(self, features: Tensor) -> tuple[Tensor, ...]:
-        return (self.head(features),)
 
 
 def placed() -> Forgetful:
@@ -152,7 +120,7 @@ def test_networks_get_it_when_they_are_placed_and_stay_what_they_are() -> None:
     assert {Dropout, Dropout2d, DropPath} <= kinds and not {nn.Dropout, nn.Dropout2d} & kinds
     # Without a training they are PyTorch's.
     torch.manual_seed(5)
-    mine = network.body[3].elements(torch.ones(2, 6, 3, 3))  # type: ignore[operator]
+    mine = network.body[2].elements(torch.ones(2, 6, 3, 3))  # type: ignore[operator]
     torch.manual_seed(5)
     assert torch.equal(mine, nn.functional.dropout(torch.ones(2, 6, 3, 3), 0.25))
 
@@ -209,3 +177,23 @@ def test_a_second_loop_over_the_micro_batches_draws_anew() -> None:
         Updater(method.optimizers, CPU).run(method, batch(0))
     assert all(not torch.equal(seen[i], seen[j]) for i in range(3) for j in range(i))
     assert all(torch.equal(a, b) for a, b in zip(seen[:3], seen[3:], strict=True))
+
+
+@pytest.mark.usefixtures("float64")
+def test_compiled_code_draws_the_same_and_is_compiled_once() -> None:
+    """Seeds and the count are its inputs: what is in them is no reason to compile again."""
+    found: list[list[Tensor]] = []
+    for compiled in (False, True):
+        network = placed()
+        torch._dynamo.reset()
+        if compiled:
+            network.compile(backend="aot_eager")
+        found.append([])
+        for step in range(3):
+            given = batch(step, 4)
+            once = torch._dynamo.config.patch(error_on_recompile=step > 0)
+            with once, drawing(Draws(given.seeds, DEVICE)):
+                logits = [network(given.images("source")).logits for _ in range(2)]
+            found[-1] += torch.autograd.grad(torch.stack(logits).square().sum(), list(network.parameters()))
+    for plain, same in zip(*found, strict=True):
+        torch.testing.assert_close(same, plain, rtol=EQUAL, atol=EQUAL * float(plain.abs().max()))
