@@ -17,7 +17,6 @@ from segadapt import UsageError, plugin
 from segadapt.config.load import load_recipe
 from segadapt.data.catalog import LAYOUTS, Layout
 from segadapt.data.loader import Steps
-from segadapt.data.pairing import Pairing
 from segadapt.methods.registry import METHODS
 from segadapt.plugin_loading import Loaded, load_installed, load_plugin, loaded
 from tiny_runs import tree, write_recipe
@@ -148,8 +147,10 @@ def test_a_recipe_alone_runs_no_code(tmp_path: Path, mine: Path) -> None:
 def test_a_process_of_its_own_loads_them_before_what_needs_them(mine: Path) -> None:
     """As processes that are spawned get what they work with."""
     load_plugin(mine)
-    own: Any = LAYOUTS["mine"]  # in the place of a data set of a plug-in's class
-    sent = pickle.dumps(Steps(Pairing(0, 1, 1, 0), own, None)) + pickle.dumps((Loaded(), own))
+    own: Any = LAYOUTS["mine"]
+    items = object.__new__(Steps)
+    items.source = own  # in the place of a data set of a plug-in's class
+    sent = pickle.dumps(items) + pickle.dumps((Loaded(), own))
     program = "import pickle, sys; f = sys.stdin.buffer; print(pickle.load(f).source, pickle.load(f)[1], sep='\\n')"
     done = subprocess.run([sys.executable, "-c", program], input=sent, capture_output=True, check=True)
     steps, job = done.stdout.decode().splitlines()
