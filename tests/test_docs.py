@@ -226,6 +226,7 @@ def test_every_shipped_recipe_plans_its_stages(
 # --- other claims ---
 
 MESSAGES = (
+    "One of your own needs its plug-in", "cannot be loaded as a plug-in",
     "unknown key '", "must be given", "give exactly one of `steps` and `epochs`", "is no stage before",
     "no recipe of this name, and no file", "cannot be split over", "made with other settings",
     "the folder holds other things than a run", "another command is at work in this run", "is wanted here",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from plugged import EXAMPLES
 from segadapt import UsageError, plugin
 from segadapt.config.load import load_recipe
 from segadapt.data.catalog import LAYOUTS, Layout
+from segadapt.data.loader import Steps
 from segadapt.methods.registry import METHODS
 from segadapt.plugin_loading import Loaded, load_installed, load_plugin, loaded
 from tiny_runs import tree, write_recipe
@@ -126,7 +128,7 @@ def test_installed_packages_declare_theirs(
 
 
 def test_what_is_not_known_may_be_a_plug_ins(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    hint = "One of your own needs its plug-in: --plugin FILE.py."
+    hint = "One of your own needs its plug-in: --plugin FILE.py, in Python segadapt.load_plugin."
     for stage in ({"method": "class_mix"}, {"method": "source_only", "network": "two_scales"}):
         recipe = write_recipe(tmp_path / "recipe.yaml", tree(tmp_path, one=stage))
         with pytest.raises(UsageError) as caught:
@@ -145,10 +147,14 @@ def test_a_recipe_alone_runs_no_code(tmp_path: Path, mine: Path) -> None:
 def test_a_process_of_its_own_loads_them_before_what_needs_them(mine: Path) -> None:
     """As processes that are spawned get what they work with."""
     load_plugin(mine)
-    sent = pickle.dumps((Loaded(), LAYOUTS["mine"]))
-    program = "import pickle, sys; print(pickle.load(sys.stdin.buffer)[1])"
+    own: Any = LAYOUTS["mine"]
+    items = object.__new__(Steps)
+    items.source = own  # in the place of a data set of a plug-in's class
+    sent = pickle.dumps(items) + pickle.dumps((Loaded(), own))
+    program = "import pickle, sys; f = sys.stdin.buffer; print(pickle.load(f).source, pickle.load(f)[1], sep='\\n')"
     done = subprocess.run([sys.executable, "-c", program], input=sent, capture_output=True, check=True)
-    assert done.stdout.decode().startswith("Mine(name='mine', summary='my rig'")
+    steps, job = done.stdout.decode().splitlines()
+    assert steps == job and job.startswith("Mine(name='mine', summary='my rig'")
 
 
 # --- what can be registered ---

@@ -127,7 +127,9 @@ def _load_again(files: list[Path], installed: bool) -> Loaded:
 
 def known(word: str, words: list[str]) -> str:
     """The remedy for a method, network or layout that is not known; it may be a plug-in's."""
-    return f"{nearest(word, words)} One of your own needs its plug-in: --plugin FILE.py."
+    return (
+        f"{nearest(word, words)} One of your own needs its plug-in: --plugin FILE.py, in Python segadapt.load_plugin."
+    )
 
 
 def _in_words(error: BaseException) -> str:
