@@ -21,7 +21,7 @@ from segadapt.models.networks import build
 from segadapt.models.saved import GeneratorHeader, save_generator
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.show import Display
-from segadapt.stages.pictures import places
+from segadapt.stages.image_files import places
 from segadapt.stages.stylize import StylizeSettings, stylize_images
 from suite.frames import opened, write_domain
 from suite.measure import in_turns, peak_memory

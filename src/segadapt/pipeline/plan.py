@@ -72,7 +72,7 @@ class Planned:
         if self.action == "continue" and self.continuation is not None:
             return self.continuation.said()
         if self.action == "redo" and self.state != "changed":
-            return "done anew"
+            return "redone from scratch"
         return WORDS[self.state] + (", redone" if self.state == "changed" else "")
 
     def now(self) -> "Planned":
@@ -117,7 +117,9 @@ class Choice:
         chosen = set(self.only) if self.only else set(names[first:])
         for name in continued:
             if name not in chosen or self.fresh:
-                what = "the stage is done anew with --fresh" if self.fresh else "the stage is not among the chosen ones"
+                what = (
+                    "--fresh redoes the stage from scratch" if self.fresh else "the stage is not among the chosen ones"
+                )
                 raise UsageError(what, where=f"{FLAG} {name}", remedy="Leave one of the two flags out.")
         return chosen
 
@@ -176,7 +178,7 @@ def need_consent(planned: list[Planned]) -> None:
         stage = one.stage
         if one.action == "redo" and one.state != "changed":
             raise UsageError(
-                "--fresh deletes what is there and does the stage anew",
+                "--fresh deletes what is there and redoes the stage from scratch",
                 where=stage.folder,
                 remedy="Add --yes to do so.",
             )

@@ -54,7 +54,7 @@ def run_recipe(
     writes nothing.
 
     Raises UsageError for what is wrong with the recipe, when something would be deleted (stages made with other
-    settings, `choice.fresh`) and `yes` is not given, and when another process is at work in the folder; SegadaptError
+    settings, `choice.fresh`) and `yes` is not given, and when another process is running in the folder; SegadaptError
     when a stage fails, Stopped after a signal.
     """
     folder, told = run_folder(recipe, folder), "recipe"

@@ -22,7 +22,7 @@ from segadapt.stages.context import Run
 from segadapt.stages.domains import Domains, training_domains, with_made
 from segadapt.stages.estimate import GENERATOR_NETWORK, Estimator, len_of
 from segadapt.stages.evaluate import EVALUATION, after_training, write_scores
-from segadapt.stages.pictures import need_shared
+from segadapt.stages.image_files import need_shared
 from segadapt.stages.registry import kind_of
 from segadapt.stages.stage import Content, Cost, Role, Size, StageKind, Work
 from segadapt.stages.stand_in import stand_in, stand_in_domains
