@@ -25,9 +25,9 @@ def in_float64(_: str) -> None:
 
 def in_a_second(_: str) -> None:
     """A network file system that is never late."""
-    from segadapt.stages import pictures
+    from segadapt.stages import image_files
 
-    pictures.SECONDS_LATE = 1
+    image_files.SECONDS_LATE = 1
 
 
 def of_version(version: str) -> None:

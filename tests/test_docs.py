@@ -229,7 +229,7 @@ MESSAGES = (
     "One of your own needs its plug-in", "cannot be loaded as a plug-in",
     "unknown key '", "must be given", "give exactly one of `steps` and `epochs`", "is no stage before",
     "no recipe of this name, and no file", "cannot be split over", "made with other settings",
-    "the folder holds other things than a run", "another command is at work in this run", "is wanted here",
+    "the folder holds other things than a run", "another command is running in this folder", "is wanted here",
     "was written with", "the results are equally good",
     "the checkpoint cannot be read", "expects a folder", "is a colour picture", "is not a 16-bit RGB PNG",
     "comes without a split 'val'", "has no label", "but there is no image", "this prepared copy",

@@ -53,7 +53,7 @@ def test_a_run_at_work_says_so_and_its_page_loads_itself_until_it_is_at_its_end(
     page = write_report(run, images=1, underway=Underway("bound & co", 3, 4, "about 2 min left"))
     shown = Page(page)
     assert is_underway(page) and 'http-equiv="refresh"' in shown.source
-    assert "Stage 3 of 4, bound & co , is at work; about 2 min left." in shown.text
+    assert "Stage 3 of 4, bound & co , is running; about 2 min left." in shown.text
     assert "45.00" in shown.text and "not started" in shown.text  # in the table of stages
     assert "What is missing here" not in shown.text
     settle(page)

@@ -185,7 +185,7 @@ def test_a_checkpoint_from_elsewhere_is_told_by_its_hash(recipe: Path, out: Path
             r"--continue a: .+\.py is no training checkpoint .+ or not a file of PyTorch\)\. Name",
         ),
         ([], go_on("b"), "--continue: no stage 'b'"),
-        ([], go_on("a", fresh=True), "--continue a: the stage is done anew with --fresh"),
+        ([], go_on("a", fresh=True), "--continue a: --fresh redoes the stage from scratch"),
         (["stages.a.stand_in=x.pth"], go_on("a"), "--continue a: the stage is not trained|not there"),
     ],
 )

@@ -25,7 +25,9 @@ def test_a_process_cannot_hold_a_folder_twice(recipe: Path, tmp_path: Path) -> N
     out = tmp_path / "run"
     with locked(out):
         for folder in (out, tmp_path / "." / "run"):
-            with pytest.raises(UsageError, match=r"another command is at work in this run \(of this program itself\)"):
+            with pytest.raises(
+                UsageError, match=r"another command is running in this folder \(of this program itself\)"
+            ):
                 run(recipe, folder)
         with locked(tmp_path / "other"):
             pass
@@ -62,7 +64,7 @@ def test_a_lock_that_is_removed_stops_the_run(
         after(self, done, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Trainer, "_after", removing)
-    with pytest.raises(SegadaptError, match="the lock was removed while this command was at work") as told:
+    with pytest.raises(SegadaptError, match="the lock was removed while this command was running") as told:
         run(recipe, out)
     assert told.value.where == out / ".lock"
     assert [path.name for path in (out / "baseline/checkpoints").iterdir()] == ["step_00000001.pt"]

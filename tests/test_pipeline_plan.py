@@ -164,7 +164,10 @@ def test_the_flags_of_the_command(
     said = command(capsys, *plan_new, "--only", "sean", "--only", "source_only").out
     assert re.findall(r"(\w+) +\w+ +left alone", said) == ["views"]
     said = command(capsys, "run", recipe, "--dry-run", "--out", finished / "run", "--fresh", "--from", "sean").out
-    assert re.findall(r"(\w+) +\w+ +done anew +--fresh", said) == ["sean", "views"] and "pass --yes to allow it" in said
+    assert (
+        re.findall(r"(\w+) +\w+ +redone from scratch +--fresh", said) == ["sean", "views"]
+        and "pass --yes to allow it" in said
+    )
     told = command(capsys, *plan_new, "--from", "views")
     assert_told(told, 2, "--from views", "stage 'views' uses 'sean'", "or --from sean for all from there on.")
 
@@ -198,7 +201,7 @@ def test_fresh_wants_yes_and_deletes_what_stages_make_alone(
     weights = last_checkpoint(out / "source_only")
     capfd.readouterr()
     run(recipe, out, choice=Choice(("source_only",), fresh=True), yes=True)
-    assert "source_only: done anew" in capfd.readouterr().err
+    assert "source_only: redone from scratch" in capfd.readouterr().err
     assert (out / "source_only/model.safetensors").stat().st_mtime_ns > before[str(out / "source_only/stage.json")][0]
     assert same(weights, last_checkpoint(out / "source_only"))
     assert (out / "source_only/notes.txt").read_text() == "mine"
@@ -247,7 +250,9 @@ def test_a_second_command_in_the_folder_is_refused_and_a_kill_frees_it(recipe: P
         [sys.executable, "-c", HOLDER, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    with pytest.raises(UsageError, match=rf"another command is at work in this run \(process {holder.pid} on ") as told:
+    with pytest.raises(
+        UsageError, match=rf"another command is running in this folder \(process {holder.pid} on "
+    ) as told:
         run(recipe, out, choice=Choice(("source_only",)))
     assert told.value.exit_code == 2 and [path.name for path in out.iterdir()] == [".lock"]
     run(recipe, out, dry_run=True)

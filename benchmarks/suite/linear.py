@@ -20,7 +20,7 @@ from segadapt.inference.predictor import Predictor
 from segadapt.models.networks import build
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.show import Display
-from segadapt.stages.pictures import places
+from segadapt.stages.image_files import places
 from segadapt.stages.stylize import StylizeSettings, stylize_images
 from segadapt.weights.saved import GeneratorHeader, save_generator
 from suite.frames import opened, write_domain

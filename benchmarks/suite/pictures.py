@@ -25,7 +25,7 @@ from segadapt.models.networks import build
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.pipeline.show import Display
-from segadapt.stages.pictures import Place
+from segadapt.stages.image_files import Place
 from segadapt.stages.pseudo_labels import PseudoLabelsSettings, make_pseudo_labels
 from segadapt.stages.stylize import StylizeSettings, stylize_images
 from segadapt.weights.saved import GeneratorHeader, ModelHeader, SavedModel, save_generator, save_model

@@ -29,7 +29,7 @@ class Names:
 
     what: str  # in words
     gives: Product | None = None  # what a stage that it names must give; None: it names no stage
-    own_kind: bool = False  # whether it may name a stage that gives the same as this one
+    initial: bool = False  # weights to begin with: by a name of initial weights, or a stage that gives the same
     learned: bool = True  # whether labels may have had a part in it
 
 

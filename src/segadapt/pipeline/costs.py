@@ -16,7 +16,7 @@ from segadapt.stages.stage import Cost
 def costs(run: Run, planned: Sequence[Planned]) -> dict[str, Cost]:
     """Stage -> the cost of what the plan does about it, in bytes what it will hold beyond what its folder holds.
 
-    Random numbers of whoever is at work are left as they are.
+    The state of the random number generators is left as it is.
     """
     found = {one.stage.name: Cost() for one in planned}
     to_do = [one for one in planned if one.to_do]

@@ -50,7 +50,7 @@ def locked(folder: Path) -> Iterator[None]:
                 there = None
             if there is None or not os.path.samestat(own, there):
                 raise SegadaptError(
-                    "the lock was removed while this command was at work, so that another one could begin, too",
+                    "the lock was removed while this command was running, so that another one could start as well",
                     where=path,
                     remedy="Leave the file alone: it is no sign of a killed command. The same command resumes.",
                 )
@@ -114,7 +114,7 @@ def _lock(file: TextIO, path: Path) -> bool:
 
 def _at_work(folder: Path, whose: str) -> UsageError:
     return UsageError(
-        f"another command is at work in this run ({whose})",
+        f"another command is running in this folder ({whose})",
         where=folder,
         remedy="Wait for it, stop it, or choose another --out.",
     )

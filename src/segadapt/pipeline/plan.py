@@ -72,7 +72,7 @@ class Planned:
         if self.action == "continue" and self.continuation is not None:
             return self.continuation.said()
         if self.action == "redo" and self.state != "changed":
-            return "done anew"
+            return "redone from scratch"
         return WORDS[self.state] + (", redone" if self.state == "changed" else "")
 
     def now(self) -> "Planned":
@@ -117,7 +117,9 @@ class Choice:
         chosen = set(self.only) if self.only else set(names[first:])
         for name in continued:
             if name not in chosen or self.fresh:
-                what = "the stage is done anew with --fresh" if self.fresh else "the stage is not among the chosen ones"
+                what = (
+                    "--fresh redoes the stage from scratch" if self.fresh else "the stage is not among the chosen ones"
+                )
                 raise UsageError(what, where=f"{FLAG} {name}", remedy="Leave one of the two flags out.")
         return chosen
 
@@ -176,7 +178,7 @@ def need_consent(planned: list[Planned]) -> None:
         stage = one.stage
         if one.action == "redo" and one.state != "changed":
             raise UsageError(
-                "--fresh deletes what is there and does the stage anew",
+                "--fresh deletes what is there and redoes the stage from scratch",
                 where=stage.folder,
                 remedy="Add --yes to do so.",
             )
@@ -207,8 +209,8 @@ def _need_kinds(run: Run, name: str, settings: QuirkySettings) -> None:
         wanted = _wanted(marks.get(key), gives[name])
         if wanted is None:
             raise UsageError(f"'@{other}' is a stage", where=f"stages.{name}.{key}", remedy="Give the path of a file.")
-        if gives[other] is not wanted:
-            fitting = [f"@{n}" for n in gives if gives[n] is wanted and n != name]
+        if gives[other] != wanted:
+            fitting = [f"@{n}" for n in gives if gives[n] == wanted and n != name]
             raise UsageError(
                 f"'@{other}' gives {gives[other].words}, but {marks[key].what} is wanted here",
                 where=f"stages.{name}.{key}",
@@ -218,7 +220,7 @@ def _need_kinds(run: Run, name: str, settings: QuirkySettings) -> None:
 
 def _wanted(mark: Names | None, own: Product) -> Product | None:
     """What a setting may name with `@stage`, in a stage that gives `own`."""
-    return None if mark is None else own if mark.own_kind else mark.gives
+    return None if mark is None else own if mark.initial else mark.gives
 
 
 def _need_done(planned: dict[str, Planned], flag: str) -> None:
@@ -301,7 +303,7 @@ def _files(settings: QuirkySettings, key: str, mark: Names) -> list[Path]:
     names = paths_in(settings, key)
     if not names or names[0].startswith("@"):
         return []
-    paths = [need_start(name) if key == "start" else user_path(name) for name in names]
+    paths = [need_start(name) if mark.initial else user_path(name) for name in names]
     there = [path for path in paths if path is not None]  # else a download, whose hash is checked when it is there
     for path in there:
         if not (mark.gives is not None and mark.gives.folder and is_folder(path)):

@@ -32,6 +32,7 @@ from segadapt.pipeline.show import Display
 from segadapt.pipeline.stage_folder import flat
 from segadapt.pipeline.time_left import TimeLeft
 from segadapt.plugin_loading import loaded
+from segadapt.references import named_by, paths_in
 from segadapt.stages.context import Run
 from segadapt.version import __version__
 from segadapt.weights.starts import missing_download
@@ -54,7 +55,7 @@ def run_recipe(
     writes nothing.
 
     Raises UsageError for what is wrong with the recipe, when something would be deleted (stages made with other
-    settings, `choice.fresh`) and `yes` is not given, and when another process is at work in the folder; SegadaptError
+    settings, `choice.fresh`) and `yes` is not given, and when another process is running in the folder; SegadaptError
     when a stage fails, Stopped after a signal.
     """
     folder, told = run_folder(recipe, folder), "recipe"
@@ -85,7 +86,8 @@ def run_recipe(
             raise SegadaptErrors(missing) if len(missing) > 1 else missing[0]
         with locked(folder) if place.is_main else nullcontext():
             # Another command may have ended since.
-            planned = place.from_main(lambda: [one.now() for one in planned])
+            states = place.from_main(lambda: [one.stage.state() for one in planned])
+            planned = [replace(one, state=state) for one, state in zip(planned, states, strict=True)]
             if not yes:
                 need_consent(planned)
             _work(recipe, run, planned, display)
@@ -107,11 +109,12 @@ def missing_downloads(planned: list[Planned]) -> list[SegadaptError]:
         f"stages.{one.stage.name}.{key}": name
         for one in planned
         if one.action in ("begin", "redo")
-        for key, name in one.kind.downloads(one.settings).items()
+        for key, mark in named_by(type(one.settings)).items()
+        for name in (paths_in(one.settings, key) if mark.initial else ())
     }
     why = {name: missing_download(name) for name in set(names.values())}  # each is asked for once
     return [
-        SegadaptError(reason, where=key, remedy="Give the path of a copy as `start`.")
+        SegadaptError(reason, where=key, remedy=f"Give the path of a copy as `{key.rpartition('.')[2]}`.")
         for key, name in names.items()
         if (reason := why[name]) is not None
     ]

@@ -1,4 +1,4 @@
-"""report.html while a run is at work: there as soon as there is something to see, and written anew as stages end."""
+"""report.html of a run in progress: there as soon as there is something to see, rewritten as stages finish."""
 
 import time
 from contextlib import suppress
@@ -52,7 +52,7 @@ class RunPage:
         self.display.say(f"report: {self.path}")
 
     def stop(self) -> None:
-        """The run has stopped before its end: the page shows all stages that have ended, and none at work.
+        """The run has stopped before its end: the page shows all stages that have ended, and none in progress.
 
         What is wrong with the page is not told: the reason of the stop is.
         """

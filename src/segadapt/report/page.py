@@ -23,9 +23,9 @@ from segadapt.version import __version__
 TEMPLATE = Path(__file__).with_name("page.html")
 MARK_WITHIN = 4096  # bytes of the page: the digest of what it was made from is in its head
 ACROSS = 4  # pictures side by side
-RELOAD = 10  # seconds between two looks of a browser at the page of a run that is at work
+RELOAD = 10  # seconds between two looks of a browser at the page of a run that is still running
 UNDERWAY = re.compile("<!-- underway -->.*?<!-- /underway -->\n?", re.DOTALL)
-"""What a page has only while its run is at work."""
+"""What a page has only until its run has finished."""
 CARD_TITLES = {"baseline": "source only", "adapted": "adapted", "upper_bound": "target trained (upper bound)"}
 
 
@@ -33,7 +33,7 @@ CARD_TITLES = {"baseline": "source only", "adapted": "adapted", "upper_bound": "
 class Underway:
     """What a run that is not at its end is doing."""
 
-    stage: str  # at work now
+    stage: str  # running now
     number: int  # of this stage, from 1
     stages: int  # in all
     note: str = ""  # such as the time left, in words
@@ -45,7 +45,7 @@ def write_report(
     """Write the page about the run folder `run` to `out` (`run/report.html` by default) and give its path.
 
     `images` target images are shown with the predictions of the stages that are compared, made on `device`, and up to
-    that many of each stage that makes files. `underway`: the run is at work; the page says so and loads itself anew.
+    that many of each stage that makes files. `underway`: the run is still running; the page says so and reloads itself.
     Raises UsageError when `run` is no run folder.
     """
     made_from = digest_of_results(run)  # first: what changes meanwhile makes the page an old one
@@ -99,7 +99,7 @@ def is_current(report: Path, run: Path) -> bool:
 
 
 def is_underway(page: Path) -> bool:
-    """Whether a page says that its run is at work; its head does so, too."""
+    """Whether a page says that the run has not finished; its head does so, too."""
     try:
         with page.open("rb") as file:
             return UNDERWAY.search(file.read(4096).decode(errors="replace")) is not None
@@ -108,7 +108,7 @@ def is_underway(page: Path) -> bool:
 
 
 def settle(page: Path) -> None:
-    """Take from a page what it has only while its run is at work: the run has stopped. All else stays as it is."""
+    """Take from a page what it has only until its run has finished: the run has stopped. All else stays as it is."""
     if is_underway(page):
         write_text(page, UNDERWAY.sub("", page.read_text(encoding="utf-8")))
 
@@ -118,13 +118,13 @@ def _only_underway(content: str) -> str:
 
 
 def _underway(run: Underway | None) -> str:
-    """That the run is at work, and at what."""
+    """That the run is still running, and which stage."""
     if run is None:
         return ""
     now = datetime.now().astimezone().strftime("%H:%M:%S")
-    text = f"Stage {run.number} of {run.stages}, <b>{escape(run.stage)}</b>, is at work"
+    text = f"Stage {run.number} of {run.stages}, <b>{escape(run.stage)}</b>, is running"
     said = f"{text}; {escape(run.note)}" if run.note else text
-    hint = f"As of {now}. The page is written anew as stages end, and loads itself every {RELOAD} seconds."
+    hint = f"As of {now}. The page is rewritten as stages finish, and reloads itself every {RELOAD} seconds."
     return _only_underway(f'<section class="underway"><h2>In progress</h2><p>{said}.</p><p>{hint}</p></section>')
 
 

@@ -13,7 +13,7 @@ from segadapt.evaluation.label_free import is_number, read_metrics
 from segadapt.files import digest, is_file, is_folder, need_folder, sha256
 from segadapt.inference.model import MODEL, RECIPE
 from segadapt.plain_data import Json, read_json, read_yaml
-from segadapt.report.written import FILES, fault
+from segadapt.report.schemas import FILES, fault
 from segadapt.stages.shipped import stage_kinds
 from segadapt.stages.stage import Role, StageKind
 

@@ -28,7 +28,7 @@ class RecipeOfStages(Protocol):
 
 
 class Display(Watcher, Protocol):
-    """Who shows a stage at work to a person."""
+    """Shows the progress of a stage to a person."""
 
     def images(self, done: int, count: int, note: str = "") -> None:
         """After each image of a pass."""

@@ -63,11 +63,11 @@ def with_made(run: Run, settings: TrainingSettings, own: Domains, by_stages: boo
         for name in paths_in(settings, key):
             if name.startswith("@") != by_stages:
                 continue
-            if named.gives is STYLIZED:
+            if named.gives == STYLIZED:
                 assert isinstance(own.source, SegmentationDataset)
                 copies = with_images(own.source, run.folder_of(name))
                 own = replace(own, source=JoinedDataset((own.source, copies)))
-            elif named.gives is PSEUDO_LABELS:
+            elif named.gives == PSEUDO_LABELS:
                 assert isinstance(own.target, SegmentationDataset)
                 own = replace(own, target=with_labels(own.target, run.folder_of(name), run.space))
     return own

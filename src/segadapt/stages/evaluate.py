@@ -18,7 +18,7 @@ from segadapt.settings import Size
 from segadapt.stages.context import Run
 from segadapt.stages.domains import ANY, Domains
 from segadapt.stages.estimate import Estimator, len_of
-from segadapt.stages.pictures import threads
+from segadapt.stages.image_files import threads
 from segadapt.stages.stage import Cost, StageKind, Work
 from segadapt.weights.saved import SavedModel, load_any
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from segadapt.engine.checkpoints import Checkpoints
-from segadapt.methods.registry import METHODS
 from segadapt.references import named_by, paths_in
 from segadapt.stages.context import Run
+from segadapt.stages.registry import kind_of
 from segadapt.weights import provenance
 from segadapt.weights.provenance import Answer
 from segadapt.weights.starts import STARTS
@@ -17,7 +17,7 @@ def used_target_labels(run: Run, name: str) -> Answer:
     Names of initial weights (`vgg16_hub`) are of another task, and a mask of the image plane knows no label.
     """
     settings = run.recipe.stages[name]
-    if settings.method in METHODS and METHODS[settings.method].uses_target_labels:
+    if kind_of(settings).uses_target_labels:
         return True
     learned = [key for key, mark in named_by(type(settings)).items() if mark.learned]
     named = [path for key in learned for path in paths_in(settings, key) if path not in STARTS]

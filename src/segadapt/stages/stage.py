@@ -117,6 +117,7 @@ class StageKind(ABC):
     made: tuple[str, ...] = ()  # files and folders beside `result` that take time to make
     traces: tuple[str, ...] = ()  # all else that it writes
     code_version: int = 1  # raised when its result changes for the same settings
+    uses_target_labels: bool = False  # whether it learns from true labels of the target
     seeded: bool = False  # whether its result depends on the recipe's seed
 
     @property
@@ -140,10 +141,6 @@ class StageKind(ABC):
 
     def check(self, work: Work) -> None:  # noqa: B027 - most have nothing to say
         """Raise UsageError for what would fail later. `work.decided` is empty where the data is not known."""
-
-    def downloads(self, settings: Any) -> dict[str, str]:
-        """Key -> name of the initial weights that it begins with and that may have to be downloaded."""
-        return {}
 
     def cautions(self, settings: Any) -> Sequence[str]:
         """What is allowed but known to go wrong, in sentences."""

@@ -21,7 +21,7 @@ from segadapt.settings import NOT_A_RESULT, Size
 from segadapt.stages.context import Display, Run
 from segadapt.stages.domains import ANY, Domains
 from segadapt.stages.estimate import PNG_BYTES, Estimator, first_size, len_of
-from segadapt.stages.pictures import Place, count_made, flow, images_done, need_shared, places, some, stopping
+from segadapt.stages.image_files import Place, count_made, flow, images_done, need_shared, places, some, stopping
 from segadapt.stages.stage import Column, Cost, Exhibit, StageKind, Work
 from segadapt.weights.provenance import beside_earlier, used_target_labels
 from segadapt.weights.saved import load_generator

@@ -21,7 +21,7 @@ from segadapt.stages.context import Run
 from segadapt.stages.domains import Domains, training_domains, with_made
 from segadapt.stages.estimate import GENERATOR_NETWORK, Estimator, len_of
 from segadapt.stages.evaluate import EVALUATION, after_training, write_scores
-from segadapt.stages.pictures import need_shared
+from segadapt.stages.image_files import need_shared
 from segadapt.stages.registry import kind_of
 from segadapt.stages.stage import Content, Cost, Role, Size, StageKind, Work
 from segadapt.stages.stand_in import stand_in, stand_in_domains
@@ -46,14 +46,14 @@ class Train(StageKind):
 
     def __init__(self, method: type[Method]) -> None:
         self.method, self.settings_type = method, method.settings_type
-        self.code_version = method.code_version
+        self.code_version, self.uses_target_labels = method.code_version, method.uses_target_labels
         self.gives = SEGMENTER if issubclass(method.settings_type, SegmenterSettings) else GENERATOR
 
     @property
     def role(self) -> Role:  # type: ignore[override]
         """A generator helps others; a method that sees labels of the target is a bound, one that sees no image of it
         has not adapted."""
-        if self.gives is GENERATOR:
+        if self.gives == GENERATOR:
             return "helper"
         if self.method.uses_target_labels:
             return "upper_bound"
@@ -73,7 +73,7 @@ class Train(StageKind):
         if settings.stand_in is not None:
             return decided
         images, named = training.labelled_images(settings, data), named_by(type(settings))
-        if any(named[key].gives is STYLIZED for key in references(settings)):
+        if any(named[key].gives == STYLIZED for key in references(settings)):
             images *= 2  # as many stylized copies, which are not there yet
         return {"steps": settings.number_of_steps(images), **decided}
 
@@ -83,15 +83,12 @@ class Train(StageKind):
         if "steps" in work.decided:
             training.need_long_schedule(work.name, work.settings, work.decided["steps"])
 
-    def downloads(self, settings: TrainingSettings) -> dict[str, str]:
-        return {} if settings.start is None else {"start": settings.start}
-
     def cautions(self, settings: TrainingSettings) -> Sequence[str]:
         return settings.cautions()
 
     def cost(self, work: Work, estimator: Estimator) -> Cost:
         updating, disk = self._updating(work, estimator)
-        images = len_of(work.data.source_val) + len_of(work.data.target_val) if self.gives is SEGMENTER else 0
+        images = len_of(work.data.source_val) + len_of(work.data.target_val) if self.gives == SEGMENTER else 0
         return Cost(updating, images * self._seeing(work.settings, estimator) if images else 0.0, images, int(disk))
 
     def _seeing(self, settings: TrainingSettings, estimator: Estimator) -> float:
@@ -141,7 +138,7 @@ class Train(StageKind):
             for domain, dataset in domains.all().items():
                 work.say(f"{domain}: {dataset.origin}")
             saved = training.train(work, domains)
-        after = after_training(work.name, settings, work.data) if self.gives is SEGMENTER else None
+        after = after_training(work.name, settings, work.data) if self.gives == SEGMENTER else None
         if run.runtime.is_main and after is not None:
             saved = saved or load_any(run.file_of(after.model), run.space)
             write_scores(work, after, work.data, saved, label_free_agreement(work.folder))

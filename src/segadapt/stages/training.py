@@ -1,5 +1,6 @@
 """A training stage: data, network, method and loop put together, and the models that come out."""
 
+import copy
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -30,7 +31,7 @@ from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.stages.context import Run
 from segadapt.stages.domains import Domains
-from segadapt.stages.pictures import threads
+from segadapt.stages.image_files import threads
 from segadapt.stages.provenance import said_by_checkpoint, used_target_labels
 from segadapt.stages.stage import Work
 from segadapt.weights.initial import load_module, load_start
@@ -44,9 +45,8 @@ MINIMUM_MIOU = 20.0
 def train(work: Work, domains: Domains) -> SavedModel | None:
     """Train the stage from wherever its folder stands, and leave `model.safetensors` there.
 
-    `domains`: with what other stages have made. Gives that model where it is a segmenter and the network as it is now,
-    on rank 0. With a continuation from its checkpoint instead: UsageError, and nothing is changed, when that does not
-    fit.
+    `domains`: with what other stages have made. Gives that model, on rank 0, where it is a segmenter and its last
+    state. With a continuation from its checkpoint instead: UsageError, and nothing is changed, when that does not fit.
     """
     run, name, settings, folder, runtime = work.run, work.name, work.settings, work.folder, work.run.runtime
     steps = settings.number_of_steps(labelled_images(settings, domains))
@@ -81,7 +81,7 @@ def train(work: Work, domains: Domains) -> SavedModel | None:
         return None
     assert isinstance(settings, SegmenterSettings)
     header = header_of(run, name, settings, network, used, steps, "last")
-    return SavedModel(network.eval(), header)
+    return SavedModel(copy.deepcopy(network).eval(), header)  # as from the file: a copy is not compiled
 
 
 def labelled_images(settings: TrainingSettings, domains: Domains) -> int:
