@@ -27,6 +27,8 @@ STAGES: dict[str, dict[str, Any]] = {
     "self_train": {"method": "self_training", "start": "@se_gan", "labels": "@pseudo", "steps": 6, "evaluate_every": 0},
     "views": {"method": "evaluate", "model": "@self_train", "mirror": True},
 }
+LAST, SHORT = "views", 0.2
+"""The last stage, and about how many seconds it takes."""
 KEEP = 2
 """Checkpoints that a stage keeps."""
 MADE = (
@@ -115,7 +117,8 @@ class Killer:
         """Start the run and kill it, somewhere in the next part of it; False when it was at its end before."""
         dice = self.random
         sent = signal.SIGTERM if dice.random() < 0.3 else signal.SIGKILL
-        workers, at_operation = dice.choice((0, 2)), self.outcome.kills % 2 == 0
+        workers, last = dice.choice((0, 2)), number == in_one_run - 1
+        at_operation = not last and self.outcome.kills % 2 == 0
         if at_operation:
             where = dice.randint(1, max(2, 2 * self.operations // in_one_run))
             process = self.start(out, workers, f"at_operation:{where}:{int(sent)}:{dice.choice(('before', 'after'))}")
@@ -123,8 +126,10 @@ class Killer:
         else:
             where = int(self.progress * (number + dice.random()) / in_one_run)
             process = self.start(out, workers)
-            while process.poll() is None and progress(out) < where:
+            # The last kill is for the last stage, which is short and makes one file: nothing else would find it.
+            while process.poll() is None and (stage_of(out) != f"in {LAST}" if last else progress(out) < where):
                 time.sleep(0.003)
+            time.sleep(dice.random() * SHORT if last else 0)
             if process.poll() is None:
                 process.signal(sent, group=sent == signal.SIGTERM)
             code = process.wait()
@@ -152,7 +157,12 @@ def progress(run: Path) -> int:
 
 def stage_of(run: Path) -> str:
     """Where a run was killed."""
-    states = {path.parent.name: json.loads(path.read_text())["state"] for path in run.glob("*/stage.json")}
+    states = {}
+    for path in run.glob("*/stage.json"):
+        try:
+            states[path.parent.name] = json.loads(path.read_text())["state"]
+        except OSError:  # just being replaced
+            continue
     return next((f"in {name}" for name, state in states.items() if state != "done"), "between stages")
 
 
