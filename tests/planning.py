@@ -11,6 +11,7 @@ from segadapt.engine import runtime
 from segadapt.pipeline.plan import ALL, Choice, Planned, plan
 from segadapt.pipeline.show import Display
 from segadapt.stages.context import Run
+from segadapt.stages.shipped import kinds_of
 from tiny_runs import run, tree, write_data, write_recipe
 
 STAGES: dict[str, dict[str, Any]] = {
@@ -43,7 +44,7 @@ def planned(recipe: Path, out: Path, *overrides: str, choice: Choice = ALL) -> t
     """What `segadapt run RECIPE OVERRIDES --out OUT` would do, by stage."""
     loaded = load_recipe(str(recipe), list(overrides))
     with runtime.start(loaded.runtime) as place:
-        about = Run(loaded, out, load_label_space(loaded.label_space), place, Display(False))
+        about = Run(loaded, out, load_label_space(loaded.label_space), place, Display(False), kinds_of(loaded.stages))
         return about, {one.stage.name: one for one in plan(about, choice)}
 
 

@@ -172,6 +172,16 @@ def test_only_the_room_of_stages_and_verbs_know_a_kind_of_stage() -> None:
             assert name not in constants(module), f"{module} names the kind '{name}'"
 
 
+def test_files_make_no_circle() -> None:
+    """Not even for types alone."""
+    here = set(modules())
+    below = {
+        module: {used for name in imports(module) if (used := name.removeprefix("segadapt.")) in here - {module}}
+        for module in here
+    }
+    assert len(list(TopologicalSorter(below).static_order())) == len(here)  # raises CycleError
+
+
 def test_no_room_is_large_and_rooms_make_no_circle() -> None:
     lines = dict.fromkeys(ROOMS, 0)
     below: dict[str, set[str]] = {room: set() for room in ROOMS}

@@ -23,6 +23,7 @@ from segadapt.methods.sean import SeanSettings
 from segadapt.stages import training
 from segadapt.stages.context import Run
 from segadapt.stages.domains import Domains
+from segadapt.stages.shipped import kinds_of
 from segadapt.stages.stage import Work
 from suite.frames import opened, space_of, write_domain
 from suite.measure import Times
@@ -124,7 +125,7 @@ def train(case: Case, data: Data, folder: Path, lengths: Lengths) -> Times:
     assert isinstance(settings, SeanSettings | SeGanSettings | AdaptSegNetSettings)
     marks = Marks(lengths.log_every)
     recipe = Recipe.model_construct(data=data.settings, stages={case.name: settings}, seed=0)
-    run = Run(recipe, folder, space_of("gta5"), case.runtime, marks)
+    run = Run(recipe, folder, space_of("gta5"), case.runtime, marks, kinds_of(recipe.stages))
     run.stage_folder(case.name).mkdir(parents=True)
     domains = Domains(data.source, data.target, None, None)
     training.train(Work(run, case.name, settings, domains, {}), domains)

@@ -34,6 +34,7 @@ from segadapt.pipeline.time_left import TimeLeft
 from segadapt.plugin_loading import loaded
 from segadapt.references import named_by, paths_in
 from segadapt.stages.context import Run
+from segadapt.stages.shipped import kinds_of
 from segadapt.version import __version__
 from segadapt.weights.starts import missing_download
 
@@ -71,7 +72,7 @@ def run_recipe(
             need_closed(recipe, told)
         display = Display(place.is_main)
         warnings.showwarning = lambda message, *_, **__: display.say(f"warning: {message}")
-        run = Run(recipe, folder, load_label_space(recipe.label_space), place, display)
+        run = Run(recipe, folder, load_label_space(recipe.label_space), place, display, kinds_of(recipe.stages))
         planned = _agreed_plan(recipe, run, choice)
         if dry_run:
             if place.is_main:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.table import Table
 
@@ -12,8 +12,8 @@ from segadapt.data.settings import DataSettings
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import Watcher
 from segadapt.files import user_path
+from segadapt.models.networks import Choice
 from segadapt.quirks import QuirkySettings
-from segadapt.stages.registry import kind_of
 
 
 class RecipeOfStages(Protocol):
@@ -25,6 +25,20 @@ class RecipeOfStages(Protocol):
     def stages(self) -> Mapping[str, QuirkySettings]: ...
     @property
     def seed(self) -> int: ...
+
+
+class Giver(Protocol):
+    """What other stages may ask about a stage that they name as `@stage`: its kind."""
+
+    @property
+    def use(self) -> str:
+        """What `@stage` means, below the stage's folder."""
+
+    def network(self, settings: Any) -> Choice | None:
+        """The network that it gives; None where it gives none."""
+
+    def network_size(self, settings: Any) -> tuple[int, int]:
+        """The input size of that network, (width, height)."""
 
 
 class Display(Watcher, Protocol):
@@ -46,6 +60,7 @@ class Run:
     space: LabelSpace
     runtime: Runtime
     watcher: Display
+    kinds: Mapping[str, Giver]  # of its stages, by their names
 
     def stage_folder(self, name: str) -> Path:
         """Where a stage keeps its files."""
@@ -63,4 +78,4 @@ class Run:
         if not reference.startswith("@"):
             return user_path(reference)
         name = reference[1:]
-        return self.stage_folder(name) / kind_of(self.recipe.stages[name]).use
+        return self.stage_folder(name) / self.kinds[name].use

@@ -29,7 +29,6 @@ from segadapt.models.discriminators import Discriminator
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.stages.context import Run
-from segadapt.stages.registry import kind_of
 from segadapt.weights.saved import load_any, load_generator
 
 EFFICIENCY = 0.6
@@ -114,8 +113,8 @@ class Estimator:
         """A name for `network`: what the stage that is named by `@stage` gives; else a path, as it is."""
         if not reference.startswith("@"):
             return reference
-        before = self.run.recipe.stages[reference[1:]]
-        found = kind_of(before).network(before)
+        name = reference[1:]
+        found = self.run.kinds[name].network(self.run.recipe.stages[name])
         assert found is not None, f"{reference} gives no network"
         return found
 
@@ -131,8 +130,8 @@ class Estimator:
         """Of what a stage of the recipe gives; None for a file."""
         if not reference.startswith("@"):
             return None
-        before = self.run.recipe.stages[reference[1:]]
-        return kind_of(before).network_size(before)
+        name = reference[1:]
+        return self.run.kinds[name].network_size(self.run.recipe.stages[name])
 
 
 class Blank:

@@ -4,20 +4,17 @@
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from segadapt.methods.registry import TAKEN
 from segadapt.quirks import QuirkySettings
+from segadapt.stages.stage import StageKind
 
-if TYPE_CHECKING:
-    from segadapt.stages.stage import StageKind
-
-KINDS: dict[str, "StageKind"] = {}
-FAMILIES: list[Callable[[], Mapping[str, "StageKind"]]] = []
+KINDS: dict[str, StageKind] = {}
+FAMILIES: list[Callable[[], Mapping[str, StageKind]]] = []
 """Kinds that come and go with something else: one for each method that is registered now."""
 
 
-def register_stage(kind: "StageKind") -> None:
+def register_stage(kind: StageKind) -> None:
     """Make a kind of stage known to recipes under its name. Raises ValueError when that is taken, or is no name."""
     if not kind.name.isidentifier():
         raise ValueError(f"{kind.settings_type.__name__} needs `method: Literal[NAME] = NAME`")
@@ -27,7 +24,7 @@ def register_stage(kind: "StageKind") -> None:
     TAKEN.add(kind.name)
 
 
-def stage_kinds() -> dict[str, "StageKind"]:
+def stage_kinds() -> dict[str, StageKind]:
     """All by name, those of a family first."""
     return {name: kind for family in FAMILIES for name, kind in family().items()} | KINDS
 
@@ -37,6 +34,11 @@ def quirks_of(method: str) -> tuple[str, ...]:
     return stage_kinds()[method].settings_type.known_quirks
 
 
-def kind_of(settings: QuirkySettings) -> "StageKind":
+def kinds_of(stages: Mapping[str, QuirkySettings]) -> dict[str, StageKind]:
+    """The kinds of a recipe's stages, by their names."""
+    return {name: kind_of(settings) for name, settings in stages.items()}
+
+
+def kind_of(settings: QuirkySettings) -> StageKind:
     """The kind of stage that settings belong to."""
     return stage_kinds()[settings.method]

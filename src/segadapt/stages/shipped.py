@@ -2,11 +2,11 @@
 
 from segadapt.stages.evaluate import Evaluate
 from segadapt.stages.pseudo_labels import PseudoLabels
-from segadapt.stages.registry import FAMILIES, KINDS, kind_of, quirks_of, register_stage, stage_kinds
+from segadapt.stages.registry import FAMILIES, KINDS, kind_of, kinds_of, quirks_of, register_stage, stage_kinds
 from segadapt.stages.stylize import Stylize
 from segadapt.stages.train import trainings
 
-__all__ = ["KINDS", "kind_of", "quirks_of", "register_stage", "stage_kinds"]
+__all__ = ["KINDS", "kind_of", "kinds_of", "quirks_of", "register_stage", "stage_kinds"]
 
 FAMILIES.append(trainings)
 for shipped in (Stylize(), PseudoLabels(), Evaluate()):
