@@ -137,7 +137,7 @@ def _first_gradients() -> Iterator[list[Tensor]]:
 def _setting(
     name: str, micro: Path, folder: Path, saved: Callable[[str, Weights], Path]
 ) -> tuple[str, str, Weights, list[str]]:
-    """Recipe, stage, starting weights and settings of a trace."""
+    """Recipe, stage, initial weights and settings of a trace."""
     small, unseen = "size=[128, 64]", ["evaluate_every=0"]
     if name.startswith("sean"):
         threshold = trace(name)["setting"]["attention_threshold"]

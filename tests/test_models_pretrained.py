@@ -1,4 +1,4 @@
-"""Starting weights: each origin by name and shape, files told apart, and bad files refused in one line."""
+"""Initial weights: each origin by name and shape, files told apart, and bad files refused in one line."""
 
 import copy
 import re

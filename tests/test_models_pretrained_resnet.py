@@ -1,4 +1,4 @@
-"""Starting weights of DeepLab ResNet-101: each origin by name and shape, the stride that it wants, both directions."""
+"""Initial weights of DeepLab ResNet-101: each origin by name and shape, the stride that it wants, both directions."""
 
 import copy
 import json

@@ -25,11 +25,11 @@ class BatchNorm2d(nn.BatchNorm2d):
     computes in float32; see `normed` for what is better there.
     """
 
-    def forward(self, maps: Tensor) -> Tensor:
-        if not self.is_frozen or maps.dtype != self.weight.dtype:
-            return super().forward(maps)
+    def forward(self, activations: Tensor) -> Tensor:
+        if not self.is_frozen or activations.dtype != self.weight.dtype:
+            return super().forward(activations)
         factor, shift = self.factor_and_shift()
-        return torch.addcmul(shift[:, None, None], maps, factor[:, None, None])
+        return torch.addcmul(shift[:, None, None], activations, factor[:, None, None])
 
     @property
     def is_frozen(self) -> bool:
@@ -43,25 +43,25 @@ class BatchNorm2d(nn.BatchNorm2d):
         return factor, self.bias - self.running_mean * factor
 
 
-def normed(conv: nn.Conv2d, norm: nn.Module, maps: Tensor) -> Tensor:
-    """`norm(conv(maps))`, (B, F, H, W) -> (B, C, h, w); on a CPU under autocast in fewer and quicker operations.
+def normed(conv: nn.Conv2d, norm: nn.Module, activations: Tensor) -> Tensor:
+    """`norm(conv(activations))`, (B, F, H, W) -> (B, C, h, w); on a CPU under autocast in fewer and quicker operations.
 
     There a frozen norm goes into the convolution's weights, which are fewer than the activations and must be cast
     anyway: no activation is read, written or kept for it. And a 1×1 convolution is a matrix product, which is a third
     quicker in the backward pass. (On a GPU the seven small kernels that this takes instead of one would cost the host
     more than they save the device; float32 on a CPU keeps the published order of operations.)
     """
-    if maps.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return norm(conv(maps))  # type: ignore[no-any-return]
+    if activations.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return norm(conv(activations))  # type: ignore[no-any-return]
     weights, bias, after = conv.weight, conv.bias, norm
     if isinstance(norm, BatchNorm2d) and norm.is_frozen:
         factor, shift = norm.factor_and_shift()
         weights, after = weights * factor[:, None, None, None], nn.Identity()
         bias = shift if bias is None else shift + bias * factor
     if conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
-        given = F.linear(maps.permute(0, 2, 3, 1), weights.flatten(1), bias).permute(0, 3, 1, 2)
+        given = F.linear(activations.permute(0, 2, 3, 1), weights.flatten(1), bias).permute(0, 3, 1, 2)
     else:
-        given = F.conv2d(maps, weights, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        given = F.conv2d(activations, weights, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
     return after(given)  # type: ignore[no-any-return]
 
 
@@ -94,13 +94,13 @@ def share_statistics(network: nn.Module, total: Total) -> None:
         norm.forward = partial(_forward, norm, total)  # type: ignore[method-assign]
 
 
-def _forward(norm: BatchNorm, total: Total, maps: Tensor) -> Tensor:
+def _forward(norm: BatchNorm, total: Total, activations: Tensor) -> Tensor:
     """As PyTorch's, for one rank of several: activations (B, C, ...) -> the same shape."""
     if not norm.training:
-        return type(norm).forward(norm, maps)
-    weight = norm.weight if norm.weight is not None else maps.new_ones(maps.shape[1])
-    bias = norm.bias if norm.bias is not None else maps.new_zeros(maps.shape[1])
-    given, mean, variance, count = _OverRanks.apply(maps, weight, bias, norm.eps, total)  # type: ignore[no-untyped-call]
+        return type(norm).forward(norm, activations)
+    weight = norm.weight if norm.weight is not None else activations.new_ones(activations.shape[1])
+    bias = norm.bias if norm.bias is not None else activations.new_zeros(activations.shape[1])
+    given, mean, variance, count = _OverRanks.apply(activations, weight, bias, norm.eps, total)  # type: ignore[no-untyped-call]
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
         # `momentum` None: the mean of all that was seen.
@@ -121,9 +121,9 @@ class _OverRanks(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, eps: float, total: Total
+        ctx: Any, activations: Tensor, weight: Tensor, bias: Tensor, eps: float, total: Total
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        values = maps.to(weight.dtype)  # autocast may have made less of it
+        values = activations.to(weight.dtype)  # autocast may have made less of it
         others = [0, *range(2, values.dim())]
         variance, mean = torch.var_mean(values, others, correction=0)
         n = values.numel() // values.shape[1]
@@ -133,23 +133,23 @@ class _OverRanks(torch.autograd.Function):
         count, overall = sums[-1], sums[:-1] / sums[-1]
         about = total((variance.double() + (mean.double() - overall).square()) * n) / count
         mean, factor = overall.to(values.dtype), torch.rsqrt(about + eps).to(values.dtype)
-        ctx.save_for_backward(maps, weight, mean, factor, count)
+        ctx.save_for_backward(activations, weight, mean, factor, count)
         ctx.total = total
         shape = [1, -1, *[1] * (values.dim() - 2)]
         scale = factor * weight
-        given = torch.addcmul(bias.view(shape), values - mean.view(shape), scale.view(shape)).to(maps.dtype)
+        given = torch.addcmul(bias.view(shape), values - mean.view(shape), scale.view(shape)).to(activations.dtype)
         ctx.mark_non_differentiable(overall, about, count)
         return given, overall, about, count
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        maps, weight, mean, factor, count = ctx.saved_tensors
-        dy, values = gradient.to(weight.dtype), maps.to(weight.dtype)
+        activations, weight, mean, factor, count = ctx.saved_tensors
+        dy, values = gradient.to(weight.dtype), activations.to(weight.dtype)
         shape, others = [1, -1, *[1] * (values.dim() - 2)], [0, *range(2, values.dim())]
         normed = (values - mean.view(shape)) * factor.view(shape)
         dbias, dweight = dy.sum(others), (dy * normed).sum(others)
         of_all = ctx.total(torch.stack([dbias, dweight]).double()) / count
         shift, slope = of_all.to(dy.dtype)
-        dmaps = (dy - shift.view(shape) - normed * slope.view(shape)) * (factor * weight).view(shape)
-        return dmaps.to(maps.dtype), dweight.to(weight.dtype), dbias.to(weight.dtype), None, None
+        dactivations = (dy - shift.view(shape) - normed * slope.view(shape)) * (factor * weight).view(shape)
+        return dactivations.to(activations.dtype), dweight.to(weight.dtype), dbias.to(weight.dtype), None, None

@@ -81,16 +81,16 @@ def labelled_pixels(labels: Tensor, class_weights: Tensor | None = None) -> Tens
     return (weights * labelled).sum()
 
 
-def masked_squared_error(maps: Tensor, wanted: Tensor, mask: Tensor) -> Loss:
+def masked_squared_error(given: Tensor, wanted: Tensor, mask: Tensor) -> Loss:
     """Squared error of two tensors over the pixels of a mask and all channels (SEAN, the consistency loss).
 
-    maps, wanted (B, C, H, W) float, no gradient flows to `wanted`; mask (B, 1, H, W) bool. The count is masked
+    given, wanted (B, C, H, W) float, no gradient flows to `wanted`; mask (B, 1, H, W) bool. The count is masked
     pixels · C; with no masked pixel sum and count are 0, and the term counts as 0.
     """
-    error = (precise(maps) - precise(wanted.detach())).square().sum(1, keepdim=True)  # (B, 1, H, W)
+    error = (precise(given) - precise(wanted.detach())).square().sum(1, keepdim=True)  # (B, 1, H, W)
     # `where`, not indexing: a boolean index would wait for the GPU, and every rank must have the same graph.
     total = torch.where(mask, error, torch.zeros_like(error)).sum()
-    return Loss(total, masked_values(mask, maps.shape[1]))
+    return Loss(total, masked_values(mask, given.shape[1]))
 
 
 def masked_values(mask: Tensor, channels: int) -> Tensor:
@@ -98,13 +98,13 @@ def masked_values(mask: Tensor, channels: int) -> Tensor:
     return precise(mask.sum()) * channels
 
 
-def squared_error(maps: Tensor, wanted: Tensor) -> Loss:
+def squared_error(given: Tensor, wanted: Tensor) -> Loss:
     """Squared error of two tensors of one shape, mean over everything (SE-GAN, consistency; TGSTN, perceptual loss).
 
-    maps, wanted (B, C, H, W) float; no gradient flows to `wanted`.
+    given, wanted (B, C, H, W) float; no gradient flows to `wanted`.
     """
-    total = (precise(maps) - precise(wanted.detach())).square().sum()
-    return Loss(total, float(maps.numel()))
+    total = (precise(given) - precise(wanted.detach())).square().sum()
+    return Loss(total, float(given.numel()))
 
 
 Domain = Literal["source", "target"]

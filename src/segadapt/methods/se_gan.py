@@ -60,7 +60,7 @@ class SeGanSettings(WithExtraSource, BalancedSettings, TeacherSettings):
         description="channels of a discriminator's first convolution (the next have 2, 4, 8 times as many); null: 32",
     )
     discriminators: Annotated[list[str] | None, Names("the discriminators' file")] = Field(
-        None, description="starting weights of the discriminators of heads 1, 2 …: published files; null: fresh"
+        None, description="initial weights of the discriminators of heads 1, 2 …: published files; null: fresh"
     )
 
     def discriminator_files(self, names: list[str]) -> dict[str, str | None]:

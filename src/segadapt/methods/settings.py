@@ -43,7 +43,7 @@ class TrainingSettings(QuirkySettings):
     """Settings shared by all methods that train."""
 
     start: Annotated[str | None, Names("the start file", initial=True)] = Field(
-        None, description="starting weights: a file, a name as `vgg16_hub`, `@stage`, or null for a fresh network"
+        None, description="initial weights: a file, a name as `vgg16_hub`, `@stage`, or null for a fresh network"
     )
     stand_in: Annotated[str | None, Names("the checkpoint that stands in")] = Field(
         None,

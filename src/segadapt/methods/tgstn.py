@@ -46,7 +46,7 @@ class TgstnSettings(TrainingSettings):
         description="channels of the discriminator's first convolution (the next have 2, 4, 8 times as many); null: 32",
     )
     discriminator: Annotated[str | None, Names("the discriminator's file")] = Field(
-        None, description="starting weights of the discriminator: a published file; null: fresh"
+        None, description="initial weights of the discriminator: a published file; null: fresh"
     )
 
 

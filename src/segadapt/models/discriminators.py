@@ -19,7 +19,7 @@ def doubling(first: int) -> tuple[int, int, int, int]:
 
 
 class Discriminator(nn.Module):
-    """Five 4×4 convolutions of stride 2, leaky ReLU between them: maps (B, channels, H, W) -> raw (B, 1, H/32, W/32).
+    """Five 4×4 convolutions of stride 2, leaky ReLU between them: (B, channels, H, W) -> raw (B, 1, H/32, W/32).
 
     `channels` are 3 for images, the number of classes for softmax maps; `widths` are the channels of the first four
     convolutions: the default is SE-GAN's, AdaptSegNet has (64, 128, 256, 512). H and W of at least 32; the result is
@@ -39,7 +39,7 @@ class Discriminator(nn.Module):
         """What it is, for a person."""
         return f"a discriminator of {self.conv1.in_channels} channels"
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
-            maps = F.leaky_relu(conv(maps), SLOPE, inplace=True)
-        return cast(Tensor, self.classifier(maps))
+            features = F.leaky_relu(conv(features), SLOPE, inplace=True)
+        return cast(Tensor, self.classifier(features))

@@ -29,10 +29,10 @@ class ReflectedConv(nn.Module):
         self.padding, self.upsample = kernel // 2, upsample
         self.conv2d = nn.Conv2d(inputs, outputs, kernel, stride)
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         if self.upsample > 1:
-            maps = F.interpolate(maps, scale_factor=self.upsample, mode="nearest")
-        return cast(Tensor, self.conv2d(F.pad(maps, (self.padding,) * 4, mode="reflect")))
+            features = F.interpolate(features, scale_factor=self.upsample, mode="nearest")
+        return cast(Tensor, self.conv2d(F.pad(features, (self.padding,) * 4, mode="reflect")))
 
 
 class InstanceNorm(nn.Module):
@@ -52,15 +52,15 @@ class InstanceNorm(nn.Module):
         self.scale = nn.Parameter(torch.rand(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, maps: Tensor) -> Tensor:
-        if self.fused and maps.dtype != self.scale.dtype:
-            images = maps.chunk(len(maps))
+    def forward(self, features: Tensor) -> Tensor:
+        if self.fused and features.dtype != self.scale.dtype:
+            images = features.chunk(len(features))
             normed = [F.batch_norm(i, None, None, self.scale, self.shift, training=True, eps=EPS) for i in images]
             return normed[0] if len(normed) == 1 else torch.cat(normed)
-        maps = maps.to(self.scale.dtype)
+        features = features.to(self.scale.dtype)
         if self.fused:
-            return F.group_norm(maps, len(self.scale), self.scale, self.shift, EPS)
-        centred = maps - maps.mean((2, 3), keepdim=True)
+            return F.group_norm(features, len(self.scale), self.scale, self.shift, EPS)
+        centred = features - features.mean((2, 3), keepdim=True)
         variance = centred.square().mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         factor = self.scale[:, None, None] * torch.rsqrt(variance + EPS)
         return torch.addcmul(self.shift[:, None, None], centred, factor)
@@ -82,8 +82,8 @@ class TransposedConv(nn.Module):
         weight = spread.view(*kernel.shape[:2], 4, 4).transpose(0, 1).contiguous()
         self.weight, self.bias = nn.Parameter(weight), conv.conv2d.bias
 
-    def forward(self, maps: Tensor) -> Tensor:
-        repeated = F.pad(maps, (1, 1, 1, 1), mode="replicate")
+    def forward(self, features: Tensor) -> Tensor:
+        repeated = F.pad(features, (1, 1, 1, 1), mode="replicate")
         return F.conv_transpose2d(repeated, self.weight, self.bias, stride=2, padding=3)
 
 
@@ -95,9 +95,9 @@ class ResidualBlock(nn.Module):
         self.conv1, self.in1 = ReflectedConv(channels, channels, 3), InstanceNorm(channels)
         self.conv2, self.in2 = ReflectedConv(channels, channels, 3), InstanceNorm(channels)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        inner = F.relu(self.in1(self.conv1(maps)), inplace=True)
-        return maps + cast(Tensor, self.in2(self.conv2(inner)))
+    def forward(self, features: Tensor) -> Tensor:
+        inner = F.relu(self.in1(self.conv1(features)), inplace=True)
+        return features + cast(Tensor, self.in2(self.conv2(inner)))
 
 
 class StyleTransfer(nn.Module):
@@ -149,14 +149,14 @@ class StyleTransfer(nn.Module):
                 module.fused = fused
 
     def forward(self, pixels: Tensor) -> Tensor:
-        maps = pixels.to(self.in1.scale.dtype)
-        maps = F.relu(self.in1(self.conv1(maps)), inplace=True)  # (B, 32, H, W)
-        maps = F.relu(self.in2(self.conv2(maps)), inplace=True)  # (B, 64, H/2, W/2)
-        maps = F.relu(self.in3(self.conv3(maps)), inplace=True)  # (B, 128, H/4, W/4), rounded up
+        features = pixels.to(self.in1.scale.dtype)
+        features = F.relu(self.in1(self.conv1(features)), inplace=True)  # (B, 32, H, W)
+        features = F.relu(self.in2(self.conv2(features)), inplace=True)  # (B, 64, H/2, W/2)
+        features = F.relu(self.in3(self.conv3(features)), inplace=True)  # (B, 128, H/4, W/4), rounded up
         for block in (self.res1, self.res2, self.res3, self.res4, self.res5):
-            maps = block(maps)
-        maps = F.relu(self.in4(self.deconv1(maps)), inplace=True)
-        maps = F.relu(self.in5(self.deconv2(maps)), inplace=True)
-        styled = cast(Tensor, self.deconv3(maps))
+            features = block(features)
+        features = F.relu(self.in4(self.deconv1(features)), inplace=True)
+        features = F.relu(self.in5(self.deconv2(features)), inplace=True)
+        styled = cast(Tensor, self.deconv3(features))
         styled = styled[..., : pixels.shape[-2], : pixels.shape[-1]]
         return pixels + RESIDUAL_SCALE * precise(styled) if self.residual else styled

@@ -132,7 +132,7 @@ def need_long_schedule(name: str, settings: TrainingSettings, steps: int) -> Non
 
 
 def fresh_method(run: Run, name: str, settings: TrainingSettings, steps: int) -> Method:
-    """The stage's method over networks with their starting weights, on the run's device.
+    """The stage's method over networks with their initial weights, on the run's device.
 
     Rank 0 makes it, and the others get what it has made: they need not see the files.
     """

@@ -1,4 +1,4 @@
-"""Starting weights that have a name: where their files come from, and whether they are what they claim to be.
+"""Initial weights that have a name: where their files come from, and whether they are what they claim to be.
 
 A download with a published SHA-256 is checked against it. One without is recorded at first use, in `sha256.json` in the
 weights folder, and must be the same from then on.
@@ -55,7 +55,7 @@ def weights_folder() -> Path:
 
 @dataclass(frozen=True)
 class StartFile:
-    """A file of starting weights, found."""
+    """A file of initial weights, found."""
 
     path: Path
     sha256: str
