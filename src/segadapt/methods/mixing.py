@@ -105,7 +105,9 @@ def weighed(seen: list[Confidence], settings: MixingSettings, update: Update) ->
         sure, judged = update.over_ranks(torch.stack(sums).sum(0))
         shares = [(sure / judged).to(one.sure).expand_as(one.sure) for one in seen]
     return [
-        PseudoLabels(one.labels, share[:, None, None] * within_margins(settings.margins, one.labels))
+        PseudoLabels(
+            one.labels, (share[:, None, None] * within_margins(settings.margins, one.labels)).expand_as(one.labels)
+        )
         for one, share in zip(seen, shares, strict=True)
     ]
 
