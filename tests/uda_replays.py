@@ -24,10 +24,9 @@ from recorded.images import UNLABELLED, scene
 from segadapt.augment.colour import JitterDraws
 from segadapt.augment.strong import StrongDraws
 from segadapt.config.load import load_recipe
-from segadapt.methods.mixing import PseudoLabels, weighed
 from segadapt.methods.method import Method
+from segadapt.methods.mixing import PseudoLabels, weighed
 from segadapt.models import networks
-from segadapt.models.segmenter import Segmenter
 from segadapt.pipeline.run import run_recipe
 from segadapt.stages import training
 from tiny_runs import last_checkpoint, metrics
@@ -48,8 +47,6 @@ TERMS = {
     "masked.decode.loss_seg": ("masked", 1.0),
 }
 """Recorded loss -> our term, and its weight in the recording."""
-NORMS = ("weight", "bias", "running_mean", "running_var")
-
 Weights = dict[str, Tensor]
 
 
@@ -71,7 +68,8 @@ def replay(name: str, folder: Path) -> Replayed:
     write_crops(setting, folder)
     saved = {key: folder / f"{key}.pth" for key in ("start", "frozen")}
     torch.save(start_of(setting["prefix"]), saved["start"])
-    recipe = "_".join([name.split("_")[0] if not name.startswith("mic") else "mic_daformer", "gta5_cityscapes_official"])
+    method = "mic_daformer" if name.startswith("mic") else name.removesuffix("_same_start")
+    recipe = f"{method}_gta5_cityscapes_official"
     changes = {**changes_of(setting), "start": str(saved["start"])}
     if setting.get("feature_distance") and setting["frozen_prefix"] not in ("start", setting["prefix"]):
         torch.save(start_of(setting["frozen_prefix"]), saved["frozen"])
@@ -215,7 +213,9 @@ def draws(jitters: list[dict[str, Any]], sigmas: list[float], count: int) -> Str
     ]
     orders = [one["order"] for one in jitters for _ in one["hue_factor"]] or [[0, 1, 2, 3]] * count
     jittered, blurred = torch.tensor([bool(jitters)] * count), torch.tensor([bool(sigmas)] * count)
-    return StrongDraws(JitterDraws(*amounts, torch.tensor(orders)), jittered, torch.tensor(sigmas or [1.0] * count), blurred)
+    return StrongDraws(
+        JitterDraws(*amounts, torch.tensor(orders)), jittered, torch.tensor(sigmas or [1.0] * count), blurred
+    )
 
 
 @contextmanager
