@@ -1,4 +1,6 @@
-"""The cross-entropy that most methods begin with: of all heads of a network, at the size of the labels."""
+"""The cross-entropy that most methods begin with: of all heads and details of a network, at the size of the labels."""
+
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -11,11 +13,18 @@ def segmentation_loss(
 ) -> Loss:
     """CE(main head, y) + `auxiliary` · CE(each other head, y), over the labelled pixels of labels (B, H, W).
 
-    Its count is `losses.labelled_pixels(labels, class_weights)`.
+    A network with details has (1 - w) of this plus w · CE(detail, its crop of y), w = 0.1 in HRDA. A crop's sum is
+    divided by the share of the image that it is, so that all has one count: `losses.labelled_pixels(labels,
+    class_weights)`.
     """
 
     def of_head(i: int) -> Loss:
         logits = network.upsample(precise(output.heads[i]), labels.shape[-2:])
         return cross_entropy(logits, labels, class_weights)
 
-    return joint(of_head, len(output.heads), auxiliary)
+    total = joint(of_head, len(output.heads), auxiliary).times(output.weight)
+    for detail in output.details:
+        cut = detail.cut(labels)
+        found = cross_entropy(network.upsample(precise(detail.logits), cut.shape[-2:]), cut, class_weights)
+        total = total.plus(replace(found, count=total.count), detail.weight * labels.numel() / cut.numel())
+    return total
