@@ -46,6 +46,8 @@ TERMS = {
     "mix.decode.loss_seg": ("mixed", 1.0),
     "masked.decode.loss_seg": ("masked", 1.0),
 }
+WITH_DETAILS = {"seg": 0.9, "seg_detail": 0.1}
+"""Of HRDA's losses: the weights they are recorded with."""
 """Recorded loss -> our term, and its weight in the recording."""
 Weights = dict[str, Tensor]
 

@@ -1,6 +1,6 @@
 """What travels from the data to a method's step: images, labels, and what makes each sample's randomness."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -38,6 +38,8 @@ class Batch:
     seeds: tuple[int, ...]  # one per sample: its noise is a pure function of it, whatever rank draws it
     source: Images | None = None
     target: Images | None = None
+    # For what is drawn once for the whole step: the same on every rank and in every micro-batch.
+    step_seed: int = field(default=0, kw_only=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,12 +65,12 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""
         source = None if self.source is None else self.source.to(device)
-        return Batch(self.step, self.seeds, source, None if self.target is None else self.target.to(device))
+        return replace(self, source=source, target=None if self.target is None else self.target.to(device))
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory."""
         source = None if self.source is None else self.source.pin_memory()
-        return Batch(self.step, self.seeds, source, None if self.target is None else self.target.pin_memory())
+        return replace(self, source=source, target=None if self.target is None else self.target.pin_memory())
 
     def split(self, parts: int) -> list["Batch"]:
         """`parts` equal micro-batches, for gradient accumulation; `parts` divides the number of samples."""
@@ -79,5 +81,5 @@ class Batch:
             stop = start + size
             source = None if self.source is None else self.source.part(start, stop)
             target = None if self.target is None else self.target.part(start, stop)
-            micro_batches.append(Batch(self.step, self.seeds[start:stop], source, target))
+            micro_batches.append(replace(self, seeds=self.seeds[start:stop], source=source, target=target))
         return micro_batches

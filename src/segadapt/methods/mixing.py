@@ -67,7 +67,6 @@ class Seen(NamedTuple):
     """What the passes without gradients, which come first, have found out about a micro-batch."""
 
     pseudo: PseudoLabels
-    common: Tensor | None = None  # see `common_seed`
     features: Tensor | None = None  # (B, F, h, w) of the frozen encoder
     cells: Tensor | None = None  # (B, h, w) bool: where the feature distance counts
 
@@ -123,21 +122,16 @@ def seeds_of(batch: Batch, images: Tensor) -> Tensor:
     return torch.tensor(batch.seeds).to(images.device, non_blocking=True)
 
 
-def common_seed(batch: Batch, update: Update, settings: MixingSettings) -> Tensor | None:
-    """Quirk `decisions_per_step`: one seed () int64 for the whole batch, over all ranks; else None."""
-    if not settings.quirk("decisions_per_step"):
-        return None
-    return update.over_ranks(seeds_of(batch, batch.images("target")).sum())
+def augmented(images: Tensor, part: Batch, stream: str, settings: MixingSettings, alike: bool = False) -> Tensor:
+    """Images (B, 3, H, W), jittered and blurred; `stream` names the use.
 
-
-def augmented(
-    images: Tensor, seeds: Tensor, stream: str, settings: MixingSettings, common: Tensor | None, alike: bool = False
-) -> Tensor:
-    """Images (B, 3, H, W), jittered and blurred; `stream` names the use, `common` is `common_seed`'s."""
-    inverted = settings.quirk("jitter_probability")
-    strength = settings.model_copy(
-        update={"jitter_probability": 1 - settings.jitter_probability if inverted else settings.jitter_probability}
-    )
-    deciding = None if common is None else common.expand(len(seeds))
-    draws = draw_strong(seeds, stream, strength, deciding, alike)
-    return strong(images, draws, strength, settings.quirk("published_jitter"))
+    Quirk `decisions_per_step`: whether they are is one draw for the whole step; `alike`: order and strength of the blur
+    are, too.
+    """
+    seeds, deciding = seeds_of(part, images), None
+    if settings.quirk("decisions_per_step"):
+        deciding = torch.full_like(seeds, part.step_seed)
+    if settings.quirk("jitter_probability"):
+        settings = settings.model_copy(update={"jitter_probability": 1 - settings.jitter_probability})
+    draws = draw_strong(seeds, stream, settings, deciding, alike)
+    return strong(images, draws, settings, settings.quirk("published_jitter"))
