@@ -1,5 +1,6 @@
 """What travels from the data to a method's step: images, labels, and what makes each sample's randomness."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,20 +15,24 @@ class Images:
     images: Tensor  # (B, 3, H, W) uint8 RGB
     labels: Tensor | None  # (B, H, W) uint8 train ids, 255 = ignored; None for an unlabelled domain
     names: tuple[str, ...]
+    valid: Tensor | None = None  # (B, H, W) bool, of unlabelled images: where labels may be predicted; None: everywhere
 
     def to(self, device: torch.device) -> "Images":
         """The same on `device`; copies from pinned memory do not block."""
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return Images(self.images.to(device, non_blocking=True), labels, self.names)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Images":
         """The same in page-locked memory (called by the loader when a GPU is used)."""
-        return Images(self.images.pin_memory(), None if self.labels is None else self.labels.pin_memory(), self.names)
+        return self._each(lambda tensor: tensor.pin_memory())
 
     def part(self, start: int, stop: int) -> "Images":
         """Samples start..stop-1."""
-        labels = None if self.labels is None else self.labels[start:stop]
-        return Images(self.images[start:stop], labels, self.names[start:stop])
+        return replace(self._each(lambda tensor: tensor[start:stop]), names=self.names[start:stop])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Images":
+        """With each tensor changed."""
+        labels, valid = (None if one is None else change(one) for one in (self.labels, self.valid))
+        return replace(self, images=change(self.images), labels=labels, valid=valid)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,9 @@ def _images(dataset: TrainingData, chosen: list[Choice], seeds: list[int]) -> Im
     )  # channels-last strides
     maps = [sample.label for sample in samples if sample.label is not None]
     labels = torch.from_numpy(np.stack(maps)) if maps else None
-    return Images(images, labels, tuple(sample.name for sample in samples))
+    masks = [sample.valid for sample in samples if sample.valid is not None]
+    valid = torch.from_numpy(np.stack(masks)) if masks else None
+    return Images(images, labels, tuple(sample.name for sample in samples), valid)
 
 
 def batches(steps: Steps, first: int, last: int, workers: int = 0, pin_memory: bool = False) -> Iterator[Batch]:

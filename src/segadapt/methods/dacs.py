@@ -61,7 +61,7 @@ class Dacs(Method):
             labelled = labelled_pixels(batch.labels("source"))
             update.count(seg=labelled, seg_detail=labelled)
         parts = update.micro_batches(batch)
-        predictions = [predicted(self.teacher, part.images("target"), self.settings) for part in parts]
+        predictions = [predicted(self.teacher, part.of("target"), self.settings) for part in parts]
         return [Seen(pseudo) for pseudo in weighed(predictions, self.settings, update)]
 
     def backward(self, part: Batch, seen: Seen, update: Update) -> None:
