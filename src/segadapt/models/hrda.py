@@ -26,7 +26,7 @@ from segadapt.models.daformer import DaformerHead, fold_norms
 from segadapt.models.segmenter import IMAGENET, Box, Detail, NetworkOptions, Segmenter, SegOutput
 from segadapt.sample_randomness import numbers
 
-WIDTH, DROPOUT = 256, 0.1  # of the scale attention; the width is the network's, where it has one
+WIDTH, DROPOUT = 256, 0.1  # of the scale attention; the network's, where it has them
 PREFIX = "network."
 """What the names of the inner network's parameters begin with."""
 
@@ -95,9 +95,9 @@ class Hrda(Segmenter):
         super().__init__(classes, features, attention, options)
         self.chosen = options
         self.network = networks.build(options.of, classes=classes)
-        self.scale_attention = DaformerHead(
-            scales, classes, getattr(self.network.options, "width", WIDTH), DROPOUT, context=False
-        )
+        chosen = self.network.options
+        width, dropout = getattr(chosen, "width", WIDTH), getattr(chosen, "dropout", DROPOUT)
+        self.scale_attention = DaformerHead(scales, classes, width, dropout, context=False)
         self.pixels, self.stride = self.network.pixels, self.network.stride
         self.unit = round(self.stride / options.context)  # pixels of a cell of the context's logits
         self._given: list[tuple[Box, ...]] = []
