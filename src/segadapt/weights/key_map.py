@@ -1,6 +1,7 @@
 """The names that a file gives to a network's tensors, as a literal map: theirs to ours, module by module.
 
-`.weight`, `.bias` and the like follow their module.
+`.weight`, `.bias` and the like follow their module. Where several of theirs are one of ours (queries, keys and values,
+say), their tensors stand behind one another in ours, in the order of the map.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,138 @@
+"""What DACS and its successors share: pseudo-labels of a mean teacher, mixed and strongly augmented images."""
+
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor
+
+from segadapt.augment.strong import draw_strong, strong
+from segadapt.batch import Batch, Images
+from segadapt.losses import precise
+from segadapt.methods.method import Update
+from segadapt.methods.settings import WithExtraSource
+from segadapt.methods.teacher import TeacherSettings
+from segadapt.models.segmenter import Segmenter
+
+_Rows = tuple[PositiveInt | Literal[0], PositiveInt | Literal[0]]
+
+MIXING_QUIRKS = (
+    "pseudo_weight_per_batch",
+    "classes_of_batch",
+    "jitter_probability",
+    "published_jitter",
+    "decisions_per_step",
+    "mean_over_all_pixels",
+    "teacher_train_mode",
+    "ema_parameters_only",
+    "ema_first",
+)
+"""Of the published DACS, and of what was built on it."""
+
+
+class MixingSettings(WithExtraSource, TeacherSettings):
+    """Settings shared by DACS and its successors, with the papers' symbols."""
+
+    known_quirks: ClassVar[tuple[str, ...]] = MIXING_QUIRKS
+    auxiliary: float = Field(0.1, ge=0, description="share of the auxiliary head in each loss, where there is one")
+    threshold: float = Field(
+        0.968, ge=0, le=1, description="τ: a pseudo-label counts by the share of pixels with this confidence or more"
+    )
+    margins: _Rows = Field((0, 0), description="rows at top and bottom of the target crop without pseudo-labels")
+    jitter_strength: float = Field(
+        0.2, ge=0, le=0.5, description="s: brightness, contrast, saturation times 1 ± s, hue by ±s turns"
+    )
+    jitter_probability: float = Field(0.8, ge=0, le=1, description="probability of the colour jitter")
+    blur_probability: float = Field(0.5, ge=0, le=1, description="probability of the blur (σ 0.15 … 1.15 pixels)")
+    result: Literal["student", "teacher"] = Field(
+        "student", description="whose network the stage gives: the student as published, or the teacher"
+    )
+
+    @model_validator(mode="after")
+    def _one_size(self) -> "MixingSettings":
+        source = self.augment.crop or self.size
+        target = (self.target_augment or self.augment).crop or self.target_size or self.size
+        if source != target:
+            raise ValueError(
+                f"parts of source images ({source[0]}×{source[1]}) are pasted onto target images "
+                f"({target[0]}×{target[1]}): they must have one size. Give both the same `crop`, in augment and "
+                "target_augment"
+            )
+        if sum(self.margins) >= target[1]:
+            raise ValueError(f"margins {list(self.margins)} leave nothing of {target[1]} rows. Make them smaller")
+        return self
+
+
+class PseudoLabels(NamedTuple):
+    """What the teacher says about the target images of a micro-batch."""
+
+    labels: Tensor  # (B, H, W) int64
+    weights: Tensor  # (B, H, W) in 0..1
+
+
+class Seen(NamedTuple):
+    """What the passes without gradients, which come first, have found out about a micro-batch."""
+
+    pseudo: PseudoLabels
+    features: Tensor | None = None  # (B, F, h, w) of the frozen encoder
+    cells: Tensor | None = None  # (B, h, w) bool: where the feature distance counts
+
+
+class Confidence(NamedTuple):
+    """Pseudo-labels before they are weighed."""
+
+    labels: Tensor  # (B, H, W) int64
+    inside: Tensor  # (B, H, W) bool: not in the margins
+    sure: Tensor  # (B,) pixels whose confidence reaches τ
+    counted: Tensor  # (B,) pixels among which these were counted
+
+
+@torch.no_grad()
+def predicted(teacher: Segmenter, target: Images, settings: MixingSettings) -> Confidence:
+    """The teacher's labels of target images, and how many of their pixels are sure."""
+    size = target.images.shape[-2:]
+    logits = teacher.upsample(precise(teacher(target.images).logits), size)
+    confidence, labels = logits.softmax(1).max(1)
+    rows = torch.arange(size[0], device=labels.device)
+    top, bottom = settings.margins
+    inside = ((rows >= top) & (rows < size[0] - bottom))[None, :, None].expand_as(labels)
+    if target.valid is not None:
+        inside = inside & target.valid
+    counted = torch.ones_like(inside) if settings.quirk("pseudo_weight_per_batch") else inside
+    sure = (confidence >= settings.threshold) & counted
+    return Confidence(labels, inside, precise(sure.sum((1, 2))), precise(counted.sum((1, 2))))
+
+
+def weighed(seen: list[Confidence], settings: MixingSettings, update: Update) -> list[PseudoLabels]:
+    """The pseudo-labels of all micro-batches: each image's weigh its share of sure pixels, and nothing in the margins.
+
+    Quirk `pseudo_weight_per_batch`: the share in the whole batch, over all ranks, margins counted.
+    """
+    shares = [one.sure / one.counted.clamp_min(1) for one in seen]
+    if settings.quirk("pseudo_weight_per_batch"):
+        sums = [torch.stack([one.sure.double().sum(), one.counted.double().sum()]) for one in seen]
+        sure, counted = update.over_ranks(torch.stack(sums).sum(0))
+        shares = [(sure / counted).to(one.sure).expand_as(one.sure) for one in seen]
+    return [
+        PseudoLabels(one.labels, share[:, None, None] * one.inside) for one, share in zip(seen, shares, strict=True)
+    ]
+
+
+def seeds_of(batch: Batch, images: Tensor) -> Tensor:
+    """The samples' seeds (B,) int64, on the device of the images."""
+    return torch.tensor(batch.seeds).to(images.device, non_blocking=True)
+
+
+def augmented(images: Tensor, part: Batch, stream: str, settings: MixingSettings, alike: bool = False) -> Tensor:
+    """Images (B, 3, H, W), jittered and blurred; `stream` names the use.
+
+    Quirk `decisions_per_step`: whether they are is one draw for the whole step; `alike`: order and strength of the blur
+    are, too.
+    """
+    seeds, deciding = seeds_of(part, images), None
+    if settings.quirk("decisions_per_step"):
+        deciding = torch.full_like(seeds, part.step_seed)
+    if settings.quirk("jitter_probability"):
+        settings = settings.model_copy(update={"jitter_probability": 1 - settings.jitter_probability})
+    draws = draw_strong(seeds, stream, settings, deciding, alike)
+    return strong(images, draws, settings, settings.quirk("published_jitter"))
