@@ -268,7 +268,7 @@ def test_checkpointing_changes_nothing() -> None:
         ours.checkpointing = checkpointing
         with drawing(Draws((1, 2), DEVICE)):
             loss = ours(images()).logits.square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         found.append([p.grad for p in ours.parameters() if p.grad is not None])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6 * float(one.abs().max()))
