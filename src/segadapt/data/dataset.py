@@ -79,9 +79,12 @@ class SegmentationDataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the names and file sizes of the images, and of the labels that are read; and of `exif: raw`."""
+        """SHA-256 of the names and file sizes of the images, and of the labels that are read; of `exif: raw`; and of
+        what a derived encoding says, which the label space's own digest does not cover."""
         files = [[pair.name, file_size(pair.image), pair.label and file_size(pair.label)] for pair in self.pairs]
-        return digest(files if self.exif == "turn" else [files, self.exif])
+        derived = None if self.labels is None else self.labels.space.derived(self.labels.encoding)
+        more = [*([self.exif] if self.exif != "turn" else []), *([derived.digest] if derived is not None else [])]
+        return digest([files, *more] if more else files)
 
     def read(self, index: int, seed: Seed | None = None, need: Need | None = None) -> Sample:
         """The sample at the training size, augmented if there is a `seed` (and an augmentation), else as it is.

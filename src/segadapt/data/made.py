@@ -6,11 +6,12 @@ They lie in a folder under the names of the images they belong to, whatever thei
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from segadapt.data.catalog import IMAGE_SUFFIXES, LABEL_SUFFIXES, Pair, files_below
+from segadapt.data.catalog import IMAGE_SUFFIXES, LABEL_SUFFIXES, Pair
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_space_file import TRAIN
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.reading import LabelReader
+from segadapt.data.walking import files_below
 from segadapt.errors import UsageError
 from segadapt.files import need_folder
 

@@ -114,7 +114,7 @@ class DomainSettings(Settings):
     def label_encoding(self, space: LabelSpace) -> str:
         """The encoding of the label files: set here, else the layout's, else the label space's only one, else train."""
         encoding = self.encoding or LAYOUTS[self.layout].encoding
-        own = [name for name in space.encodings if name != TRAIN]
+        own = space.own_encodings
         return space.need_encoding(encoding or (own[0] if len(own) == 1 else TRAIN))
 
     def label_reader(self, space: LabelSpace) -> LabelReader:
@@ -175,7 +175,7 @@ def _need_labels(layout: Layout, root: Path, split: str, pairs: list[Pair]) -> N
             where=root,
             remedy="Name their sub-folder (labels), or do without (data check and data prepare: --unlabelled).",
         )
-    expected = root / layout.labels.format(split=split) / f"{layout.label_stem(lacking[0].name)}.png"
+    expected = f"{layout.label_folder(root, split)}/{layout.label_stem(lacking[0].name)}.png"
     raise UsageError(
         f"has no label {expected}" + (f" ({len(lacking)} of {len(pairs)} images lack one)" if len(lacking) > 1 else ""),
         where=lacking[0].image,
