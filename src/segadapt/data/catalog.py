@@ -340,15 +340,15 @@ def select(
     """
     if layout.splits:
         pairs = layout.index(root, split)
-        return _listed(pairs, lists[split], layout.image_folder(root, split)) if split in lists else pairs
+        return listed(pairs, lists[split], layout.image_folder(root, split)) if split in lists else pairs
     if split not in ("train", "val"):
         raise UsageError(f"layout '{layout.name}' has no split '{split}'", where=root, remedy="Known: train, val.")
     pairs = layout.index(root)
     folder = layout.image_folder(root, split)
     if split == "val" and "val" in lists:
-        return _listed(pairs, lists["val"], folder)
+        return listed(pairs, lists["val"], folder)
     if "train" in lists:
-        pairs = _listed(pairs, lists["train"], folder)
+        pairs = listed(pairs, lists["train"], folder)
     else:
         pairs = [pair for pair in pairs if pair.name not in layout.left_out]
     if split == "val" and not holdout:
@@ -367,7 +367,8 @@ def select(
     return pairs[cut:] if split == "val" else pairs[:cut]
 
 
-def _listed(pairs: Iterable[Pair], path: Path, folder: Path) -> list[Pair]:
+def listed(pairs: Iterable[Pair], path: Path, folder: Path) -> list[Pair]:
+    """The pairs that an image list names, in its order; `folder` is where their images lie. Raises UsageError."""
     by_name = {pair.name: pair for pair in pairs}
     # Lists as PASCAL VOC's leave the suffix out; two images that differ in it alone need it.
     stems = Counter(without_suffix(name) for name in by_name)
