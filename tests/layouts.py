@@ -20,6 +20,20 @@ NAMES = {
     "camvid": ["0001TP_006690.jpg", "0001TP_006720.jpg", "0016E5_08640.png"],
     "carla": ["000_0021.jpg", "000_0022.jpg", "000_0100.png"],
     "folder": ["day/2.png", "day/10.jpg", "night/1.png"],
+    "acdc": [
+        f"{condition}/train/GOPR0{k}/GOPR0{k}_frame_000041_rgb_anon.png"
+        for condition, k in (("fog", 475), ("night", 351), ("snow", 122))
+    ],
+    "acdc_night": [f"GOPR0351/GOPR0351_frame_00000{k}_rgb_anon.png" for k in (1, 2, 9)],
+    "dark_zurich": [f"GOPR0356/GOPR0356_frame_0003{k}_rgb_anon.png" for k in (24, 27, 32)],
+    "bdd100k": ["0000f77c-6257be58.jpg", "0004a4c0-d4dff0ad.jpg", "fff7ca73-1c95f6a1.jpg"],
+    "mapillary": ["00qclUcInksIYnm19b1Xfw.jpg", "_1Gn_xkw7sa_i9GU4mkxxQ.jpg", "zzPxJ9gtwcNyMTJ8JUxEZA.jpg"],
+    "mapillary_v2": ["00qclUcInksIYnm19b1Xfw.jpg", "_1Gn_xkw7sa_i9GU4mkxxQ.jpg", "zzPxJ9gtwcNyMTJ8JUxEZA.jpg"],
+    "idd": ["0/005506_leftImg8bit.jpg", "201/frame0029_leftImg8bit.png", "201/frame0119_leftImg8bit.png"],
+    "urbansyn": ["rgb_0001.png", "rgb_0002.png", "rgb_0010.png"],
+    "synscapes": ["1.png", "2.png", "10.png"],
+    "kitti": ["000000_10.png", "000001_10.png", "000199_10.png"],
+    "wilddash2": ["aa0000.jpg", "aa0001.jpg", "zz0002.jpg"],
 }
 """Image names per layout, in the order of the index."""
 
@@ -31,7 +45,25 @@ FOLDERS = {
     "camvid": ("train", "trainannot"),
     "carla": ("CameraRGB", "CameraSeg"),
     "folder": ("pictures", "truth"),
+    "acdc": ("rgb_anon", "gt"),
+    "acdc_night": ("rgb_anon/night/train", "gt/night/train"),
+    "dark_zurich": ("rgb_anon/train/night", "gt/train/night"),
+    "bdd100k": ("images/10k/train", "labels/sem_seg/masks/train"),
+    "mapillary": ("training/images", "training/labels"),
+    "mapillary_v2": ("training/images", "training/v2.0/labels"),
+    "idd": ("leftImg8bit/train", "gtFine/train"),
+    "urbansyn": ("rgb", "ss"),
+    "synscapes": ("img/rgb", "img/class"),
+    "kitti": ("training/image_2", "training/semantic"),
+    "wilddash2": ("images", "labels"),
 }
+
+ENDS = {
+    "cityscapes": ("_leftImg8bit", "_gtFine_labelIds"),
+    "idd": ("_leftImg8bit", "_gtFine_labellevel3Ids"),
+    "urbansyn": ("rgb_", "ss_"),
+} | dict.fromkeys(("acdc", "acdc_night", "dark_zurich"), ("_rgb_anon", "_gt_labelTrainIds"))
+"""What an image's name has, and its label's in its place, where the two differ."""
 
 IDS = {
     "cityscapes": [-1, 0, 7, 8, 11, 17, 21, 23, 26, 34],
@@ -39,6 +71,11 @@ IDS = {
     "carla": [0, 1, 3, 5, 6, 7, 8, 9, 10, 13],
     "camvid": [0, 1, 3, 4, 5, 8, 10, 11],
     "train": [0, 1, 2, 8, 255],
+    "cityscapes_train": [0, 2, 8, 10, 13, 18, 255],
+    "mapillary": [13, 15, 17, 24, 27, 30, 35, 55, 65],
+    "mapillary_v2": [21, 24, 27, 36, 61, 64, 78, 108, 123],
+    "idd": [0, 1, 2, 8, 9, 22, 24, 25, 255],
+    "wilddash2": [0, 7, 11, 23, 26, 35, 38, 58, 80],
 }
 """Raw label ids per encoding, as they occur in the tiny data sets."""
 
@@ -50,7 +87,18 @@ ENCODING = {
     "camvid": "camvid",
     "carla": "carla",
     "folder": "train",
-}
+    "mapillary": "mapillary",
+    "mapillary_v2": "mapillary_v2",
+    "idd": "idd",
+    "synscapes": "cityscapes",
+    "kitti": "cityscapes",
+    "wilddash2": "wilddash2",
+} | dict.fromkeys(("acdc", "acdc_night", "dark_zurich", "bdd100k", "urbansyn"), "cityscapes_train")
+
+
+def label_name(layout: str, name: str) -> str:
+    """The label file of an image, below the folder of labels."""
+    return name.rpartition(".")[0].replace(*ENDS.get(layout, ("", ""))) + ".png"
 
 
 def picture(rng: np.random.Generator, size: tuple[int, int]) -> Array:
@@ -73,10 +121,7 @@ def write_layout(root: Path, layout: str, size: tuple[int, int] = (64, 48), seed
     written = {}
     for name in NAMES[layout]:
         raw = raw_labels(rng, size, ENCODING[layout])
-        stem = name.rpartition(".")[0]
-        if layout == "cityscapes":
-            stem = stem.removesuffix("_leftImg8bit") + "_gtFine_labelIds"
-        image, label = images / name, labels / f"{stem}.png"
+        image, label = images / name, labels / label_name(layout, name)
         image.parent.mkdir(parents=True, exist_ok=True)
         label.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture(rng, size)).save(image)
@@ -90,7 +135,7 @@ def write_label(path: Path, raw: Array, layout: str, rng: np.random.Generator) -
     if layout == "synthia_original":
         instances = rng.integers(0, 60000, raw.shape)
         path.write_bytes(png16(np.stack([raw.astype(np.int64), instances, np.zeros_like(instances)], axis=-1)))
-    elif layout == "gta5":
+    elif layout in ("gta5", "mapillary", "mapillary_v2"):
         coded = Image.fromarray(raw)
         coded.putpalette(rng.integers(0, 256, 768, dtype=np.uint8).tobytes())
         coded.save(path)

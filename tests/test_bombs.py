@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from segadapt.data.catalog import IMAGE_SUFFIXES, LAYOUTS, MOST_WAYS, files_below
+from segadapt.data.catalog import IMAGE_SUFFIXES, LAYOUTS
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.reading import LabelReader, read_rgb
+from segadapt.data.walking import MOST_WAYS, files_below
 from segadapt.engine import checkpoints
 from segadapt.engine.recorder import Recorder
 from segadapt.errors import SegadaptError, UsageError

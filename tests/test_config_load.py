@@ -141,4 +141,4 @@ def test_a_home_folder_that_is_not_there(recipe: Path, key: str) -> None:
         if key == "label_space":
             load_label_space(loaded.label_space)
         else:
-            loaded.data.source.pairs("train")
+            loaded.data.domains("source")[0].pairs("train")

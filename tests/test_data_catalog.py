@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from layouts import FOLDERS, NAMES, write_layout
-from segadapt.data.catalog import LAYOUTS, Layout, natural, register_layout, select
+from layouts import FOLDERS, NAMES, label_name, write_layout
+from segadapt.data.catalog import LAYOUTS, Layout, register_layout, select
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.data.tools.check import check_split, default_splits
+from segadapt.data.walking import natural
 from segadapt.errors import UsageError
 
 SPACE = load_label_space("cityscapes19")
@@ -32,9 +34,57 @@ def test_every_layout_finds_its_pairs_in_order(layout: str, tmp_path: Path) -> N
     assert [pair.name for pair in pairs] == NAMES[layout]
     for pair in pairs:
         assert pair.image == images / pair.name
-        assert pair.label is not None and pair.label.is_file() and pair.label.is_relative_to(labels)
-        part = pair.image.stem.removesuffix("_leftImg8bit")
-        assert pair.label.stem.startswith(part) and pair.label.parent.name in (labels.name, pair.image.parent.name)
+        assert pair.label == labels / label_name(layout, pair.name) and pair.label.is_file()
+
+
+def test_every_layout_has_a_miniature() -> None:
+    conditions = {f"acdc_{condition}" for condition in ("fog", "rain", "snow")}  # as acdc_night
+    assert set(NAMES) == set(LAYOUTS) - conditions
+
+
+def test_acdc_takes_the_images_of_its_split_without_their_references(tmp_path: Path) -> None:
+    write_layout(tmp_path, "acdc")
+    image, label = (tmp_path / FOLDERS["acdc"][k] for k in (0, 1))
+    for part, name in (
+        ("train_ref", "GOPR0475_frame_000041_rgb_ref_anon.png"),
+        ("val", "GOPR0475_frame_000099_rgb_anon.png"),
+        ("test", "GOPR0475_frame_000100_rgb_anon.png"),
+    ):
+        (image / "fog" / part / "GOPR0475").mkdir(parents=True)
+        (image / "fog" / part / "GOPR0475" / name).write_bytes((image / NAMES["acdc"][0]).read_bytes())
+    of_val = label / "fog/val/GOPR0475/GOPR0475_frame_000099_gt_labelTrainIds.png"
+    of_val.parent.mkdir(parents=True)
+    of_val.write_bytes((label / label_name("acdc", NAMES["acdc"][0])).read_bytes())
+    settings = domain("acdc", tmp_path)
+    assert [pair.name for pair in settings.pairs("train")] == NAMES["acdc"]
+    (val,) = settings.pairs("val")
+    assert val.label == of_val and val.name == "fog/val/GOPR0475/GOPR0475_frame_000099_rgb_anon.png"
+    assert [pair.label for pair in settings.pairs("test")] == [None]
+    assert default_splits(settings) == ["train", "val"] and default_splits(settings, labels=False)[2] == "test"
+    checked = check_split(settings, SPACE, "train")
+    assert checked.sound and not checked.orphans  # labels of val are not without images
+    (only,) = domain("acdc_fog", tmp_path).pairs("val")
+    assert (only.image, only.label) == (val.image, val.label)
+
+
+def test_splits_may_have_folders_of_other_names(tmp_path: Path) -> None:
+    write_layout(tmp_path, "mapillary")
+    (tmp_path / "training").rename(tmp_path / "validation")
+    settings = domain("mapillary", tmp_path)
+    assert [pair.name for pair in settings.pairs("val")] == NAMES["mapillary"]
+    with pytest.raises(UsageError, match=r"expects a folder training/images in it. Splits that are there: val"):
+        settings.pairs("train")
+
+
+def test_a_packed_data_set_says_how_to_unpack_it(tmp_path: Path) -> None:
+    packed = tmp_path / "gt trainval.zip"
+    packed.write_bytes(b"PK")
+    with pytest.raises(UsageError, match=r"gt trainval.zip: is packed.* unzip -q '.*gt trainval.zip' -d /"):
+        domain("acdc", packed).pairs("train")
+    with pytest.raises(
+        UsageError, match=r"expects a folder rgb_anon in it. Unpack first: unzip -q '.*trainval.zip' -d "
+    ):
+        domain("acdc", tmp_path).pairs("train")
 
 
 def test_natural_order() -> None:

@@ -81,6 +81,46 @@ def test_carla_and_camvid_meet_in_ten_classes() -> None:
     assert space.raw_ids("carla")[0] == 7  # road, not road line
 
 
+@pytest.mark.parametrize(
+    ("encoding", "classes"),
+    [
+        ("cityscapes_train", {0: "road", 9: "terrain", 13: "car", 14: "truck", 18: "bicycle", 19: "", 255: ""}),
+        (
+            "mapillary",
+            {2: "sidewalk", 13: "road", 21: "rider", 24: "road", 49: "", 50: "traffic sign", 58: "train", 65: ""},
+        ),
+        ("mapillary_v2", {4: "sidewalk", 21: "road", 57: "road", 95: "traffic light", 108: "car", 115: "", 123: ""}),
+        ("idd", {0: "road", 1: "", 3: "terrain", 8: "", 9: "car", 19: "traffic light", 25: "sky", 255: ""}),
+        ("wilddash2", {7: "road", 31: "train", 34: "truck", 35: "car", 48: "rider", 58: "motorcycle", 80: "sidewalk"}),
+    ],
+)
+def test_data_sets_with_ids_of_their_own_become_cityscapes_classes(encoding: str, classes: dict[int, str]) -> None:
+    for name in ("cityscapes19", "cityscapes16", "camvid11"):
+        space = load_label_space(name)
+        table = space.table(encoding)
+        for raw, label in classes.items():
+            # A class that a space has not is ignored there, as its Cityscapes id is; a rider is camvid11's bicyclist.
+            found = [label in (own, *aliases) for own, aliases in zip(space.classes, space.aliases, strict=True)]
+            assert table[raw] == (found.index(True) if label and any(found) else IGNORE), (name, raw)
+    space = load_label_space("cityscapes19")
+    full = space.table(encoding)
+    assert set(range(19)) - set(full.tolist()) <= {16}  # IDD has no class of trains alone
+    last = {"cityscapes_train": 20, "mapillary": 66, "mapillary_v2": 124, "idd": 26, "wilddash2": 81}[encoding]
+    assert (full[:last] != UNKNOWN).all() and (full[last:255] == UNKNOWN).all()
+    with pytest.raises(UsageError, match=f"has no '{encoding}' ids to write"):
+        space.raw_ids(encoding)
+
+
+def test_more_encodings_are_no_part_of_a_space() -> None:
+    """Its content is in the fingerprints of runs, and in models; a space's own encoding of a name comes first."""
+    space = load_label_space("cityscapes19")
+    assert "mapillary" in space.encodings and "mapillary" not in str(space.as_dict())
+    own = [{"name": "road", "ids": {"cityscapes": 7, "idd": 1}}, {"name": "car", "ids": {"cityscapes": 26, "idd": 0}}]
+    mine = LabelSpace.from_dict({"name": "mine", "classes": own})
+    assert mine.table("idd")[:3].tolist() == [1, 0, UNKNOWN] and mine.table("mapillary")[13] == 0
+    assert "mapillary" not in LabelSpace.from_dict(["water", "quay"], "x").encodings
+
+
 def test_subsets() -> None:
     assert load_label_space("cityscapes19").subsets == {
         "cityscapes16": tuple(SIXTEEN),
@@ -98,7 +138,7 @@ def test_shipped_spaces_survive_a_header_and_know_train_ids(name: str) -> None:
     count = len(space)
     assert train[:count].tolist() == list(range(count)) and train[255] == IGNORE
     assert (train[count:255] == UNKNOWN).all()
-    for encoding in space.encodings:
+    for encoding in ("train", *space.own_encodings):
         if encoding != "camvid" and encoding != "carla":
             assert (space.table(encoding)[space.raw_ids(encoding)] == np.arange(count)).all()
 

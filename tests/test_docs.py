@@ -19,7 +19,7 @@ from pages import CODE, PAGES, ROOT, anchors, blocks, commands, links, name, nam
 from segadapt.cli.main import app, main, plugin_files
 from segadapt.config.load import load_recipe, read_tree, shipped_recipes
 from segadapt.data.label_spaces import load_label_space
-from segadapt.data.settings import DomainSettings
+from segadapt.data.sides import DataSettings
 from segadapt.methods.settings import TrainingSettings
 from segadapt.plugin_loading import load_plugin
 from segadapt.stages.estimate import Estimator
@@ -107,8 +107,8 @@ def test_yaml_blocks_are_valid(page: Path, tmp_path: Path) -> None:
         elif "stages" in content:
             load_recipe(str(file), [])
         else:
-            for domain in content["data"].values():
-                DomainSettings.model_validate(domain)
+            other = {"layout": "folder", "root": "."}
+            DataSettings.model_validate({"source": other, "target": other} | content["data"])
 
 
 @EACH_PAGE

@@ -105,7 +105,7 @@ def test_what_the_run_says_must_fit_the_recipe(finished: Path, tmp_path: Path) -
         str(opened(tmp_path, finished, sean={"start": "???"})), ["stages.source_only=null"], keep_open=True
     )
     known = filled(loaded, recorded(finished / "run/recipe.yaml"))
-    assert str(known.data.source.root) == str(finished / "data/gta5")
+    assert str(known.data.domains("source")[0].root) == str(finished / "data/gta5")
     with pytest.raises(UsageError, match=r"recipe: stages\.sean\.start must be given"):
         need_closed(known, "recipe")
 

@@ -12,7 +12,7 @@ from planning import planned, without_report
 from segadapt.config.load import load_recipe
 from segadapt.data.catalog import Layout, Pair, select
 from segadapt.data.label_spaces import load_label_space
-from segadapt.data.settings import open_domain
+from segadapt.data.sides import open_side
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_json
 from segadapt.models.networks import build
@@ -59,7 +59,7 @@ class Count(StageKind):
         return {"source"}
 
     def data(self, run: Run, settings: CountSettings) -> Domains:
-        source = open_domain(run.recipe.data.source, run.space, settings.split, ANY, labels=False)
+        source = open_side(run.recipe.data.named("source"), run.space, settings.split, ANY, labels=False)
         return Domains(source, None, None, None)
 
     def cost(self, work: Work, estimator: Estimator) -> Cost:

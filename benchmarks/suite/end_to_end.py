@@ -14,7 +14,8 @@ from rich.table import Table
 
 from segadapt.config.recipe import Recipe
 from segadapt.data.dataset import SegmentationDataset
-from segadapt.data.settings import DataSettings, open_domain
+from segadapt.data.settings import open_domain
+from segadapt.data.sides import DataSettings
 from segadapt.data.tools.prepare import plan
 from segadapt.engine.runtime import Runtime
 from segadapt.methods.adaptsegnet import AdaptSegNetSettings
@@ -59,8 +60,8 @@ def write_data(folder: Path, sizes: Sizes, count: int, workers: int) -> Data:
         written[layout] = write_domain(folder / layout, layout, sizes.frames[layout], count)
         plan(opened(written[layout], size), layout, written[layout].prepared_root).run(workers)
     settings = DataSettings(source=written["gta5"], target=written["cityscapes"])
-    source = opened(settings.source, sizes.source)
-    target = open_domain(settings.target, space_of("cityscapes"), "train", sizes.target, labels=False)
+    source = opened(settings.domains("source")[0], sizes.source)
+    target = open_domain(settings.domains("target")[0], space_of("cityscapes"), "train", sizes.target, labels=False)
     assert source.image_copies is not None and target.image_copies is not None
     return Data(settings, source, target)
 

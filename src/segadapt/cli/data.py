@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at data sets, prepare them, or make the sample domains.", no_args_is_help=True)
 
 LayoutName = Annotated[
-    str, typer.Argument(metavar="LAYOUT", help="gta5, synthia, synthia_original, cityscapes, camvid, carla or folder.")
+    str, typer.Argument(metavar="LAYOUT", help="gta5, cityscapes, acdc, folder …: docs/data-sets.md has all, as trees.")
 ]
 Root = Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the data set.")]
 Splits = Annotated[
@@ -83,7 +83,7 @@ def check(
         images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
     )  # fmt: skip
     wrong, checked = 0, []
-    for name in split or default_splits(settings):
+    for name in split or default_splits(settings, not unlabelled):
         with _progress(f"check {name}") as progress:
             findings = check_split(settings, space, name, not unlabelled, workers or usable_cores(), progress)
         _print_findings(findings, wanted)
@@ -151,7 +151,7 @@ def prepare(
     )  # fmt: skip
     space, failures, wanted = load_label_space(label_space, "--label-space"), [], parse_size(size)
     augment = Augmentation(keep_aspect=keep_aspect, crop=wanted)
-    for name in split or default_splits(settings):
+    for name in split or default_splits(settings, not unlabelled):
         dataset = open_domain(settings, space, name, wanted, augment, labels=not unlabelled)
         failures += _run_preparation(name, plan(dataset, layout, prepared_root, raw, verify), workers)
     for reason in failures:
@@ -258,8 +258,8 @@ def _in_words(size: int) -> str:
 
 def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
     """The report of one split on stdout."""
-    from segadapt.data.catalog import natural
     from segadapt.data.tools.check_warnings import warnings_about
+    from segadapt.data.walking import natural
 
     typer.echo(
         f"split {findings.split}: {findings.images} images" + ("" if findings.reader else ", labels not looked at")

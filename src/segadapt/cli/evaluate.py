@@ -103,7 +103,7 @@ class Data:
 
     def split_of(self, domain: str, settings: "DomainSettings") -> str:
         """The split to score a domain on."""
-        if self.split is not None and domain == "target":
+        if self.split is not None and domain.partition(".")[0] == "target":
             return self.split
         return "train" if self.root is not None and not settings.has_split("val") else "val"
 
@@ -170,12 +170,13 @@ class Data:
     def _of_run(self, folder: Path) -> "tuple[str | None, dict[str, DomainSettings]]":
         """The same from a run's recipe, of the domains that it gives; the classes are in the model's header."""
         from segadapt.config.load import open_keys
+        from segadapt.data.sides import score_name
         from segadapt.errors import UsageError
         from segadapt.report.records import read_run
 
         run = read_run(folder)
         wanted = ("target", "source") if self.domain == "both" else (self.domain,)
-        own = {name: run.domain(name) for name in wanted}
+        own = {score_name(side, name): domain for side in wanted for name, domain in run.domains(side).items()}
         given = {name: domain for name, domain in own.items() if domain.given}
         left_open = [key for name in own for key in open_keys(own[name].model_dump(mode="json"), f"data.{name}.")]
         if not given:
@@ -216,7 +217,7 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
     """Score one model on its domains; gives the content of an evaluation.json."""
     from segadapt.data.label_spaces import load_label_space
     from segadapt.data.settings import open_domain
-    from segadapt.evaluation.evaluate import evaluate_domain, evaluation_record, prediction_writer
+    from segadapt.evaluation.evaluate import evaluate_domain, evaluation_record, prediction_writer, with_pooled
     from segadapt.evaluation.label_free import label_free_agreement
     from segadapt.weights.saved import load_any
 
@@ -245,6 +246,7 @@ def _score(file: Path, views: Views, data: Data, predictions: Path | None, forms
                 keep=keep,
                 progress=progress,
             )
+    scores = with_pooled(scores, space)
     return evaluation_record(file, saved.header, space, scores, label_free_agreement(file.parent))
 
 

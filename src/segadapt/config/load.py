@@ -140,13 +140,22 @@ def apply_override(tree: Tree, override: str) -> str:
         # A stage or domain that the recipe has not is a misspelling, not a new one: it would lack its other keys.
         if place is stages and part not in stages:
             raise UsageError(f"no stage '{part}' ({key})", where=COMMAND_LINE, remedy=nearest(part, list(stages)))
-        if not isinstance(place.setdefault(part, {}), dict):
-            raise UsageError(
-                f"'{part}' of '{key}' holds a value, not keys", where=COMMAND_LINE, remedy="Check the key."
-            )
-        place = place[part]
+        below = place.setdefault(part, {}) if isinstance(place, dict) else inside(place, part)
+        if not isinstance(below, (dict, list)):
+            what = "holds a value, not keys" if isinstance(place, dict) else "is not in the list"
+            raise UsageError(f"'{part}' of '{key}' {what}", where=COMMAND_LINE, remedy="Check the key.")
+        place = below
+    if isinstance(place, list):
+        raise UsageError(f"'{last}' of '{key}' is one of a list", where=COMMAND_LINE, remedy="Name a key in it.")
     place[last] = value
     return key
+
+
+def inside(place: Any, part: str) -> Any:
+    """What a part of a dotted key names: a key of a mapping, or the place (0, 1 …) in a list; None for nothing."""
+    if isinstance(place, list):
+        return place[int(part)] if part.isdecimal() and int(part) < len(place) else None
+    return place.get(part) if isinstance(place, dict) else None
 
 
 def open_keys(tree: Tree, prefix: str = "") -> Iterator[str]:
@@ -154,6 +163,8 @@ def open_keys(tree: Tree, prefix: str = "") -> Iterator[str]:
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from open_keys(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+            yield from open_keys({str(place): one for place, one in enumerate(value)}, f"{prefix}{key}.")
         elif _is_open(value):
             yield prefix + str(key)
 

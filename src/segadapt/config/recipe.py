@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from segadapt.data.settings import DataSettings
+from segadapt.data.sides import DataSettings
 from segadapt.engine.runtime import RuntimeSettings
 from segadapt.quirks import QuirkySettings
 from segadapt.references import references

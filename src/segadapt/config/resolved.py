@@ -7,14 +7,14 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from segadapt.config.load import open_keys
+from segadapt.config.load import inside, open_keys
 from segadapt.config.recipe import Recipe, stage_types
 from segadapt.errors import UsageError
 from segadapt.plain_data import read_yaml
 from segadapt.references import named_by
 from segadapt.settings import MISSING
 
-IN_A_DOMAIN = ("root", "train_list", "val_list", "prepared_root")
+IN_A_DOMAIN = ("root", "train_list", "val_list", "labelled", "prepared_root")
 """Keys of a domain that hold paths."""
 
 
@@ -26,8 +26,9 @@ def as_yaml(recipe: Recipe) -> str:
 def located(recipe: Recipe) -> Recipe:
     """The same recipe with absolute paths, so that it means the same whatever folder it is read in."""
     tree = recipe.model_dump(mode="json")
-    for domain in tree["data"].values():
-        domain |= {key: _absolute(domain[key]) for key in IN_A_DOMAIN}
+    for side in tree["data"].values():
+        for domain in side if isinstance(side, list) else [side]:
+            domain |= {key: _absolute(domain[key]) for key in IN_A_DOMAIN}
     for stage in tree["stages"].values():
         stage |= {key: _there(stage[key]) for key in named_by(stage_types()[stage["method"]])}
     tree["label_space"] = _there(tree["label_space"])
@@ -49,7 +50,7 @@ def filled(recipe: Recipe, before: Any) -> Recipe:
         tree = recipe.model_dump(mode="json")
         here, there = tree, before
         for part in parents:
-            here, there = here[part], there.get(part) if isinstance(there, dict) else None
+            here, there = inside(here, part), inside(there, part)
         if isinstance(there, dict) and isinstance(there.get(last), str):
             here[last] = there[last]
             with suppress(ValidationError):  # such as the name of a stage that is in the recipe no more
@@ -57,8 +58,8 @@ def filled(recipe: Recipe, before: Any) -> Recipe:
     return recipe
 
 
-def _absolute(path: str | None) -> str | None:
-    return path if path is None or path == MISSING else str(Path(path).expanduser().absolute())
+def _absolute(path: str | int | None) -> str | int | None:
+    return path if not isinstance(path, str) or path == MISSING else str(Path(path).expanduser().absolute())
 
 
 def _there(value: Any) -> Any:

@@ -196,6 +196,8 @@ def open_store(dataset: SegmentationDataset, layout: str, kind: Kind, prepared_r
             "unknown_ids": dataset.labels.unknown_ids,
             "size_mismatch": dataset.size_mismatch,
         }
+        if (derived := dataset.labels.space.derived(dataset.labels.encoding)) is not None:
+            facts["encoding_digest"] = derived.digest
     width, height = dataset.size
     place = (user_path(prepared_root) if prepared_root else default_prepared_root()).absolute()
     folder = place / f"{layout}-{width}x{height}-{kind}-{suffix[1:]}-{digest(facts)[:16]}"

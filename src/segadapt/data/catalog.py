@@ -4,16 +4,18 @@ A layout is plain data (`Layout`); one function indexes them all. To bring a lay
 Names of images are their paths below the layout's image folder, as published image lists have them.
 """
 
-import os
-import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Literal
 
+from segadapt.data.image_lists import read_list, without_suffix
+from segadapt.data.walking import files_below, natural
 from segadapt.errors import UsageError, nearest
-from segadapt.files import need_file, need_folder
+from segadapt.files import need_folder
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 LABEL_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff"})  # lossless ones only
@@ -33,7 +35,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders and names of a data set. `{split}` in `images` and `labels` stands for the split's name."""
+    """Folders and names of a data set; `{split}` in them is the split's folder: its name, if not said otherwise.
+
+    A label has its image's path with other ends: `image_beginning` NAME `image_ending` becomes `label_beginning` NAME
+    `label_ending`.
+    """
 
     name: str
     summary: str
@@ -45,12 +51,19 @@ class Layout:
     label_ending: str = ""
     label_form: LabelForm = "ids"
     left_out: tuple[str, ...] = ()  # images known to be broken, used only when an image list names them
+    image_beginning: str = ""
+    label_beginning: str = ""
+    split_folders: tuple[str, ...] = ()  # what `{split}` stands for, for each of `splits`; (): their names
+    within: str = ""  # folders below `images` and `labels`, one after another: only files in them belong to the split
+    unlabelled: tuple[str, ...] = ()  # splits that are published without labels
 
     def index(self, root: Path, split: str = "train") -> list[Pair]:
         """All pairs of a split (of the whole data set for layouts without splits), naturally sorted by name.
 
         A pair without a label file has `label` None. Raises UsageError for a root that does not have this layout.
         """
+        if root.suffix.lower() == ".zip" and root.is_file():
+            raise UsageError("is packed, and images are read from folders", where=root, remedy=_unpack([root]))
         need_folder(root, "the data folder")
         folder = self.image_folder(root, split)
         if not folder.is_dir():
@@ -60,21 +73,22 @@ class Layout:
                 remedy=self._guess(root),
             )
         labels, by_stem = self.label_folder(root, split), self.label_files(root, split)
-        names = sorted(files_below(folder, IMAGE_SUFFIXES, without=labels), key=natural)
+        names = sorted(self._names(folder, split, IMAGE_SUFFIXES, labels), key=natural)
         if not names:
-            raise UsageError("holds no images", where=folder, remedy="Check the path and the layout.")
+            inside = f" in {self._within(split)}" if self.within else ""
+            raise UsageError(f"holds no images{inside}", where=folder, remedy="Check the path and the layout.")
         found = [(name, by_stem.get(self.label_stem(name))) for name in names]
         return [Pair(name, folder / name, files[0] if files else None) for name, files in found]
 
     def label_folder(self, root: Path, split: str) -> Path | None:
         """The folder of a split's labels; None for a layout without labels."""
-        return None if self.labels is None else root / self.labels.format(split=split)
+        return None if self.labels is None else root / self.labels.format(split=self._part(split))
 
     def label_files(self, root: Path, split: str) -> dict[str, list[Path]]:
         """`label_stem` -> the files of that name in the label folder, in order: one, if all is well."""
         folder, found = self.label_folder(root, split), dict[str, list[Path]]()
         if folder is not None and folder.is_dir():
-            for name in sorted(files_below(folder, LABEL_SUFFIXES)):
+            for name in sorted(self._names(folder, split, LABEL_SUFFIXES)):
                 stem = name.rpartition(".")[0]
                 if stem.endswith(self.label_ending):
                     found.setdefault(stem, []).append(folder / name)
@@ -86,30 +100,56 @@ class Layout:
             raise UsageError(
                 f"layout '{self.name}' has no split '{split}'", where=root, remedy=nearest(split, list(self.splits))
             )
-        return root / self.images.format(split=split)
+        return root / self.images.format(split=self._part(split))
+
+    def _part(self, split: str) -> str:
+        """What `{split}` stands for."""
+        return self.split_folders[self.splits.index(split)] if self.split_folders and split in self.splits else split
+
+    def _within(self, split: str) -> str:
+        return self.within.format(split=self._part(split))
+
+    def _names(self, folder: Path, split: str, suffixes: frozenset[str], without: Path | None = None) -> Iterator[str]:
+        """The files below a folder that belong to a split."""
+        found = files_below(folder, suffixes, without)
+        return found if not self.within else (name for name in found if fnmatchcase(name, f"{self._within(split)}/*"))
 
     def label_stem(self, name: str) -> str:
         """Path of an image's label below the label folder, without suffix."""
-        stem = str(PurePosixPath(name).with_suffix(""))
-        return stem.removesuffix(self.image_ending) + self.label_ending
+        folder, slash, stem = without_suffix(name).rpartition("/")
+        stem = stem.removeprefix(self.image_beginning).removesuffix(self.image_ending)
+        return folder + slash + self.label_beginning + stem + self.label_ending
 
     def fits(self, root: Path) -> bool:
         """Whether `root` has this layout's folder of images, for at least one split."""
-        return any((root / self.images.format(split=split)).is_dir() for split in self.splits or ("",))
+        return any(self.has(root, split) for split in self.splits or ("",))
+
+    def has(self, root: Path, split: str) -> bool:
+        """Whether `root` has a folder with the images of a split."""
+        folder = root / self.images.format(split=self._part(split))
+        return folder.is_dir() and (not self.within or any(path.is_dir() for path in folder.glob(self._within(split))))
 
     def _guess(self, root: Path) -> str:
         """What the user probably meant, for the end of an error."""
         if self.fits(root):
-            there = [split for split in self.splits if (root / self.images.format(split=split)).is_dir()]
-            return f"Splits that are there: {', '.join(there)}."
+            return f"Splits that are there: {', '.join(split for split in self.splits if self.has(root, split))}."
         around = [root.parent, root.parent.parent, *sorted(path for path in root.iterdir() if path.is_dir())]
         for folder in around:
             if self.fits(folder):
                 return f"Did you mean {folder}?"
+        if packed := sorted(root.glob("*.zip")):
+            return _unpack(packed)
         others = [other.name for other in LAYOUTS.values() if other.images != "." and other.fits(root)]
         if others:
             return f"It looks like layout {' or '.join(others)}."
         return "Check the path and the layout (docs/data-sets.md shows each layout as a tree)."
+
+
+def _unpack(files: list[Path]) -> str:
+    """How to unpack zip files where they lie, as a command."""
+    return "Unpack first: " + " && ".join(
+        f"unzip -q {shlex.quote(str(f))} -d {shlex.quote(str(f.parent))}" for f in files
+    )
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -164,6 +204,113 @@ LAYOUTS: dict[str, Layout] = {
             encoding="carla",
             label_form="first_channel",
         ),
+        Layout(
+            "acdc",
+            "ACDC, all four conditions: rgb_anon/CONDITION/SPLIT/, gt/CONDITION/SPLIT/*_gt_labelTrainIds.png",
+            images="rgb_anon",
+            labels="gt",
+            encoding="cityscapes_train",
+            splits=("train", "val", "test"),
+            within="*/{split}",
+            unlabelled=("test",),
+            image_ending="_rgb_anon",
+            label_ending="_gt_labelTrainIds",
+        ),
+        *(
+            Layout(
+                f"acdc_{condition}",
+                f"ACDC, {condition} alone",
+                images=f"rgb_anon/{condition}/{{split}}",
+                labels=f"gt/{condition}/{{split}}",
+                encoding="cityscapes_train",
+                splits=("train", "val", "test"),
+                unlabelled=("test",),
+                image_ending="_rgb_anon",
+                label_ending="_gt_labelTrainIds",
+            )
+            for condition in ("fog", "night", "rain", "snow")
+        ),
+        Layout(
+            "dark_zurich",
+            "Dark Zurich at night: rgb_anon/SPLIT/night/, gt/val/night/*_gt_labelTrainIds.png",
+            images="rgb_anon/{split}/night",
+            labels="gt/{split}/night",
+            encoding="cityscapes_train",
+            splits=("train", "val", "test"),
+            unlabelled=("train", "test"),
+            image_ending="_rgb_anon",
+            label_ending="_gt_labelTrainIds",
+        ),
+        Layout(
+            "bdd100k",
+            "BDD100K: images/10k/SPLIT/, labels/sem_seg/masks/SPLIT/ with train ids",
+            images="images/10k/{split}",
+            labels="labels/sem_seg/masks/{split}",
+            encoding="cityscapes_train",
+            splits=("train", "val", "test"),
+            unlabelled=("test",),
+        ),
+        Layout(
+            "mapillary",
+            "Mapillary Vistas 1.2, 66 classes: training/images/, training/labels/",
+            images="{split}/images",
+            labels="{split}/labels",
+            encoding="mapillary",
+            splits=("train", "val", "test"),
+            split_folders=("training", "validation", "testing"),
+            unlabelled=("test",),
+        ),
+        Layout(
+            "mapillary_v2",
+            "Mapillary Vistas 2.0, 124 classes: training/images/, training/v2.0/labels/",
+            images="{split}/images",
+            labels="{split}/v2.0/labels",
+            encoding="mapillary_v2",
+            splits=("train", "val", "test"),
+            split_folders=("training", "validation", "testing"),
+            unlabelled=("test",),
+        ),
+        Layout(
+            "idd",
+            "IDD: leftImg8bit/SPLIT/DRIVE/, gtFine/SPLIT/DRIVE/*_labellevel3Ids.png, made by its public code",
+            images="leftImg8bit/{split}",
+            labels="gtFine/{split}",
+            encoding="idd",
+            splits=("train", "val", "test"),
+            unlabelled=("test",),
+            image_ending="_leftImg8bit",
+            label_ending="_gtFine_labellevel3Ids",
+        ),
+        Layout(
+            "urbansyn",
+            "UrbanSyn: rgb/rgb_*.png, ss/ss_*.png with train ids",
+            images="rgb",
+            labels="ss",
+            encoding="cityscapes_train",
+            image_beginning="rgb_",
+            label_beginning="ss_",
+        ),
+        Layout(
+            "synscapes",
+            "Synscapes: img/rgb/, img/class/ with Cityscapes label ids",
+            images="img/rgb",
+            labels="img/class",
+            encoding="cityscapes",
+        ),
+        Layout(
+            "kitti",
+            "KITTI semantics (2015): training/image_2/, training/semantic/ with Cityscapes label ids",
+            images="training/image_2",
+            labels="training/semantic",
+            encoding="cityscapes",
+        ),
+        Layout(
+            "wilddash2",
+            "WildDash 2: images/, labels/",
+            images="images",
+            labels="labels",
+            encoding="wilddash2",
+        ),
         Layout("folder", "any folder of images, with or without labels", images=".", labels=None, encoding=None),
     )
 }
@@ -193,15 +340,15 @@ def select(
     """
     if layout.splits:
         pairs = layout.index(root, split)
-        return _listed(pairs, lists[split], layout.image_folder(root, split)) if split in lists else pairs
+        return listed(pairs, lists[split], layout.image_folder(root, split)) if split in lists else pairs
     if split not in ("train", "val"):
         raise UsageError(f"layout '{layout.name}' has no split '{split}'", where=root, remedy="Known: train, val.")
     pairs = layout.index(root)
     folder = layout.image_folder(root, split)
     if split == "val" and "val" in lists:
-        return _listed(pairs, lists["val"], folder)
+        return listed(pairs, lists["val"], folder)
     if "train" in lists:
-        pairs = _listed(pairs, lists["train"], folder)
+        pairs = listed(pairs, lists["train"], folder)
     else:
         pairs = [pair for pair in pairs if pair.name not in layout.left_out]
     if split == "val" and not holdout:
@@ -220,24 +367,8 @@ def select(
     return pairs[cut:] if split == "val" else pairs[:cut]
 
 
-def read_list(path: Path) -> Iterator[tuple[int, str]]:
-    """Line number and name of each line of an image list; empty lines and lines that start with # are skipped."""
-    try:
-        text = need_file(path, "the image list").read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as failure:
-        raise UsageError("is not a text file", where=path, remedy="Give one image name per line.") from failure
-    for number, line in enumerate(text.splitlines(), start=1):
-        name = line.strip().replace("\\", "/").removeprefix("./")
-        if name and not name.startswith("#"):
-            yield number, name
-
-
-def without_suffix(name: str) -> str:
-    """A picture's name as `catalog` has it, without its suffix."""
-    return str(PurePosixPath(name).with_suffix(""))
-
-
-def _listed(pairs: Iterable[Pair], path: Path, folder: Path) -> list[Pair]:
+def listed(pairs: Iterable[Pair], path: Path, folder: Path) -> list[Pair]:
+    """The pairs that an image list names, in its order; `folder` is where their images lie. Raises UsageError."""
     by_name = {pair.name: pair for pair in pairs}
     # Lists as PASCAL VOC's leave the suffix out; two images that differ in it alone need it.
     stems = Counter(without_suffix(name) for name in by_name)
@@ -255,58 +386,3 @@ def _listed(pairs: Iterable[Pair], path: Path, folder: Path) -> list[Pair]:
     if not chosen:
         raise UsageError("the image list is empty", where=path, remedy="Give one image name per line.")
     return chosen
-
-
-def natural(name: str) -> tuple[list[str | int], str]:
-    """Sorting key that puts 2.png before 10.png."""
-    parts = re.split(r"(\d+)", name)
-    return [int(part) if k % 2 else part for k, part in enumerate(parts)], name
-
-
-_Identity = tuple[int, int]
-"""Device and inode of a folder: the same for all links to it."""
-MOST_WAYS = 100
-"""How often one folder may be found through links: links from folders to one another have no end."""
-
-
-def _identity(folder: str) -> _Identity | None:
-    """Which folder it is; None where it is gone."""
-    try:
-        found = os.stat(folder)  # noqa: PTH116 - `os.walk` gives text
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _around(folder: str) -> frozenset[_Identity]:
-    """The folders that one lies in: by its path, and where a link leads somewhere else, by its place there."""
-    path = Path(folder).absolute()
-    by_path = () if ".." in path.parts else path.parents  # before a .. is what the folder does not lie in
-    return frozenset(found for place in {*by_path, *path.resolve().parents} if (found := _identity(str(place))))
-
-
-def files_below(folder: Path, suffixes: frozenset[str], without: Path | None = None) -> Iterator[str]:
-    """Paths below `folder`, with slashes, of files with one of the suffixes; hidden ones and `without` are skipped.
-
-    Links to folders are followed, since data sets are often put together from them, but not into a folder that they
-    lie in, above `folder` too. Raises UsageError when they lead to one folder in more than `MOST_WAYS` ways.
-    """
-    above = {str(folder): _around(str(folder))}
-    ways = Counter[_Identity]()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        around, found = above.pop(place), _identity(place)
-        if Path(place).is_symlink():
-            around |= _around(place)
-        if found is None or found in around:
-            folders.clear()
-            continue
-        ways[found] += 1
-        if ways[found] > MOST_WAYS:
-            raise UsageError(f"links lead there in more than {MOST_WAYS} ways", where=place, remedy="Remove the links.")
-        here = Path(place)
-        folders[:] = [name for name in folders if not name.startswith(".") and here / name != without]
-        above |= dict.fromkeys((os.path.join(place, name) for name in folders), around | {found})  # noqa: PTH118
-        prefix = "" if here == folder else here.relative_to(folder).as_posix() + "/"
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                yield prefix + name

@@ -70,6 +70,11 @@ class SegmentationDataset:
         return len(self.pairs)
 
     @property
+    def leaves(self) -> "tuple[SegmentationDataset, ...]":
+        """The data sets that it is put together from: itself."""
+        return (self,)
+
+    @property
     def origin(self) -> str:
         """Where samples come from, for a log line."""
         used = [("images", self.made_images, self.image_copies), ("labels", self.made_labels, self.label_copies)]
@@ -81,9 +86,12 @@ class SegmentationDataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the names and file sizes of the images, and of the labels that are read; and of `exif: raw`."""
+        """SHA-256 of the names and file sizes of the images, and of the labels that are read; of `exif: raw`; and of
+        what a derived encoding says, which the label space's own digest does not cover."""
         files = [[pair.name, file_size(pair.image), pair.label and file_size(pair.label)] for pair in self.pairs]
-        return digest(files if self.exif == "turn" else [files, self.exif])
+        derived = None if self.labels is None else self.labels.space.derived(self.labels.encoding)
+        more = [*([self.exif] if self.exif != "turn" else []), *([derived.digest] if derived is not None else [])]
+        return digest([files, *more] if more else files)
 
     def read(self, index: int, seed: Seed | None = None, need: Need | None = None) -> Sample:
         """The sample at the training size, augmented if there is a `seed` (and an augmentation), else as it is.
@@ -136,20 +144,33 @@ class SegmentationDataset:
 class JoinedDataset:
     """Several data sets, one after another, as one to learn from."""
 
-    parts: tuple[SegmentationDataset, ...]
+    parts: "tuple[SegmentationDataset | JoinedDataset, ...]"
+    shares: tuple[float, ...] | None = None  # of what is sampled, for each part; None: each image counts alike
+    names: tuple[str, ...] | None = None  # of the parts, where they are domains; their images' names begin with them
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
+
+    @property
+    def leaves(self) -> tuple[SegmentationDataset, ...]:
+        """The data sets that it is put together from, in order."""
+        return tuple(leaf for part in self.parts for leaf in part.leaves)
 
     @property
     def origin(self) -> str:
         """Where samples come from, for a log line."""
         return " and ".join(part.origin for part in self.parts)
 
+    @property
+    def labels(self) -> LabelReader | None:
+        """What reads the labels of its first part that has some; None where none has."""
+        return next((leaf.labels for leaf in self.leaves if leaf.labels is not None), None)
+
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the digests of the parts."""
-        return digest([part.digest for part in self.parts])
+        """SHA-256 of the digests of the parts, and of their shares where they have some."""
+        parts: list[object] = [part.digest for part in self.parts]
+        return digest(parts if self.shares is None else [parts, self.shares])
 
     def read(self, index: int, seed: Seed | None = None, need: Need | None = None) -> Sample:
         """See `SegmentationDataset.read`."""

@@ -2,7 +2,8 @@
 
 A *train id* is the number of a class in its label space, 0 … C-1; label maps are uint8 (H, W) of train ids with
 `IGNORE` where nothing is labelled. An *encoding* says how files hold labels: raw ids (`cityscapes`, `synthia`, `carla`,
-`camvid`) or RGB colours. Every label space knows the encoding `train`: train ids themselves, 255 ignored.
+`camvid`) or RGB colours. Every label space knows the encoding `train`: train ids themselves, 255 ignored; and one with
+`cityscapes` ids knows those of data sets that are translated into them (`segadapt.data.encodings`).
 
 The shipped spaces are YAML files in `spaces/`; one's own is a file of the same form (docs/data-sets.md).
 """
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segadapt.data.class_colors import automatic_colors
+from segadapt.data.encodings import DerivedEncoding, derived_encodings
 from segadapt.data.label_space_file import TRAIN, parse_space
 from segadapt.errors import UsageError, nearest
 from segadapt.files import digest, user_path
@@ -113,9 +115,19 @@ class LabelSpace:
         return len(self.classes)
 
     @property
+    def own_encodings(self) -> tuple[str, ...]:
+        """The encodings that its file has."""
+        return (*self.ids, *self.rgb)
+
+    @property
     def encodings(self) -> tuple[str, ...]:
-        """The encodings that this space can read, `train` first."""
-        return (TRAIN, *self.ids, *self.rgb)
+        """The encodings that this space can read, `train` first, then its own."""
+        return (TRAIN, *self.own_encodings, *(name for name in derived_encodings() if self.derived(name)))
+
+    def derived(self, encoding: str) -> DerivedEncoding | None:
+        """The encoding by way of one of its own that has this name; None for one of its own, or none."""
+        found = None if encoding in self.own_encodings else derived_encodings().get(encoding)
+        return found if found is not None and found.via in self.ids else None
 
     def need_encoding(self, encoding: str) -> str:
         """`encoding` if this space can read it; else a UsageError."""
@@ -140,6 +152,8 @@ class LabelSpace:
             raise UsageError(
                 f"encoding '{encoding}' holds colours, not ids", where="encoding", remedy="Use LabelSpace.decode."
             )
+        if (derived := self.derived(encoding)) is not None:
+            return derived.table(self.table(derived.via), IGNORE, UNKNOWN)
         table = np.full(256, UNKNOWN, np.uint8)
         if encoding == TRAIN:
             table[: len(self.classes)] = np.arange(len(self.classes))
@@ -163,7 +177,7 @@ class LabelSpace:
             raise UsageError(
                 f"label space '{self.name}' has no '{encoding}' ids to write for {', '.join(lacking)}",
                 where="encoding",
-                remedy=f"Choose another of {', '.join(self.encodings)}.",
+                remedy=f"Choose another of {', '.join((TRAIN, *self.own_encodings))}.",
             )
         return np.array([ids[0] for ids in per_class], np.uint8)
 

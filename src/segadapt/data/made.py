@@ -3,19 +3,38 @@
 They lie in a folder under the names of the images they belong to, whatever their suffix.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from segadapt.data.catalog import IMAGE_SUFFIXES, LABEL_SUFFIXES, Pair, files_below
-from segadapt.data.dataset import SegmentationDataset
+from segadapt.data.catalog import IMAGE_SUFFIXES, LABEL_SUFFIXES, Pair
+from segadapt.data.dataset import JoinedDataset, SegmentationDataset, TrainingData
 from segadapt.data.label_space_file import TRAIN
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.reading import LabelReader
+from segadapt.data.walking import files_below
 from segadapt.errors import UsageError
 from segadapt.files import need_folder
 
 PUBLISHED_ENDING = "_PseudoLabel"
 """What the published program puts after the name of an image, all in one folder."""
+
+
+def beside_images(data: TrainingData, folder: Path) -> JoinedDataset:
+    """The data and, with the same labels, its counterparts in `folder` (stylized copies); shares of domains stay.
+
+    Raises UsageError, see `with_images`.
+    """
+    if isinstance(data, JoinedDataset) and data.shares is not None:
+        return replace(data, parts=tuple(beside_images(part, folder) for part in data.parts), names=None)
+    return JoinedDataset((data, of_parts(data, lambda part: with_images(part, folder))))
+
+
+def of_parts(data: TrainingData, change: Callable[[SegmentationDataset], SegmentationDataset]) -> TrainingData:
+    """The data with each data set that it is put together from changed."""
+    if isinstance(data, JoinedDataset):
+        return replace(data, parts=tuple(of_parts(part, change) for part in data.parts))
+    return change(data)
 
 
 def with_images(dataset: SegmentationDataset, folder: Path) -> SegmentationDataset:

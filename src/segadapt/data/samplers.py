@@ -4,7 +4,7 @@ A sampler is asked for the images of a step and keeps nothing between steps, so 
 and loader process asks its own. One's own is registered by name with `register_sampler`; recipes then know it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Protocol, Self
@@ -130,6 +130,61 @@ class RareClasses:
             images = self.images[label]
             chosen.append(Choice(int(images[int(of_image * len(images))]), Need(label, self.crop_pixels)))
         return chosen
+
+
+CYCLE = 1000
+"""Images over which the shares of several data sets hold exactly."""
+
+
+@lru_cache(maxsize=8)
+def _cycle(seed: int, domain: int, cycle: int, quotas: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(CYCLE,) which part each image is of, and how many of that part come before it; spread evenly, with some play."""
+    # Of streams 4 and 5, behind those of orders and rare classes.
+    play = np.random.default_rng([seed, 4 + domain, cycle]).random(CYCLE)
+    parts = np.repeat(np.arange(len(quotas)), quotas)
+    before = np.concatenate([np.arange(quota) for quota in quotas])
+    order = np.argsort((before + play) / np.repeat(quotas, quotas), kind="stable")
+    return parts[order], before[order]
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Several data sets in turn, each as often as its share says, and its images as its own sampler has them."""
+
+    seed: int
+    batch: int
+    domain: int
+    quotas: tuple[int, ...]  # of CYCLE images
+    first: tuple[int, ...]  # index of each part's first image
+    samplers: tuple[Sampler, ...]  # of the parts, each with a batch of one
+
+    @classmethod
+    def of(cls, setting: Setting, shares: Sequence[float], images: Sequence[int], samplers: Sequence[Sampler]) -> Self:
+        """The sampler of parts with so many images; shares count relative to one another."""
+        exact = [CYCLE * share / sum(shares) for share in shares]
+        quotas = [max(1, int(quota)) for quota in exact]
+        by_rest = sorted(range(len(exact)), key=lambda k: int(exact[k]) - exact[k])
+        for k in range(CYCLE - sum(quotas)):
+            quotas[by_rest[k % len(by_rest)]] += 1
+        quotas[quotas.index(max(quotas))] -= sum(quotas) - CYCLE
+        first = tuple(sum(images[:k]) for k in range(len(images)))
+        return cls(setting.seed, setting.batch, setting.domain, tuple(quotas), first, tuple(samplers))
+
+    def __call__(self, step: int) -> list[Choice]:
+        """See `Sampler`."""
+        chosen = []
+        for position in range(step * self.batch, (step + 1) * self.batch):
+            cycle, place = divmod(position, CYCLE)
+            parts, before = _cycle(self.seed, self.domain, cycle, self.quotas)
+            part = int(parts[place])
+            (one,) = self.samplers[part](cycle * self.quotas[part] + int(before[place]))
+            chosen.append(Choice(self.first[part] + one.index, one.need))
+        return chosen
+
+
+def part_seed(seed: int, part: int) -> int:
+    """The seed of a part's own sampler, below 2^63."""
+    return int(np.random.SeedSequence([seed, part]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def class_probabilities(pixels: NDArray[np.int64], temperature: float) -> dict[int, float]:

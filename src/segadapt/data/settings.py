@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, Strict, model_validator
 
+from segadapt.data import few_labels
 from segadapt.data.cache import with_copies
 from segadapt.data.catalog import LAYOUTS, Layout, Pair, select
 from segadapt.data.dataset import SegmentationDataset, SizeMismatch
@@ -58,6 +59,28 @@ class DomainSettings(Settings):
         "turn",
         description="images with an EXIF orientation: turn them as viewers do, or raw, the pixels as they are stored",
     )
+    name: str | None = Field(
+        None,
+        description="of several domains: what this one is called, and its images' names begin with; null: its layout",
+    )
+    share: float | None = Field(
+        None,
+        gt=0,
+        description="of several domains: how much of what is sampled is of this one, relative to the others' shares; "
+        "null for all: each image counts alike",
+    )
+    labelled: Annotated[int, Strict(), Field(ge=1)] | Path | None = Field(
+        None,
+        description="target only: train images whose labels trainings may learn from beside the rest: so many, drawn "
+        "by the seed and evenly over the index, or an image list",
+    )
+    labelled_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share that these have of the images with labels in a training; null: by their number, but at "
+        "least a quarter",
+    )
     prepared: bool = Field(True, description="use the resized copies of `segadapt data prepare` where there are any")
     prepared_root: Path | None = Field(
         None, description="where prepared copies lie; default: prepared/ in $SEGADAPT_CACHE, else ~/.cache/segadapt"
@@ -74,6 +97,8 @@ class DomainSettings(Settings):
             raise ValueError("holdout and val_list both say what val is: give one of them")
         if self.holdout and LAYOUTS[self.layout].splits:
             raise ValueError(f"holdout is for layouts without splits; {self.layout} has its own")
+        if self.labelled_share is not None and self.labelled is None:
+            raise ValueError("labelled_share is the share of `labelled` images. Give both, or leave it out")
         return self
 
     @property
@@ -98,6 +123,13 @@ class DomainSettings(Settings):
         }
         return select(self.resolved_layout(), user_path(self.root), split, lists, self.holdout)
 
+    def labelled_pairs(self, seed: int) -> list[Pair]:
+        """The few train images whose labels may be learned from (`labelled`), see `few_labels.choose`."""
+        assert self.labelled is not None
+        given = self.labelled if isinstance(self.labelled, int) else user_path(self.labelled)
+        folder = self.resolved_layout().image_folder(user_path(self.root), "train")
+        return few_labels.choose(self.pairs("train"), given, seed, folder)
+
     def list_of(self, split: str) -> Path | None:
         """The image list that names the images of a split; None where no list does."""
         path = {"train": self.train_list, "val": self.val_list}.get(split)
@@ -114,7 +146,7 @@ class DomainSettings(Settings):
     def label_encoding(self, space: LabelSpace) -> str:
         """The encoding of the label files: set here, else the layout's, else the label space's only one, else train."""
         encoding = self.encoding or LAYOUTS[self.layout].encoding
-        own = [name for name in space.encodings if name != TRAIN]
+        own = space.own_encodings
         return space.need_encoding(encoding or (own[0] if len(own) == 1 else TRAIN))
 
     def label_reader(self, space: LabelSpace) -> LabelReader:
@@ -128,15 +160,6 @@ def _literally(folder: str) -> str:
     return folder.replace("{", "{{").replace("}", "}}")
 
 
-class DataSettings(Settings):
-    """The two domains."""
-
-    source: DomainSettings = Field(description="the labelled domain")
-    target: DomainSettings = Field(
-        description="the domain to adapt to: train images without labels; val is only evaluated on"
-    )
-
-
 def open_domain(
     settings: DomainSettings,
     label_space: LabelSpace,
@@ -144,13 +167,14 @@ def open_domain(
     size: tuple[int, int],
     augment: Augmentation | None = None,
     labels: bool = True,
+    pairs: list[Pair] | None = None,
 ) -> SegmentationDataset:
     """The data set of one split at `size` (width, height), with prepared copies where they are complete.
 
-    With `labels=False` no label file is looked at. Raises UsageError for what does not fit: root, split, image list,
-    encoding, an image without label.
+    With `labels=False` no label file is looked at; `pairs`: some of the split alone. Raises UsageError for what does
+    not fit: root, split, image list, encoding, an image without label.
     """
-    root, pairs = user_path(settings.root), settings.pairs(split)
+    root, pairs = user_path(settings.root), settings.pairs(split) if pairs is None else pairs
     reader = None
     if labels:
         reader = settings.label_reader(label_space)
@@ -175,7 +199,7 @@ def _need_labels(layout: Layout, root: Path, split: str, pairs: list[Pair]) -> N
             where=root,
             remedy="Name their sub-folder (labels), or do without (data check and data prepare: --unlabelled).",
         )
-    expected = root / layout.labels.format(split=split) / f"{layout.label_stem(lacking[0].name)}.png"
+    expected = f"{layout.label_folder(root, split)}/{layout.label_stem(lacking[0].name)}.png"
     raise UsageError(
         f"has no label {expected}" + (f" ({len(lacking)} of {len(pairs)} images lack one)" if len(lacking) > 1 else ""),
         where=lacking[0].image,

@@ -6,9 +6,11 @@ the device from the batch, with `segadapt.augment` and the samples' seeds.
 
 from dataclasses import dataclass
 
-from segadapt.data.dataset import SegmentationDataset
+from segadapt.data.catalog import Pair
+from segadapt.data.dataset import SegmentationDataset, TrainingData
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.data.sides import Domains, open_side
 from segadapt.data.transforms import Augmentation
 
 
@@ -22,6 +24,15 @@ class View:
     split: str = "train"
     labels: bool = True  # False: no label file is looked at
 
-    def open(self, domain: DomainSettings, space: LabelSpace) -> SegmentationDataset:
-        """The data set. Raises UsageError, see `open_domain`."""
-        return open_domain(domain, space, self.split, self.size, self.augment, self.labels)
+    @property
+    def given_size(self) -> tuple[int, int]:
+        """(width, height) of what it gives."""
+        return self.augment.crop or self.size
+
+    def open(self, domains: Domains, space: LabelSpace) -> TrainingData:
+        """The data of a side. Raises UsageError, see `open_domain`."""
+        return open_side(domains, space, self.split, self.size, self.augment, self.labels)
+
+    def open_some(self, domain: DomainSettings, space: LabelSpace, pairs: list[Pair]) -> SegmentationDataset:
+        """Some pairs of one domain, with their labels."""
+        return open_domain(domain, space, self.split, self.size, self.augment, pairs=pairs)

@@ -11,7 +11,7 @@ the same name; one without a counterpart counts as "other", which is never right
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segadapt.data.dataset import SegmentationDataset
+from segadapt.data.dataset import SegmentationDataset, TrainingData
 from segadapt.data.label_spaces import UNKNOWN, LabelSpace, remap
 from segadapt.data.statistics import one_class_only
 from segadapt.errors import UsageError
 from segadapt.evaluation.confusion import Confusion
 from segadapt.evaluation.criteria import InfoMax
-from segadapt.files import sha256
+from segadapt.files import digest, sha256
 from segadapt.inference.formats import Format, output_paths, picture
 from segadapt.inference.predictor import Predictor
 from segadapt.inference.streams import AHEAD, ahead, readers, save_png
@@ -85,6 +85,33 @@ def evaluate_domain(
         "rules": predictor.rules.names if len(predictor.views) > 1 else [],
         "precision": predictor.precision,
         **scores_of(confusion, score_space),
+    }
+
+
+def with_pooled(scores: Mapping[str, dict[str, Any]], space: LabelSpace) -> dict[str, dict[str, Any]]:
+    """The same, and before those of several domains of a side (`target.acdc`) those of all its pixels (`target`)."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, own in scores.items():
+        side, dot, _ = name.partition(".")
+        if dot and side not in found:
+            found[side] = pooled({one: part for one, part in scores.items() if one.startswith(f"{side}.")}, space)
+        found[name] = own
+    return found
+
+
+def pooled(parts: Mapping[str, dict[str, Any]], space: LabelSpace) -> dict[str, Any]:
+    """The scores over all pixels of several domains together, from those of each (`evaluate_domain`), by name."""
+    found = list(parts.values())
+    counts = np.array([scores["confusion"] for scores in found], np.int64).sum(axis=0)
+    confusion = Confusion(space.classes, other=counts.shape[1] > counts.shape[0], counts=counts)
+    return {
+        **found[0],
+        "layout": " + ".join(scores["layout"] for scores in found),
+        "root": " + ".join(scores["root"] for scores in found),
+        "list": None,
+        "images": sum(scores["images"] for scores in found),
+        "data_digest": digest([scores["data_digest"] for scores in found]),
+        **scores_of(confusion, space),
     }
 
 
@@ -150,8 +177,8 @@ def quick_scores(
     predictor: Predictor,
     space: LabelSpace,
     *,
-    target_val: SegmentationDataset | None = None,
-    source_val: SegmentationDataset | None = None,
+    target_val: TrainingData | None = None,
+    source_val: TrainingData | None = None,
     limit: int | None = None,
     threads: int | None = None,
 ) -> dict[str, float]:
@@ -159,18 +186,19 @@ def quick_scores(
 
     One whole pass per image; the predictor's scales, mirror and window are not used. InfoMax sees the images of
     `target_val`, never its labels; without labels there, `target_miou` is left out. With `limit`, so many images per
-    domain, evenly spread. `threads` as there.
+    data set, evenly spread. `threads` as there.
     """
     scores: dict[str, float] = {}
     for name, dataset in (("target", target_val), ("source", source_val)):
         if dataset is None:
             continue
         confusion, criterion = Confusion(space.classes), InfoMax()
-        for _, image, labels in _read(dataset, spread(len(dataset), limit), predictor, threads):
-            logits = predictor.logits(image)
-            criterion.add(logits)
-            if labels.size:
-                _count(confusion, labels, predictor.label_map_from(logits, (labels.shape[1], labels.shape[0])))
+        for leaf in dataset.leaves:
+            for _, image, labels in _read(leaf, spread(len(leaf), limit), predictor, threads):
+                logits = predictor.logits(image)
+                criterion.add(logits)
+                if labels.size:
+                    _count(confusion, labels, predictor.label_map_from(logits, (labels.shape[1], labels.shape[0])))
         if dataset.labels is not None:
             scores[f"{name}_miou"] = confusion.miou()
         if name == "target":

@@ -159,10 +159,11 @@ def plan(run: Run, choice: Choice = ALL) -> list[Planned]:
 
 def need_given(run: Run, chosen: set[str]) -> None:
     """Raise UsageErrors for what is still open (`???`) and a chosen stage needs, in its settings or its data."""
-    data, stages = run.recipe.data, {name: run.recipe.stages[name] for name in run.recipe.stages if name in chosen}
+    data = run.recipe.data.model_dump(mode="json")
+    stages = {name: run.recipe.stages[name] for name in run.recipe.stages if name in chosen}
     tree: dict[str, Any] = {
         "data": {
-            domain: getattr(data, domain).model_dump(mode="json")
+            domain: data[domain]
             for domain in {domain for settings in stages.values() for domain in kind_of(settings).domains(settings)}
         },
         "stages": {name: settings.model_dump(mode="json") for name, settings in stages.items()},
@@ -252,7 +253,7 @@ def _stage(
         if chosen:
             raise
         lacking.append("data")
-    if not chosen and not (run.recipe.data.source.given and run.recipe.data.target.given):
+    if not chosen and not (run.recipe.data.given("source") and run.recipe.data.given("target")):
         lacking.append("data")  # a split val may be missing from it
     files = {}
     for key, mark in named_by(type(settings)).items():

@@ -127,8 +127,11 @@ def _agreed_plan(recipe: Recipe, run: Run, choice: Choice) -> list[Planned]:
     Raises UsageError on every rank when they have not all the same version, recipe, machine settings and data.
     """
     place = run.runtime
-    folders = dict.fromkeys(("root", "train_list", "val_list", "prepared_root"), True)  # their content is compared
-    told = recipe.model_dump(mode="json", exclude={"runtime": True, "data": {"source": folders, "target": folders}})
+    told = recipe.model_dump(mode="json", exclude={"runtime"})
+    for side in told["data"].values():
+        for domain in side if isinstance(side, list) else [side]:
+            for folder in ("root", "train_list", "val_list", "prepared_root"):  # their content is compared
+                del domain[folder]
     facts: Facts = {"segadapt": __version__, "torch": str(torch.__version__), "device": place.device.type}
     facts |= {f"plug-in {plugin.name}": plugin.sha256 for plugin in loaded()}
     place.need_agreement({**facts, "precision": place.precision, "compiling": place.compile, **flat(told)})

@@ -120,7 +120,9 @@ def prediction_rows(run: RunRecord, count: int, device: str, budget: Budget, pro
 
 
 def _open(run: RunRecord, space: LabelSpace) -> SegmentationDataset:
-    settings = run.domain("target")
+    """The first target that has a split val, else the first one's train images."""
+    domains = list(run.domains("target").values())
+    settings = next((domain for domain in domains if domain.has_split("val")), domains[0])
     split = "val" if settings.has_split("val") else "train"
     try:
         return open_domain(settings, space, split, (WIDTH, WIDTH))

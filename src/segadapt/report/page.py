@@ -155,9 +155,15 @@ def _section(title: str, text: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{said}{content}</section>"
 
 
+def _layouts(side: object) -> str:
+    """The layouts of a recipe's source or target."""
+    domains = side if isinstance(side, list) else [side]
+    return " + ".join(str(mapping(domain).get("layout", "?")) for domain in domains)
+
+
 def _header(name: str, run: RunRecord) -> str:
     data = mapping(run.recipe.get("data"))
-    layouts = [str(mapping(data.get(domain)).get("layout", "?")) for domain in ("source", "target")]
+    layouts = [_layouts(data.get(side)) for side in ("source", "target")]
     environment = run.environment
     facts = {
         "adapts": " → ".join(layouts) if data else "",
@@ -217,7 +223,7 @@ def _pictures(rows: list[Row], space: LabelSpace | None) -> str:
 def _confusions(run: RunRecord) -> str:
     parts = []
     for stage in run.stages:
-        for domain in ("target", "source"):
+        for domain in ("target", "source", *stage.parts):
             scores = stage.domain(domain)
             if scores is not None and "confusion" in scores:
                 title = escape(f"{stage.name} on {domain} {scores.get('split', '')}")

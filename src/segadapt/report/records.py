@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.data.settings import DomainSettings
+from segadapt.data.sides import DataSettings
 from segadapt.errors import UsageError
 from segadapt.evaluation.label_free import is_number, read_metrics
 from segadapt.files import digest, is_file, is_folder, need_folder, sha256
@@ -18,6 +19,7 @@ from segadapt.stages.shipped import stage_kinds
 from segadapt.stages.stage import Role, StageKind
 
 State = Literal["done", "unfinished", "not started"]
+_ANY = {"layout": "folder", "root": "."}
 ENDS = (MODEL, "evaluation.json", "result.json")
 """What stages of an unknown kind may write last."""
 
@@ -85,6 +87,11 @@ class StageRecord:
         """The scores on "target" or "source", if there are any."""
         return mapping(mapping((self.evaluation or {}).get("domains")).get(name)) or None
 
+    @property
+    def parts(self) -> list[str]:
+        """The names of scores on one of several domains: `target.acdc`."""
+        return [name for name in mapping((self.evaluation or {}).get("domains")) if "." in name]
+
     def miou(self, domain: str = "target") -> float | None:
         """mIoU on a domain in percent."""
         scores = self.domain(domain)
@@ -111,13 +118,17 @@ class RunRecord:
         """The recipe's label space. Raises UsageError when it cannot be found."""
         return load_label_space(str(self.recipe.get("label_space", "cityscapes19")))
 
-    def domain(self, name: str) -> DomainSettings:
-        """The recipe's "source" or "target". Raises UsageError when it is not there or not valid."""
+    def domains(self, side: str) -> dict[str, DomainSettings]:
+        """The domains of the recipe's "source" or "target", see `DataSettings.named`.
+
+        Raises UsageError when it is not there or not valid.
+        """
         try:
-            return DomainSettings.model_validate(self.recipe["data"][name])
+            own = self.recipe["data"][side]
+            return DataSettings.model_validate({"source": _ANY, "target": _ANY, side: own}).named(side)
         except (KeyError, TypeError, ValidationError) as error:
             raise UsageError(
-                f"says nothing usable about the data of the {name}",
+                f"says nothing usable about the data of the {side}",
                 where=self.folder / RECIPE,
                 remedy="Give --layout and --root.",
             ) from error

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from segadapt.data.label_spaces import IGNORE, LabelSpace
+from segadapt.data.orientation import Exif
 from segadapt.data.reading import opened, read_rgb
 from segadapt.errors import SegadaptError
 from segadapt.evaluation.evaluate import spread
@@ -109,7 +110,7 @@ def _exhibited(
             pictures += _side_by_side(run, stage, exhibit, place, space)
             if targets:
                 target, name = targets[number % len(targets)]
-                shown = read_rgb(target, exif=run.domain("target").exif)
+                shown = read_rgb(target, exif=_exif(run, "target"))
                 pictures.append(Picture(f"target, for comparison: {name}", photo(shown)))
     except SegadaptError:
         pictures = []
@@ -123,7 +124,7 @@ def _side_by_side(
 ) -> Iterator[Picture]:
     """An image, and the stage's files about it. Raises SegadaptError when one cannot be shown."""
     image, place = at
-    original = read_rgb(image, exif=run.domain(exhibit.domain).exif)
+    original = read_rgb(image, exif=_exif(run, exhibit.domain))
     yield Picture(f"{exhibit.title}: {place}", photo(original))
     size = size_on_page(*original.size)
     for column in exhibit.columns:
@@ -156,9 +157,18 @@ def _sheet(stage: StageRecord, count: int, budget: Budget) -> str:
 def _places(run: RunRecord, domain: str, split: str) -> list[Place]:
     """The images of a split; none where the data is not on this machine."""
     try:
-        return [(pair.image, Path(pair.name).with_suffix("")) for pair in run.domain(domain).pairs(split)]
+        return [
+            (pair.image, Path(name, pair.name).with_suffix(""))
+            for name, settings in run.domains(domain).items()
+            for pair in settings.pairs(split)
+        ]
     except (SegadaptError, OSError):
         return []
+
+
+def _exif(run: RunRecord, side: str) -> Exif:
+    """Whether the images of a side are turned: all of them or none, where a stage has made files of them."""
+    return next(iter(run.domains(side).values())).exif
 
 
 def _some(places: Sequence[Place], count: int, folders: Sequence[Path]) -> list[Place]:

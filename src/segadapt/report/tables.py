@@ -55,6 +55,7 @@ def summary_table(run: RunRecord) -> str:
     """One row per scored stage: how its model was chosen, whether target labels had a part in it, its gain."""
     stages = [stage for stage in run.stages if stage.evaluation]
     targets = [stage.domain("target") or {} for stage in stages]
+    parts = list(dict.fromkeys(name for stage in stages for name in stage.parts))
     subsets = list(dict.fromkeys(name for target in targets for name in target.get("subsets") or {}))
     rows = []
     for stage, target in zip(stages, targets, strict=True):
@@ -66,6 +67,7 @@ def summary_table(run: RunRecord) -> str:
             "mIoU target": f"<b>{number(target.get('miou'))}</b>",
             **{escape(name): number((target.get("subsets") or {}).get(name)) for name in subsets},
             "mIoU source": number(stage.miou("source")),
+            **{f"mIoU {escape(name)}": number(stage.miou(name)) for name in parts},
             "gain": percent(share),
             "model kept": f"{escape(kept)}<small>step {escape(str(evaluation.get('step') or NOTHING))}</small>",
             "target labels": BADGE if used else "none" if used is False else "not known",

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from rich.table import Table
 
 from segadapt.data.label_spaces import LabelSpace
-from segadapt.data.settings import DataSettings
+from segadapt.data.sides import DataSettings
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import Watcher
 from segadapt.files import user_path

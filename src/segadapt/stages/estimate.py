@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from segadapt.batch import Batch, Images
-from segadapt.data.dataset import JoinedDataset, TrainingData
+from segadapt.data.dataset import TrainingData
 from segadapt.data.reading import picture_sizes
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.updater import Updater
@@ -213,7 +213,7 @@ def conv_rate(runtime: Runtime, seconds: float = 0.5) -> float:
 def first_size(data: TrainingData | None) -> Size:
     """Width and height of the first image: data sets seldom mix sizes."""
     assert data is not None
-    first = data.parts[0] if isinstance(data, JoinedDataset) else data
+    first = data.leaves[0]
     return picture_sizes(first.pairs[0].image).of(first.exif)
 
 

@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import LabelSpace
-from segadapt.data.settings import open_domain
-from segadapt.evaluation.evaluate import doubt_about, evaluate_domain, evaluation_record
+from segadapt.data.sides import by_domain, open_side, score_name
+from segadapt.evaluation.evaluate import doubt_about, evaluate_domain, evaluation_record, with_pooled
 from segadapt.files import write_json
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.methods.settings import TrainingSettings
@@ -64,8 +64,8 @@ class Evaluate(StageKind):
 
     def data(self, run: Run, settings: EvaluateSettings) -> Domains:
         data, space = run.recipe.data, run.space
-        target = open_domain(data.target, space, settings.split, ANY) if settings.target else None
-        source = open_domain(data.source, space, "val", ANY) if settings.source else None
+        target = open_side(data.named("target"), space, settings.split, ANY) if settings.target else None
+        source = open_side(data.named("source"), space, "val", ANY) if settings.source else None
         return Domains(None, None, source, target)
 
     def cost(self, work: Work, estimator: Estimator) -> Cost:
@@ -114,37 +114,43 @@ def write_scores(
         precision=run.runtime.precision,
         plain=settings.official,
     )
-    data = {"target": run.recipe.data.target, "source": run.recipe.data.source}
     scores: dict[str, dict[str, Any]] = {}
-    for domain, dataset in _labelled(settings, domains).items():
-        split = settings.split if domain == "target" else "val"
+    for side, parts in _labelled(settings, domains).items():
+        split, named = settings.split if side == "target" else "val", run.recipe.data.named(side)
+        for name, dataset in parts.items():
+            domain = score_name(side, name)
 
-        def progress(done: int, count: int, note: str = f"{domain} {split}") -> None:
-            display.images(done, count, note)
+            def progress(done: int, count: int, note: str = f"{domain} {split}") -> None:
+                display.images(done, count, note)
 
-        scores[domain] = evaluate_domain(
-            predictor,
-            dataset,
-            space,
-            run.space,
-            layout=data[domain].layout,
-            split=split,
-            image_list=data[domain].list_of(split),
-            threads=threads(run.runtime),
-            progress=progress,
-        )
-        miou = scores[domain]["miou"]
-        score = "no labelled pixels to score" if miou is None else f"{miou:.2f} mIoU"
-        work.say(f"{score} on {domain} {split} ({len(dataset)} images)")
-        if (doubt := doubt_about(scores[domain], run.space.classes)) is not None:
-            display.say(f"warning: {domain} {split}: {doubt}")
+            scores[domain] = evaluate_domain(
+                predictor,
+                dataset,
+                space,
+                run.space,
+                layout=named[name].layout,
+                split=split,
+                image_list=named[name].list_of(split),
+                threads=threads(run.runtime),
+                progress=progress,
+            )
+    scores = with_pooled(scores, run.space)
+    for domain, found in scores.items():
+        score = "no labelled pixels to score" if found["miou"] is None else f"{found['miou']:.2f} mIoU"
+        work.say(f"{score} on {domain} {found['split']} ({found['images']} images)")
+        if (doubt := doubt_about(found, run.space.classes)) is not None:
+            display.say(f"warning: {domain} {found['split']}: {doubt}")
     write_json(
         work.folder / EVALUATION,
         evaluation_record(run.file_of(settings.model), saved.header, run.space, scores, label_free),
     )
 
 
-def _labelled(settings: EvaluateSettings, domains: Domains) -> dict[str, SegmentationDataset]:
-    """The data to score on, by domain."""
-    found = {"target": domains.target_val, "source": domains.source_val}
-    return {name: data for name, data in found.items() if data is not None and getattr(settings, name)}
+def _labelled(settings: EvaluateSettings, domains: Domains) -> dict[str, dict[str, SegmentationDataset]]:
+    """The data to score on, by side and domain; of a side that is trained on, those of several domains with labels."""
+    found = {"target": by_domain(domains.target_val), "source": by_domain(domains.source_val)}
+    return {
+        side: {name: data for name, data in parts.items() if data.labels is not None}
+        for side, parts in found.items()
+        if parts and getattr(settings, side)
+    }

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from segadapt.data.dataset import SegmentationDataset, TrainingData
+from segadapt.data.dataset import TrainingData
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import stop_signals
 from segadapt.errors import Stopped, UsageError
@@ -32,9 +32,9 @@ def places(data: TrainingData | None) -> list[Place]:
 
     Raises UsageError when two images would go to one place.
     """
-    assert isinstance(data, SegmentationDataset)
+    assert data is not None
     found: dict[Path, Path] = {}
-    for pair in data.pairs:
+    for pair in (pair for leaf in data.leaves for pair in leaf.pairs):
         place = Path(pair.name).with_suffix("")
         if found.setdefault(place, pair.image) != pair.image:
             raise UsageError(

@@ -17,7 +17,7 @@ def used_target_labels(run: Run, name: str) -> Answer:
     Names of initial weights (`vgg16_hub`) are of another task, and a mask of the image plane knows no label.
     """
     settings = run.recipe.stages[name]
-    if kind_of(settings).uses_target_labels:
+    if kind_of(settings).sees_target_labels(settings, run.recipe.data):
         return True
     learned = [key for key, mark in named_by(type(settings)).items() if mark.learned]
     named = [path for key in learned for path in paths_in(settings, key) if path not in STARTS]

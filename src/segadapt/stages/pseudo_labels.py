@@ -22,7 +22,7 @@ from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
 from segadapt.data.made import PUBLISHED_ENDING
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import opened, read_rgb
-from segadapt.data.settings import open_domain
+from segadapt.data.sides import exif_of, open_side
 from segadapt.data.tools import sheet
 from segadapt.data.tools.contact_sheet import labels_over
 from segadapt.engine.runtime import Runtime
@@ -99,7 +99,9 @@ class PseudoLabels(StageKind):
         return {"target"}
 
     def data(self, run: Run, settings: PseudoLabelsSettings) -> Domains:
-        return Domains(None, open_domain(run.recipe.data.target, run.space, "train", ANY, labels=False), None, None)
+        target = open_side(run.recipe.data.named("target"), run.space, "train", ANY, labels=False)
+        exif_of(target)  # else now, and not when the stage begins
+        return Domains(None, target, None, None)
 
     def cost(self, work: Work, estimator: Estimator) -> Cost:
         settings, target = work.settings, work.data.target
@@ -114,7 +116,7 @@ class PseudoLabels(StageKind):
 
     def do(self, work: Work) -> None:
         run, settings, display = work.run, work.settings, work.run.watcher
-        model, images, exif = run.file_of(settings.model), places(work.data.target), run.recipe.data.target.exif
+        model, images, exif = run.file_of(settings.model), places(work.data.target), exif_of(work.data.target)
         saved = run.runtime.from_main(lambda: load_any(model, run.space))
         found = make_pseudo_labels(run.runtime, saved, run.space, images, work.folder, settings, display, exif=exif)
         if run.runtime.is_main:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from segadapt.data.sides import DataSettings
 from segadapt.methods.method import Method
 from segadapt.models.networks import Choice
 from segadapt.quirks import QuirkySettings
@@ -117,7 +118,7 @@ class StageKind(ABC):
     made: tuple[str, ...] = ()  # files and folders beside `result` that take time to make
     traces: tuple[str, ...] = ()  # all else that it writes
     code_version: int = 1  # raised when its result changes for the same settings
-    uses_target_labels: bool = False  # whether it learns from true labels of the target
+    uses_target_labels: bool = False  # whether it is there to learn from true labels of the target
     seeded: bool = False  # whether its result depends on the recipe's seed
     tells_things: bool = False  # whether it depends on which classes are things
 
@@ -131,6 +132,10 @@ class StageKind(ABC):
     @abstractmethod
     def domains(self, settings: Any) -> set[str]:
         """Whose images it cannot do without."""
+
+    def sees_target_labels(self, settings: Any, data: DataSettings) -> bool:
+        """Whether it learns from true labels of the target, with these settings and this data."""
+        return self.uses_target_labels
 
     @abstractmethod
     def data(self, run: Run, settings: Any) -> Domains:

@@ -20,7 +20,10 @@ def stand_in_domains(run: Run, settings: TrainingSettings) -> Domains:
     """What such a stage needs of the data: images to score on."""
     data, size = run.recipe.data, settings.target_size or settings.size
     return Domains(
-        None, None, validation(data.source, run.space, settings.size), validation(data.target, run.space, size)
+        None,
+        None,
+        validation(data.named("source"), run.space, settings.size),
+        validation(data.named("target"), run.space, size),
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import read_rgb
-from segadapt.data.settings import open_domain
+from segadapt.data.sides import exif_of, open_side
 from segadapt.data.tools import sheet
 from segadapt.engine.runtime import Runtime
 from segadapt.files import sha256, write_json
@@ -67,7 +67,8 @@ class Stylize(StageKind):
         return {"source"}
 
     def data(self, run: Run, settings: StylizeSettings) -> Domains:
-        source = open_domain(run.recipe.data.source, run.space, settings.split, ANY, labels=False)
+        source = open_side(run.recipe.data.named("source"), run.space, settings.split, ANY, labels=False)
+        exif_of(source)  # else now, and not when the stage begins
         return Domains(source, None, None, None)
 
     def cost(self, work: Work, estimator: Estimator) -> Cost:
@@ -85,15 +86,14 @@ class Stylize(StageKind):
     def do(self, work: Work) -> None:
         run, settings, folder = work.run, work.settings, work.folder
         originals, generator = places(work.data.source), run.file_of(settings.generator)
-        data, display = run.recipe.data, run.watcher
-        done = stylize_images(
-            run.runtime, generator, originals, folder / IMAGES, settings, display, exif=data.source.exif
-        )
+        data, exif = run.recipe.data, exif_of(work.data.source)
+        done = stylize_images(run.runtime, generator, originals, folder / IMAGES, settings, run.watcher, exif=exif)
         work.say(f"{done.written} images stylized, {done.skipped} were there already")
         run.runtime.barrier()
         if run.runtime.is_main:
-            targets = [pair.image for pair in data.target.pairs("train")] if data.target.given else []
-            shown = stylized_sheet(originals, folder / IMAGES, targets, (data.source.exif, data.target.exif))
+            target = data.domains("target")[0]
+            targets = [pair.image for pair in target.pairs("train")] if target.given else []
+            shown = stylized_sheet(originals, folder / IMAGES, targets, (exif, target.exif))
             save_png(folder / "contact_sheet.png", shown)
             write_result(folder, generator, len(originals), settings)
 

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from segadapt.data.sides import DataSettings
 from segadapt.engine.checkpoints import Checkpoints, step_of
 from segadapt.engine.selection import CRITERIA
 from segadapt.errors import UsageError
 from segadapt.evaluation.label_free import label_free_agreement
+from segadapt.files import write_text
 from segadapt.inference.model import MODEL
 from segadapt.methods.method import Method
 from segadapt.methods.registry import METHODS
@@ -18,7 +20,7 @@ from segadapt.plain_data import read_json_lines
 from segadapt.references import GENERATOR, SEGMENTER, STYLIZED, named_by, references
 from segadapt.stages import training
 from segadapt.stages.context import Run
-from segadapt.stages.domains import Domains, training_domains, with_made
+from segadapt.stages.domains import Domains, learns_few, training_domains, with_made
 from segadapt.stages.estimate import GENERATOR_NETWORK, Estimator, len_of
 from segadapt.stages.evaluate import EVALUATION, after_training, write_scores
 from segadapt.stages.image_files import need_shared
@@ -29,6 +31,8 @@ from segadapt.weights.provenance import model_step
 from segadapt.weights.saved import load_any
 
 LAST = "model_last.safetensors"
+LABELLED = "labelled.txt"
+"""The image list of the few target images whose labels a training learns from."""
 
 
 def trainings() -> Mapping[str, StageKind]:
@@ -41,7 +45,7 @@ class Train(StageKind):
 
     result, use = MODEL, MODEL
     made = ("*.safetensors", EVALUATION, "checkpoints")
-    traces = ("metrics.jsonl", "tensorboard")
+    traces = ("metrics.jsonl", "tensorboard", LABELLED)
     seeded = True
 
     def __init__(self, method: type[Method]) -> None:
@@ -65,6 +69,9 @@ class Train(StageKind):
     def domains(self, settings: TrainingSettings) -> set[str]:
         """A training is also scored on split val of both domains, where there is one."""
         return set() if settings.stand_in is not None else set(self.method.domains)
+
+    def sees_target_labels(self, settings: TrainingSettings, data: DataSettings) -> bool:
+        return self.uses_target_labels or (data.few_labels and learns_few(settings))
 
     def data(self, run: Run, settings: TrainingSettings) -> Domains:
         return (training_domains if settings.stand_in is None else stand_in_domains)(run, settings)
@@ -138,6 +145,11 @@ class Train(StageKind):
             domains = with_made(run, settings, work.data, by_stages=True)
             for domain, dataset in domains.all().items():
                 work.say(f"{domain}: {dataset.origin}")
+            if run.runtime.is_main and run.recipe.data.few_labels and learns_few(settings):
+                few = domains.target if self.uses_target_labels else domains.labelled
+                assert few is not None
+                names = [pair.name for leaf in few.leaves for pair in leaf.pairs]
+                write_text(work.folder / LABELLED, "".join(f"{name}\n" for name in names))
             saved = training.train(work, domains)
         after = after_training(work.name, settings, work.data) if self.gives == SEGMENTER else None
         if run.runtime.is_main and after is not None:

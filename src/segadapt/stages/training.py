@@ -12,8 +12,8 @@ import torch
 from segadapt.batch import Batch
 from segadapt.batch_norm import batch_norms
 from segadapt.data import loader
-from segadapt.data.dataset import TrainingData
-from segadapt.data.samplers import SAMPLERS, RareClassSettings, Sampler, Setting
+from segadapt.data.dataset import JoinedDataset, TrainingData
+from segadapt.data.samplers import SAMPLERS, RareClassSettings, Sampler, Setting, Shares, part_seed
 from segadapt.data.statistics import ClassStatistics, class_statistics, one_class_only
 from segadapt.engine.selection import Selection, Selector
 from segadapt.engine.trainer import Trainer, Training
@@ -30,7 +30,7 @@ from segadapt.models.discriminators import Discriminator
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.stages.context import Run
-from segadapt.stages.domains import Domains
+from segadapt.stages.domains import Domains, learned
 from segadapt.stages.image_files import threads
 from segadapt.stages.provenance import said_by_checkpoint, used_target_labels
 from segadapt.stages.stage import Work
@@ -218,23 +218,35 @@ def sampler_of(
     run: Run, settings: TrainingSettings, data: TrainingData, domain: DomainName, restart_after: int | None = None
 ) -> Sampler:
     """What chooses the images of a domain. Rank 0 counts classes where the sampler asks for them, for all ranks."""
-    place = getattr(run.recipe.data, domain).prepared_root
+    place = run.recipe.data.domains(domain)[0].prepared_root
     view = settings.source_view if domain == "source" else settings.target_view
 
-    def statistics() -> ClassStatistics:
-        count = partial(class_statistics, data, place, threads(run.runtime), run.watcher.say)
-        return run.runtime.from_main(count)
+    def of(data: TrainingData, seed: int, batch: int) -> Sampler:
+        def statistics() -> ClassStatistics:
+            count = partial(class_statistics, data, place, threads(run.runtime), run.watcher.say)
+            return run.runtime.from_main(count)
 
-    about = Setting(
-        run.recipe.seed,
-        settings.batch,
-        images=len(data),
-        domain=("source", "target").index(domain),
-        rare_classes=settings.rare_classes or RareClassSettings(),
-        statistics=statistics,
-        restart_after=restart_after,
-    )
-    return SAMPLERS[view.sampler](about)
+        about = Setting(
+            seed,
+            batch,
+            images=len(data),
+            domain=("source", "target").index(domain),
+            rare_classes=settings.rare_classes or RareClassSettings(),
+            statistics=statistics,
+            restart_after=restart_after,
+        )
+        if not isinstance(data, JoinedDataset) or data.shares is None:
+            return SAMPLERS[view.sampler](about)
+        if restart_after is not None:
+            raise UsageError(
+                "is about passes over one target, not over shares of several",
+                where="quirk target_restart",
+                remedy="Set quirks: {target_restart: false}, or leave the shares out.",
+            )
+        samplers = [of(part, part_seed(seed, k), 1) for k, part in enumerate(data.parts)]
+        return Shares.of(about, data.shares, [len(part) for part in data.parts], samplers)
+
+    return of(data, run.recipe.seed, settings.batch)
 
 
 def header_of(
@@ -264,7 +276,7 @@ def header_of(
 
 def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: int) -> Callable[[int], Iterator[Batch]]:
     """first step -> this rank's batches from there to the end."""
-    runtime = run.runtime
+    runtime, domains = run.runtime, learned(settings, domains)
     source = target = None
     if domains.source is not None:
         source = loader.Sampled(domains.source, sampler_of(run, settings, domains.source, "source"))

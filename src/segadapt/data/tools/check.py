@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segadapt.data.catalog import Pair, natural
+from segadapt.data.catalog import Pair
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace
 from segadapt.data.orientation import Exif
 from segadapt.data.parallel import map_unordered
 from segadapt.data.reading import LabelReader, fits_other_way, need_equal_sizes, picture_sizes, read_rgb
 from segadapt.data.settings import DomainSettings
+from segadapt.data.walking import natural
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import user_path
 
@@ -244,9 +245,13 @@ def _reason(failure: SegadaptError) -> str:
     return f"{failure.where}: {failure.what}"
 
 
-def default_splits(settings: DomainSettings) -> list[str]:
-    """The splits that are there: those of the layout with a folder, else train and, where something makes it, val."""
+def default_splits(settings: DomainSettings, labels: bool = True) -> list[str]:
+    """The splits that are there: those of the layout with a folder, else train and, where something makes it, val.
+
+    With `labels`, those that are published with labels.
+    """
     layout, root = settings.resolved_layout(), user_path(settings.root)
     if layout.splits:
-        return [split for split in layout.splits if layout.image_folder(root, split).is_dir()] or [layout.splits[0]]
+        wanted = [split for split in layout.splits if not (labels and split in layout.unlabelled)]
+        return [split for split in wanted if layout.has(root, split)] or wanted[:1]
     return ["train", "val"] if settings.holdout or settings.val_list else ["train"]

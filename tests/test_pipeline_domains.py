@@ -1,0 +1,159 @@
+"""Runs on several sources and targets, and with a few labelled target images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from command import command
+from planning import actions, planned, without_report
+from segadapt.config.load import load_recipe
+from segadapt.data.loader import Sampled, Steps
+from segadapt.errors import UsageError, UsageErrors
+from segadapt.report.page import write_report
+from segadapt.stages.domains import learned
+from segadapt.stages.training import sampler_of
+from segadapt.weights.saved import load_model
+from tiny_runs import run, tree, write_data, write_recipe
+
+FEW = {"labelled": 2, "labelled_share": 0.5}
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    without_report(monkeypatch)
+    monkeypatch.setenv("SEGADAPT_CACHE", str(tmp_path / "cache"))
+    return write_data(tmp_path / "data")
+
+
+def recipe(folder: Path, data: Path, target: dict[str, Any], **stages: dict[str, Any]) -> Path:
+    content = tree(data, **{name: {"steps": 2, "evaluate_every": 0, **stage} for name, stage in stages.items()})
+    content["data"]["target"] |= target
+    return write_recipe(folder / "recipe.yaml", content)
+
+
+def evaluation(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
+    return found
+
+
+def names_of(about: Any, one: Any, steps: int = 20) -> list[str]:
+    """The source images of a stage's first steps."""
+    source = learned(one.settings, one.data).source
+    assert source is not None
+    items = Steps(
+        about.recipe.seed, one.settings.batch, Sampled(source, sampler_of(about, one.settings, source, "source")), None
+    )
+    return [name for step in range(steps) for name in items[step].source.names]  # type: ignore[union-attr]
+
+
+def test_a_few_labelled_target_images_are_learned_from_and_it_is_said_everywhere(tmp_path: Path, data: Path) -> None:
+    stages: dict[str, dict[str, Any]] = {
+        "source_only": {"method": "source_only"},
+        "sean": {"method": "sean", "start": "@source_only", "fresh_head": True},
+        "upper": {"method": "target_trained"},
+    }
+    path, out = recipe(tmp_path, data, FEW, **stages), tmp_path / "run"
+    about, before = planned(path, out)
+    assert [one.stage.decided.get("images.labelled") for one in before.values()] == [2, 2, None]
+    assert before["upper"].stage.decided["images.target"] == 2
+    seen = names_of(about, before["source_only"])
+    few = {name for name in seen if name.endswith("_leftImg8bit.png")}
+    assert len(few) == 2 and sum(name in few for name in seen) == len(seen) // 2
+    run(path, out)
+    for name in stages:
+        assert set((out / name / "labelled.txt").read_text().split()) == few
+        assert evaluation(out / name)["used_target_labels"] is True
+        assert load_model(out / name / "model.safetensors").header.used_target_labels is True
+    write_report(out, images=0, device="cpu")
+    assert (out / "report.html").read_text().count("used target labels") >= 3
+    # An image list is the same as a number that has drawn those, and so is the stage.
+    (tmp_path / "few.txt").write_text((out / "sean" / "labelled.txt").read_text())
+    assert actions(path, out, f"data.target.labelled={tmp_path / 'few.txt'}") == ["skip"] * 3
+    assert actions(path, out, "data.target.labelled_share=0.4") == ["redo", "redo", "skip"]
+    none = ("data.target.labelled=null", "data.target.labelled_share=null")
+    assert actions(path, out, *none) == ["redo"] * 3
+    assert actions(path, out, "data.target.labelled=3") == ["redo"] * 3
+
+
+def test_style_transfer_and_stand_ins_know_no_target_label(tmp_path: Path, data: Path) -> None:
+    run(recipe(tmp_path, data, {}, source_only={"method": "source_only"}), tmp_path / "run")
+    model = str(tmp_path / "run/source_only/model.safetensors")
+    style = {"method": "tgstn", "segmenter": model}
+    content = tree(data, style=style, again={"method": "source_only", "stand_in": model})
+    content["data"]["target"] |= FEW
+    about, found = planned(write_recipe(tmp_path / "few.yaml", content), tmp_path / "few")
+    for one in found.values():
+        assert one.data.labelled is None and not one.kind.sees_target_labels(one.settings, about.recipe.data)
+
+
+def several(data: Path, **stages: dict[str, Any]) -> dict[str, Any]:
+    content = tree(data, **stages)
+    gta5, cityscapes = content["data"]["source"], content["data"]["target"]
+    content["data"] = {
+        "source": [{**gta5, "share": 3}, {**gta5, "name": "again", "share": 1}],
+        "target": [cityscapes, {**gta5, "name": "rendered", "labelled": 1}],
+    }
+    return content
+
+
+def test_several_sources_and_targets_go_through_a_whole_chain(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short: dict[str, Any] = {"steps": 2, "evaluate_every": 0}
+    content = several(
+        data,
+        source_only={"method": "source_only", **short},
+        style={"method": "tgstn", "segmenter": "@source_only", "steps": 1},
+        stylized={"method": "stylize", "generator": "@style"},
+        mixed={"method": "source_only", "start": "@source_only", "extra_source": "@stylized", **short},
+        labels={"method": "pseudo_labels", "model": "@mixed"},
+        self_training={"method": "self_training", "start": "@mixed", "labels": "@labels", **short, "evaluate_every": 2},
+    )
+    path, out = write_recipe(tmp_path / "recipe.yaml", content), tmp_path / "run"
+    about, found = planned(path, out)
+    seen = names_of(about, found["source_only"], 40)
+    count = {
+        part: sum(name.startswith(f"{part}/") for name in seen) / len(seen) for part in ("gta5", "again", "rendered")
+    }
+    assert count == pytest.approx({"gta5": 0.5625, "again": 0.1875, "rendered": 0.25}, abs=0.04)
+    run(path, out)
+    assert (out / "stylized/images/again").is_dir() and (out / "labels/labels/rendered").is_dir()
+    assert len(list((out / "stylized/images").rglob("*.png"))) == 12
+    assert (out / "self_training/labelled.txt").read_text().startswith("rendered/")
+    domains = evaluation(out / "self_training")["domains"]
+    assert list(domains) == ["target", "target.cityscapes", "target.rendered", "source", "source.gta5", "source.again"]
+    parts = [np.array(domains[name]["confusion"]) for name in ("target.cityscapes", "target.rendered")]
+    assert np.array_equal(domains["target"]["confusion"], parts[0] + parts[1]) and domains["target"]["images"] == 4
+    assert domains["source.gta5"]["miou"] == domains["source.again"]["miou"]
+    write_report(out, images=1, device="cpu")
+    page = (out / "report.html").read_text()
+    assert "mIoU target.rendered" in page and "gta5 + gta5 → cityscapes + gta5" in page
+    capsys.readouterr()
+    scored = command(capsys, "evaluate", out / "mixed", "--domain", "target", "--out", tmp_path / "s.json")
+    assert scored.code == 0 and "target.rendered val" in scored.out
+    again = json.loads((tmp_path / "s.json").read_text())["domains"]
+    assert {name: scores["miou"] for name, scores in again.items()} == {
+        name: scores["miou"]
+        for name, scores in evaluation(out / "mixed")["domains"].items()
+        if name.startswith("target")
+    }
+
+
+def test_overrides_reach_into_a_list_of_domains(tmp_path: Path, data: Path) -> None:
+    content = several(data, a={"method": "source_only"})
+    content["data"]["source"][1]["root"] = "???"
+    path = str(write_recipe(tmp_path / "recipe.yaml", content))
+    with pytest.raises(UsageError, match=r"data\.source\.1\.root must be given"):
+        load_recipe(path, [])
+    loaded = load_recipe(path, ["data.source.1.root=here", "data.target.0.exif=raw"])
+    assert str(loaded.data.domains("source")[1].root) == "here" and loaded.data.domains("target")[0].exif == "raw"
+    for wrong, told in (
+        ("data.source.2.root=x", "'2' of 'data.source.2.root' is not in the list"),
+        ("data.source.1=x", "'1' of 'data.source.1' is one of a list"),
+        ("data.source.1.rot=x", r"unknown key 'data\.source\.1\.rot'.*Did you mean 'root'"),
+    ):
+        with pytest.raises((UsageError, UsageErrors), match=told):
+            load_recipe(path, ["data.source.1.root=here", wrong])
