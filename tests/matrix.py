@@ -28,6 +28,9 @@ TELLING: dict[str, dict[str, Any]] = {
     "sean": {"noise": 5.0, "attention_threshold": 0.45},
     "se_gan": {"noise": 5.0, "auxiliary_consistency": 0.1, "lr_discriminator": 1e-4},
     "class_mix": {"confidence": 0.21},
+    "dacs": {"threshold": 0.21},
+    "daformer": {"threshold": 0.21, "thing_ratio": 0.51, "feature_distance": 0.1},
+    "mic": {"threshold": 0.21, "thing_ratio": 0.51, "feature_distance": 0.1, "mask_block": 8},
 }
 """Settings under which all of a method's terms count for something on such networks; others have their defaults."""
 
@@ -36,6 +39,7 @@ class Tiny:
     """The `Networks` of these tests."""
 
     length = STEPS
+    things: tuple[int, ...] = (0, 1)
 
     def segmenter(self, settings: SegmenterSettings, attention: bool = False) -> Segmenter:
         return Forgetful(heads=2, attention=attention)

@@ -18,6 +18,7 @@ class Small:
     """The `Networks` of this test: a small one for each segmenter."""
 
     length = 4
+    things: tuple[int, ...] = (0, 1)
 
     def segmenter(self, settings: SegmenterSettings, attention: bool = False) -> Segmenter:
         return DeepLabSmall(CLASSES, attention=attention)

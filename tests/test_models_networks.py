@@ -85,14 +85,18 @@ def blank(name: str) -> Segmenter:
 def test_outputs_are_what_the_contract_says(name: str) -> None:
     network = blank(name)
     small = network.smallest_input
-    assert small == network.stride == 8
+    assert small == (32 if name == "segformer" else network.stride)
     output = network(torch.zeros(1, 3, 2 * small, 4 * small, dtype=torch.uint8))
     assert len(output.heads) == network.number_of_heads and output.logits is output.heads[-1]
+    size = (2 * small // network.stride, 4 * small // network.stride)
     assert {head.shape for head in output.heads} == {(1, CLASSES, *output.features.shape[2:])}
+    assert abs(output.logits.shape[2] - size[0]) <= 1 and abs(output.logits.shape[3] - size[1]) <= 1
     areas = [scale.shape[2] * scale.shape[3] for scale in output.scales]
     assert areas == sorted(areas, reverse=True) and all(scale.dim() == 4 for scale in output.scales)
     network(torch.zeros(1, 3, small, small, dtype=torch.uint8))
-    with pytest.raises(UsageError, match=r"images: images of 8×7 pixels are too small for .*, which takes 8"):
+    with pytest.raises(
+        UsageError, match=rf"images: images of {small}×{small - 1} pixels are too small for .*, which takes {small}"
+    ):
         network(torch.zeros(1, 3, small - 1, small))
     with pytest.raises(UsageError, match="size: images of 7×64 pixels are too small"):
         Predictor(network, (7, 64))
@@ -107,13 +111,14 @@ def test_outputs_are_what_the_contract_says(name: str) -> None:
         ("deeplab_vgg16", [1024]),
         ("deeplab_resnet101", [1024, 2048]),
         ("efficientnet_lite0", [40, 320]),
+        ("segformer", [64, 128, 320, 512]),
         ("deeplab_small", [96]),
     ],
 )
 def test_the_scales_are_the_encoders(name: str, channels: list[int]) -> None:
     output = blank(name)(torch.zeros(1, 3, 32, 64, dtype=torch.uint8))
     assert [scale.shape[1] for scale in output.scales] == channels
-    if name != "efficientnet_lite0":  # whose decoder stands between its encoder and its head
+    if len(channels) == 1 or name == "deeplab_resnet101":  # no decoder stands between encoder and head
         assert output.scales[-1] is output.features
 
 
@@ -134,8 +139,9 @@ def test_roles_of_parameters(name: str) -> None:
     exempt = {id(p) for p in network.no_decay_parameters()}
     for key, module in network.named_modules():
         for leaf, parameter in module.named_parameters(recurse=False):
-            matrix = isinstance(module, nn.Conv2d) and leaf == "weight"
-            assert (id(parameter) in exempt) != matrix, f"{key}.{leaf}"
+            norm = isinstance(module, nn.LayerNorm)
+            by_rule = norm if name == "segformer" else not (isinstance(module, nn.Conv2d) and leaf == "weight")
+            assert (id(parameter) in exempt) == by_rule, f"{key}.{leaf}"
     body = {id(p) for p in network.parameters()} - of_heads
     assert {id(p) for p in network.published_body()} == body
 
@@ -145,6 +151,7 @@ def test_roles_of_parameters(name: str) -> None:
     [
         ("deeplab_vgg16", {"features.0": 0, "features.5": 1, "features.17": 3, "features.27": 4, "features.31": 5}),
         ("deeplab_resnet101", {"bn1": 0, "layer1.0.conv1": 1, "layer4.2.bn3": 4, "layer5.convs.0": 5}),
+        ("segformer", {"backbone.patch_embed1.proj": 0, "backbone.block3.39.attn.q": 2, "decode_head.conv_seg": 4}),
         ("efficientnet_lite0", {"stem.conv": 0, "blocks.0.depthwise": 1, "blocks.5.project.0": 4, "blocks.15.x": 7}),
     ],
 )

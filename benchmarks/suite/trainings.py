@@ -94,6 +94,7 @@ class Fresh:
     """The `Networks` of a benchmark: fresh weights, and for `saved_segmenter` a fresh network of this name."""
 
     length = STEPS
+    things: tuple[int, ...] = ()
 
     def __init__(self, saved: str) -> None:
         self.saved = saved

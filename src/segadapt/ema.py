@@ -29,10 +29,13 @@ def warmed_up(decay: float, step: int) -> float:
 
 
 @torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor | None = None) -> None:
+def follow(
+    teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor | None = None, buffers: bool = True
+) -> None:
     """teacher ← decay · teacher + (1 - decay) · student for all parameters.
 
-    Buffers are copied, but for those of a batch norm in train mode, which the teacher learns by itself.
+    Buffers are copied, but for those of a batch norm in train mode, which the teacher learns by itself; none of them
+    without `buffers`.
 
     `applied`, a 0-dim float tensor on the device, is 1 if the student's last update was applied and 0 if it was
     skipped: then the teacher stays where it is too, without the host waiting for the device.
@@ -49,7 +52,7 @@ def follow(teacher: nn.Module, student: nn.Module, decay: float, applied: Tensor
         moves = list(torch._foreach_sub(new, old))
         torch._foreach_mul_(moves, applied * (1.0 - decay))
         torch._foreach_add_(old, moves)
-    for kept, copied in _buffers(teacher, student):
+    for kept, copied in _buffers(teacher, student) if buffers else ():
         torch._foreach_copy_(kept, copied)
 
 

@@ -71,6 +71,17 @@ def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
     return Loss(total, labelled_pixels(labels, class_weights))
 
 
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Loss:
+    """Cross-entropy of each pixel times its weight, mean over all pixels (DACS: labels that may be wrong).
+
+    logits (B, C, H, W) float; labels (B, H, W) integer train ids; weights (B, H, W) in 0..1. The count is that of all
+    pixels, so that little confidence makes a small loss; one that is ignored (255) has no loss, but counts.
+    """
+    assert logits.shape[-2:] == labels.shape[-2:], "losses never resize"
+    each = F.cross_entropy(precise(logits), labels.long(), ignore_index=IGNORE, reduction="none")
+    return Loss((weights * each).sum(), float(labels.numel()))
+
+
 def labelled_pixels(labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """The count of `cross_entropy` for these labels (B, H, W), known without a pass of the network: a scalar."""
     labelled = labels != IGNORE

@@ -102,6 +102,63 @@ QUIRKS: dict[str, Quirk] = {
             "Stylized pixels are cut to whole numbers: darker by half a grey level on average.",
             "They are rounded.",
         ),
+        Quirk(
+            "pseudo_weight_per_batch",
+            "Pseudo-labels have one weight for the batch: the share of its pixels that are sure, the margins' counted.",
+            "Each image has its own, of its pixels within the margins: defined for any batch and number of ranks.",
+        ),
+        Quirk(
+            "classes_of_batch",
+            "The classes of which half are pasted are those of the whole source batch, the ignored 255 among them.",
+            "They are those of the image itself; ignored pixels are never pasted.",
+        ),
+        Quirk(
+            "jitter_probability",
+            "The jitter happens when a draw is above `jitter_probability`: a setting of 0.2 means 0.8.",
+            "It happens with `jitter_probability`.",
+        ),
+        Quirk(
+            "published_jitter",
+            "Jitter as in kornia 0.5.8: brightness adds, contrast multiplies about 0, saturation multiplies in HSV.",
+            "As torchvision's: brightness multiplies, contrast is about the mean grey, saturation about grey.",
+        ),
+        Quirk(
+            "decisions_per_step",
+            "One draw per step decides for all images whether they are jittered, one whether they are blurred; "
+            "masked images share order and strength of the blur, too.",
+            "Each image draws for itself.",
+        ),
+        Quirk(
+            "mean_over_all_pixels",
+            "The cross-entropy of the source is a mean over all pixels: ignored ones make it smaller.",
+            "A mean over the labelled pixels.",
+        ),
+        Quirk(
+            "teacher_train_mode",
+            "The teacher's batch norms are in train mode, whatever the student's are: it normalizes by each batch of "
+            "target images.",
+            "As `batch_norm` says.",
+        ),
+        Quirk(
+            "ema_parameters_only",
+            "The teacher's moving average is of parameters alone: buffers are neither averaged nor copied.",
+            "Buffers are copied, but for statistics that the teacher learns itself.",
+        ),
+        Quirk(
+            "ema_first",
+            "The teacher follows at the beginning of a step: it lags one update behind, and step 0 copies the student.",
+            "It follows after the update.",
+        ),
+        Quirk(
+            "blur_ignores_switch",
+            "Masked images are blurred with probability 0.5, whatever `blur_probability` says.",
+            "With `blur_probability`, as the mixed ones.",
+        ),
+        Quirk(
+            "masked_pair",
+            "With `masked_domains: both`, the source and the target image of the first of each two samples are masked.",
+            "Each sample draws which of its two images is masked: any batch will do.",
+        ),
     )
 }
 

@@ -128,6 +128,7 @@ class SpaceFile(Settings):
     ignored_ids: _IgnoredIds = Field(default_factory=dict)
     ignored_rgb: _IgnoredRgb = Field(default_factory=dict)
     subsets: dict[Name, Annotated[list[Name], Field(min_length=1)]] = Field(default_factory=dict)
+    things: list[Name] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _consistent(self) -> "SpaceFile":
@@ -166,6 +167,9 @@ class SpaceFile(Settings):
                     raise ValueError(f"subset '{subset}' names '{member}', which is no class. {nearest(member, names)}")
             if len(set(members)) < len(members):
                 raise ValueError(f"subset '{subset}' names a class twice")
+        for thing in self.things:
+            if thing not in names:
+                raise ValueError(f"things names '{thing}', which is no class. {nearest(thing, names)}")
 
 
 def _each(encodings: dict[str, list[Any]]) -> Iterator[tuple[str, Any]]:

@@ -47,6 +47,7 @@ class LabelSpace:
     ignored_ids: dict[str, tuple[int, ...]]
     ignored_rgb: dict[str, tuple[tuple[int, int, int], ...]]
     subsets: dict[str, tuple[str, ...]]  # name of a score -> the classes that it averages over
+    things: tuple[int, ...] = ()  # train ids of the countable classes (car, person); what is left is stuff
 
     @classmethod
     def from_dict(cls, content: Any, where: Path | str = "label space") -> "LabelSpace":
@@ -72,6 +73,7 @@ class LabelSpace:
             ignored_ids={name: tuple(values) for name, values in file.ignored_ids.items()},
             ignored_rgb={name: tuple(values) for name, values in file.ignored_rgb.items()},
             subsets={name: tuple(members) for name, members in file.subsets.items()},
+            things=tuple(k for k, entry in enumerate(entries) if entry.name in file.things),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,12 +95,13 @@ class LabelSpace:
             "ignored_ids": {encoding: list(ids) for encoding, ids in self.ignored_ids.items()},
             "ignored_rgb": {encoding: [list(c) for c in rgb] for encoding, rgb in self.ignored_rgb.items()},
             "subsets": {name: list(members) for name, members in self.subsets.items()},
+            "things": [self.classes[k] for k in self.things],
         }
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the content, hexadecimal."""
-        return digest(self.as_dict())
+        """SHA-256 of the content, hexadecimal, without `things`: neither labels nor scores depend on them."""
+        return digest({key: value for key, value in self.as_dict().items() if key != "things"})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LabelSpace) and self.digest == other.digest

@@ -104,12 +104,12 @@ class Updater:
         torch.clear_autocast_cache()  # the weights that were cast are others now
         self._stepped |= set(optimizers)
 
-    def follow(self, teacher: nn.Module, student: nn.Module, decay: float) -> None:
+    def follow(self, teacher: nn.Module, student: nn.Module, decay: float, buffers: bool = True) -> None:
         """See `segadapt.methods.method.Update`."""
         if self.runtime.device.type == "cuda":
-            ema.follow(teacher, student, decay, applied=self._finite.float())
+            ema.follow(teacher, student, decay, applied=self._finite.float(), buffers=buffers)
         elif self._finite:
-            ema.follow(teacher, student, decay)
+            ema.follow(teacher, student, decay, buffers=buffers)
 
     def over_ranks(self, values: Tensor) -> Tensor:
         """See `segadapt.methods.method.Update`."""

@@ -61,8 +61,8 @@ class Update(Protocol):
     def step(self, *optimizers: str) -> None:
         """One step of the named optimizers on the gradients so far, or of none of them if anything is not finite."""
 
-    def follow(self, teacher: nn.Module, student: nn.Module, decay: float) -> None:
-        """The teacher's moving average, unless the last update was skipped."""
+    def follow(self, teacher: nn.Module, student: nn.Module, decay: float, buffers: bool = True) -> None:
+        """The teacher's moving average, unless the last update was skipped; without `buffers` of parameters alone."""
 
     def over_ranks(self, values: Tensor) -> Tensor:
         """`values`, summed over the ranks."""
@@ -73,6 +73,8 @@ class Networks(Protocol):
 
     length: int
     """Of the schedule, in steps."""
+    things: tuple[int, ...]
+    """Train ids of the countable classes, as the label space has them."""
 
     def segmenter(self, settings: SegmenterSettings, attention: bool = False) -> Segmenter:
         """A segmenter as `settings` has it: `network`, `start` and all that goes with them."""
@@ -93,6 +95,7 @@ class Method(ABC):
     uses_target_labels: ClassVar[bool] = False  # whether these are true labels of the target
     scheduled: ClassVar[bool] = False  # whether its step depends on the schedule's length, beside the learning rate
     attention: ClassVar[bool] = False  # whether its network must have attention
+    tells_things: ClassVar[bool] = False  # whether it depends on which classes are things
     code_version: ClassVar[int] = 1  # raised when a stage would come out otherwise for the same settings
     modules: dict[str, nn.Module]  # all that a checkpoint must hold
     helpers: dict[str, nn.Module] = {}  # noqa: RUF012 - frozen networks that it looks through; replaced, never changed

@@ -4,7 +4,10 @@ import inspect
 from typing import TypeVar
 
 from segadapt.methods.adaptsegnet import AdaptSegNet
+from segadapt.methods.dacs import Dacs
+from segadapt.methods.daformer import Daformer
 from segadapt.methods.method import Method
+from segadapt.methods.mic import Mic
 from segadapt.methods.se_gan import SeGan
 from segadapt.methods.sean import Sean
 from segadapt.methods.self_training import SelfTraining
@@ -51,5 +54,5 @@ def _name_of(method: type[Method]) -> str:
     return name
 
 
-for shipped in (SourceOnly, TargetTrained, Sean, Tgstn, SeGan, SelfTraining, AdaptSegNet):
+for shipped in (SourceOnly, TargetTrained, Sean, Tgstn, SeGan, SelfTraining, AdaptSegNet, Dacs, Daformer, Mic):
     register_method(shipped)

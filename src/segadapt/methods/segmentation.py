@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from segadapt.losses import Loss, cross_entropy, joint, precise
+from segadapt.losses import Loss, cross_entropy, joint, precise, weighted_cross_entropy
 from segadapt.models.segmenter import Segmenter, SegOutput
 
 
@@ -17,5 +17,20 @@ def segmentation_loss(
     def of_head(i: int) -> Loss:
         logits = network.upsample(precise(output.heads[i]), labels.shape[-2:])
         return cross_entropy(logits, labels, class_weights)
+
+    return joint(of_head, len(output.heads), auxiliary)
+
+
+def weighted_loss(
+    network: Segmenter, output: SegOutput, labels: Tensor, weights: Tensor | None, auxiliary: float
+) -> Loss:
+    """As `segmentation_loss`, but each pixel of labels (B, H, W) counts by its weight, and the mean is over all pixels.
+
+    weights (B, H, W) in 0..1, or None: 1 for each. The count follows from the shapes.
+    """
+    each = precise(labels != 255) if weights is None else weights
+
+    def of_head(i: int) -> Loss:
+        return weighted_cross_entropy(network.upsample(precise(output.heads[i]), labels.shape[-2:]), labels, each)
 
     return joint(of_head, len(output.heads), auxiliary)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from segadapt.errors import UsageError, nearest
 from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.efficientnet_lite import EfficientNetLite0
+from segadapt.models.segformer import Segformer
 from segadapt.models.segmenter import NetworkFactory, NetworkOptions, Segmenter
 from segadapt.models.small import DeepLabSmall, DeepLabSmallBN
 from segadapt.models.vgg import DeepLabVGG16
@@ -24,6 +25,7 @@ NETWORKS: dict[str, type[Segmenter]] = {
     "deeplab_vgg16": DeepLabVGG16,
     "deeplab_resnet101": DeepLabResNet101,
     "efficientnet_lite0": EfficientNetLite0,
+    "segformer": Segformer,
     "deeplab_small": DeepLabSmall,
     "deeplab_small_bn": DeepLabSmallBN,
 }

@@ -295,6 +295,8 @@ def _content(
     }
     if kind.seeded:
         content["seed"] = run.recipe.seed
+    if kind.tells_things:
+        content["things"] = list(run.space.things)
     return flat(content)
 
 

@@ -138,6 +138,7 @@ class Blank:
     """The `Networks` of an estimate: all zero, and no file of initial weights is read."""
 
     length = 1
+    things: tuple[int, ...] = ()
 
     def __init__(self, estimator: Estimator) -> None:
         self.estimator = estimator

@@ -119,6 +119,7 @@ class StageKind(ABC):
     code_version: int = 1  # raised when its result changes for the same settings
     uses_target_labels: bool = False  # whether it learns from true labels of the target
     seeded: bool = False  # whether its result depends on the recipe's seed
+    tells_things: bool = False  # whether it depends on which classes are things
 
     @property
     def name(self) -> str:

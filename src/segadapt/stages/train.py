@@ -47,6 +47,7 @@ class Train(StageKind):
     def __init__(self, method: type[Method]) -> None:
         self.method, self.settings_type = method, method.settings_type
         self.code_version, self.uses_target_labels = method.code_version, method.uses_target_labels
+        self.tells_things = method.tells_things
         self.gives = SEGMENTER if issubclass(method.settings_type, SegmenterSettings) else GENERATOR
 
     @property

@@ -153,7 +153,7 @@ class InitialNetworks:
     """The `Networks` of a stage: with the initial weights that its settings name."""
 
     def __init__(self, run: Run, stage: str, length: int) -> None:
-        self.run, self.stage, self.length = run, stage, length
+        self.run, self.stage, self.length, self.things = run, stage, length, run.space.things
 
     def segmenter(self, settings: SegmenterSettings, attention: bool = False) -> Segmenter:
         """See `segadapt.methods.method.Networks`."""

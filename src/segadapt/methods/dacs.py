@@ -1,0 +1,106 @@
+"""DACS: domain adaptation via cross-domain mixed sampling (Tranheden et al., WACV 2021, arXiv 2007.08702).
+
+student S, teacher T (moving average of S); source (x_s, y_s), target x_t; p = softmax at the size of the image
+1  ŷ   = argmax p(T(x_t)),  q = share of the pixels of x_t with max p ≥ τ
+2  M   = pixels of half of the classes of y_s;  x_m, y_m, w = x_s, y_s, 1 on M, and x_t, ŷ, q elsewhere
+3  x_m ← jitter and blur of x_m
+4  L   = CE(S(x_s), y_s) + mean of w · CE(S(x_m), y_m)
+5  S   ← optimizer step on L
+6  T   ← α T + (1 - α) S
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from segadapt.augment.class_mix import class_mix
+from segadapt.batch import Batch
+from segadapt.ema import teacher_of
+from segadapt.losses import Loss, labelled_pixels
+from segadapt.methods.method import DomainName, Method, Update
+from segadapt.methods.mixing import MixingSettings, Seen, augmented, common_seed, predicted, seeds_of, weighed
+from segadapt.methods.optimizers import segmenter_optimizer
+from segadapt.methods.segmentation import segmentation_loss, weighted_loss
+from segadapt.methods.settings import TrainingSettings
+from segadapt.models.segmenter import Segmenter, SegOutput
+
+
+class DacsSettings(MixingSettings):
+    """Settings of `dacs`."""
+
+    method: Literal["dacs"] = "dacs"
+    ema: float = Field(0.99, ge=0, lt=1, description="α: decay of the teacher's moving average")
+
+
+class Dacs(Method):
+    """Domain adaptation via cross-domain mixed sampling; see the algorithm at the top of this file."""
+
+    settings_type: ClassVar[type[TrainingSettings]] = DacsSettings
+    domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
+
+    def __init__(self, network: Segmenter, settings: MixingSettings) -> None:
+        self.student, self.settings = network, settings
+        network.set_mode(batch_norm=settings.learns_statistics)
+        learns = settings.learns_statistics or settings.quirk("teacher_train_mode")
+        self.teacher: Segmenter = teacher_of(network, learns_statistics=learns)
+        self.modules: dict[str, nn.Module] = {"student": self.student, "teacher": self.teacher}
+        self.optimizers: dict[str, Optimizer] = {"student": segmenter_optimizer(self.student, settings)}
+
+    def step(self, batch: Batch, update: Update) -> None:
+        for part, seen in zip(update.micro_batches(batch), self.begin(batch, update), strict=True):
+            self.backward(part, seen, update)
+        self.end(batch, update)
+
+    def begin(self, batch: Batch, update: Update) -> list[Seen]:
+        """Line 1, of each micro-batch, and the counts: the passes that need no gradient come first."""
+        if self.settings.quirk("ema_first"):
+            self.follow(batch, update)
+        if not self.settings.quirk("mean_over_all_pixels"):
+            update.count(seg=labelled_pixels(batch.labels("source")))
+        parts = update.micro_batches(batch)
+        predictions = [predicted(self.teacher, part.images("target"), self.settings) for part in parts]
+        common = common_seed(batch, update, self.settings)
+        return [Seen(pseudo, common) for pseudo in weighed(predictions, self.settings, update)]
+
+    def backward(self, part: Batch, seen: Seen, update: Update) -> None:
+        """Lines 2 to 4: `seg`, then `mixed`."""
+        update.backward(**self.on_source(part, seen))
+        images, labels, weights = self.mixed(part, seen)
+        output = self.student(images)
+        update.backward(mixed=weighted_loss(self.student, output, labels, weights, self.settings.auxiliary))
+
+    def on_source(self, part: Batch, seen: Seen) -> dict[str, Loss]:
+        """CE(S(x_s), y_s)."""
+        return self.supervised(self.student(part.images("source")), part.labels("source"))
+
+    def supervised(self, output: SegOutput, labels: Tensor) -> dict[str, Loss]:
+        """The cross-entropy of an output with true labels (B, H, W)."""
+        auxiliary = self.settings.auxiliary
+        if self.settings.quirk("mean_over_all_pixels"):
+            return {"seg": weighted_loss(self.student, output, labels, None, auxiliary)}
+        return {"seg": segmentation_loss(self.student, output, labels, auxiliary)}
+
+    def mixed(self, part: Batch, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
+        """x_m (B, 3, H, W), y_m and w (B, H, W): lines 2 and 3."""
+        source = part.images("source"), part.labels("source")
+        target = part.images("target"), seen.pseudo.labels
+        seeds, published = seeds_of(part, target[0]), self.settings.quirk("classes_of_batch")
+        made = class_mix(source, target, seen.pseudo.weights, seeds, "class_mix", published)
+        return augmented(made.images, seeds, "mixed", self.settings, seen.common), made.labels, made.weights
+
+    def end(self, batch: Batch, update: Update) -> None:
+        """Lines 5 and 6."""
+        update.step("student")
+        if not self.settings.quirk("ema_first"):
+            self.follow(batch, update)
+
+    def follow(self, batch: Batch, update: Update) -> None:
+        """T ← α T + (1 - α) S."""
+        buffers = not self.settings.quirk("ema_parameters_only")
+        update.follow(self.teacher, self.student, self.settings.decay(batch.step), buffers)
+
+    @property
+    def result(self) -> Segmenter:
+        return self.student if self.settings.result == "student" else self.teacher
