@@ -50,6 +50,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_own_models_keep_stride_pixels_and_corner_rule",
     ),
     "test_models_vgg.py": ("test_vgg_base_computes_what_the_published_network_does",),
+    "test_methods_uda_recorded.py": ("test_four_steps_are_the_recorded_ones",),
     "test_pipeline_kill.py": ("test_a_pipeline_that_is_killed_ends_as_if_it_had_not_been",),
     "test_pipeline_pseudo_labels.py": (
         "test_a_killed_stage_resumes_exactly",

@@ -50,6 +50,11 @@ def test_features_equal_to_the_frozen_ones_have_distance_0_and_no_gradient(tmp_p
     need_weights("daformer_same_start", found, norms=1e-3, sums=1e-2)
 
 
+def cancelled(key: str) -> bool:
+    """Whether it is a bias that a batch norm takes away again: its gradient is rounding."""
+    return "scale_attention.embed_layers" in key and key.endswith("proj.bias")
+
+
 def need_pseudo_labels(name: str, found: Replayed) -> None:
     """Labels and weights of each step."""
     for ours, recorded in zip(found.pseudo, trace(name)["steps"], strict=True):
@@ -66,7 +71,7 @@ def need_gradients(name: str, found: Replayed) -> None:
     far = [
         abs(found.gradients[key] / norm - 1)
         for key, norm in recorded.items()
-        if norm and not key.endswith("attn.kv.bias")
+        if norm and not key.endswith("attn.kv.bias") and not cancelled(key)
     ]
     assert len(far) > 150 and max(far) < 1e-2 and median(far) < 5e-4
 
@@ -80,6 +85,6 @@ def need_weights(name: str, found: Replayed, norms: float, sums: float) -> None:
         alike = [
             abs(float(ours[key].sum()) - of["sum"]) <= sums * (of["norm"] or 1)
             for key, of in recorded.items()
-            if not key.endswith("attn.kv.bias")
+            if not key.endswith("attn.kv.bias") and not cancelled(key)
         ]
         assert sum(close) >= SHARE * len(close) and sum(alike) >= SHARE * len(alike), network

@@ -6,8 +6,7 @@ draw. Everything else is a run as a user's.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,10 +22,13 @@ from recorded import tensor, trace
 from recorded.images import UNLABELLED, scene
 from segadapt.augment.colour import JitterDraws
 from segadapt.augment.strong import StrongDraws
+from segadapt.batch import Batch
 from segadapt.config.load import load_recipe
+from segadapt.data.loader import Steps
 from segadapt.methods.method import Method
 from segadapt.methods.mixing import PseudoLabels, weighed
 from segadapt.models import networks
+from segadapt.models.hrda import Hrda
 from segadapt.pipeline.run import run_recipe
 from segadapt.stages import training
 from tiny_runs import last_checkpoint, metrics
@@ -38,15 +40,25 @@ TRACES = (
     "mic_daformer",
     "mic_daformer_augmented",
     "mic_daformer_mixed_domains",
+    "hrda",
+    "mic_hrda",
 )
 NETWORK = {"name": "segformer", "size": "b0", "dropout": 0.0, "drop_path": 0.0}
+HRDA = {"name": "hrda", "of": NETWORK, "boxes": "batch", "reach_border": False}
 TERMS = {
-    "decode.loss_seg": ("seg", 1.0),
-    "src.loss_imnet_feat_dist": ("feature", 0.005),  # recorded with its weight
-    "mix.decode.loss_seg": ("mixed", 1.0),
-    "masked.decode.loss_seg": ("masked", 1.0),
+    "decode.loss_seg": ("seg", 0.9),
+    "decode.hr.loss_seg": ("seg_detail", 0.1),
+    "src.loss_imnet_feat_dist": ("feature", 0.005),
+    "mix.decode.loss_seg": ("mixed", 0.9),
+    "mix.decode.hr.loss_seg": ("mixed_detail", 0.1),
+    "masked.decode.loss_seg": ("masked", 0.9),
+    "masked.decode.hr.loss_seg": ("masked_detail", 0.1),
 }
-"""Recorded loss -> our term, and its weight in the recording."""
+"""Recorded loss -> our term, and its weight in the recording; 0.9 is 1 without details."""
+RECIPES = {"daformer_same_start": "daformer", "mic_hrda": "mic"} | {
+    name: "mic_daformer" for name in TRACES if name.startswith("mic_daformer")
+}
+
 Weights = dict[str, Tensor]
 
 
@@ -67,12 +79,12 @@ def replay(name: str, folder: Path) -> Replayed:
     setting = content["setting"]
     write_crops(setting, folder)
     saved = {key: folder / f"{key}.pth" for key in ("start", "frozen")}
-    torch.save(start_of(setting["prefix"]), saved["start"])
-    method = "mic_daformer" if name.startswith("mic") else name.removesuffix("_same_start")
-    recipe = f"{method}_gta5_cityscapes_official"
+    network = HRDA if setting["network"] == "hrda" else NETWORK
+    torch.save(start_of(network, setting["prefix"]), saved["start"])
+    recipe = f"{RECIPES.get(name, name)}_gta5_cityscapes_official"
     changes = {**changes_of(setting), "start": str(saved["start"])}
     if setting.get("feature_distance") and setting["frozen_prefix"] not in ("start", setting["prefix"]):
-        torch.save(start_of(setting["frozen_prefix"]), saved["frozen"])
+        torch.save(start_of(network, setting["frozen_prefix"]), saved["frozen"])
         changes["feature_start"] = str(saved["frozen"])
     data = [f"data.{d}.{key}={value}" for d in ("source", "target") for key, value in DATA.items()]
     roots = [f"data.{d}.root={folder / d}" for d in ("source", "target")]
@@ -81,14 +93,22 @@ def replay(name: str, folder: Path) -> Replayed:
     with ExitStack() as stack:
         for what in ("segadapt.stages.train.after_training", "segadapt.pipeline.run_page.write_report"):
             stack.enter_context(patch(what, return_value=None))
-        stack.enter_context(recorded_draws(content["steps"]))
+        stack.enter_context(recorded_draws(content))
         stack.enter_context(noted(found))
         run_recipe(load_recipe(recipe, [*data, *roots, *ours]), folder / "run")
     stage = folder / "run" / "adapt"
     for line, step in zip(metrics(stage), content["steps"], strict=True):
         terms = {key: TERMS[key] for key in step["losses"] if key in TERMS}
-        found.losses.append({key: weight * line[f"loss/{own}"] for key, (own, weight) in terms.items()})
-    found.weights = last_checkpoint(stage)["modules"]
+        plain = 1.0 if "loss/seg_detail" in line else 0.9
+        found.losses.append(
+            {
+                key: line[f"loss/{own}"] * (weight / plain if weight == 0.9 else weight)
+                for key, (own, weight) in terms.items()
+            }
+        )
+    for network, tensors in last_checkpoint(stage)["modules"].items():
+        found.weights[network] = {published_name(key): value for key, value in tensors.items()}
+    found.gradients = {published_name(key): norm for key, norm in found.gradients.items()}
     return found
 
 
@@ -100,7 +120,7 @@ def changes_of(setting: dict[str, Any]) -> dict[str, Any]:
     size = [setting["crop"], setting["crop"]]
     none = {"keep_aspect": False, "crop": None, "crop_max_share": None, "mirror": 0}
     changes = {
-        "network": NETWORK,
+        "network": HRDA if setting["network"] == "hrda" else NETWORK,
         "size": size,
         "target_size": size,
         "steps": setting["steps"],
@@ -155,26 +175,37 @@ def write_crops(setting: dict[str, Any], folder: Path) -> None:
                 Image.fromarray(np.ascontiguousarray(pixels)).save(folder / domain / kind / f"{number:02}.png")
 
 
-@cache
-def shapes() -> dict[str, tuple[int, ...]]:
-    """Of all tensors of the network; our names are the published ones."""
-    network = networks.build(NETWORK, classes=19, attention=False)
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
-
-
-def start_of(prefix: str) -> Weights:
-    """Parameters by rule; running statistics as those of a fresh network."""
-    fresh = {"running_mean": torch.zeros, "running_var": torch.ones}
+def start_of(network: dict[str, Any], prefix: str) -> Weights:
+    """Parameters by rule, from their published names; running statistics as those of a fresh network."""
+    fresh = networks.build(network, classes=19, attention=False).state_dict()
+    running = ("running_mean", "running_var")
     return {
-        name: fresh.get(name.rpartition(".")[2], lambda shape, name=name: tensor(prefix + name, shape))(shape)
-        for name, shape in shapes().items()
+        name: value if name.endswith(running) else tensor(prefix + published_name(name), tuple(value.shape))
+        for name, value in fresh.items()
     }
 
 
+def published_name(name: str) -> str:
+    """Our name of a tensor -> that of the published program: they differ in HRDA."""
+    for ours, theirs in (
+        ("network.decode_head.", "decode_head.head."),
+        ("network.", ""),
+        ("scale_attention.", "decode_head.scale_attention."),
+    ):
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
 @contextmanager
-def recorded_draws(steps: list[dict[str, Any]]) -> Iterator[None]:
+def recorded_draws(content: dict[str, Any]) -> Iterator[None]:
     """Each function that draws gives what the program drew, call by call."""
+    steps, setting = content["steps"], content["setting"]
     order = {name: iter(steps) for name in ("classes", "mixed", "masked", "blocks")}
+    boxes = iter(
+        [(top, bottom, left, right) for step in steps for top, bottom, left, right in step.get("detail_boxes", ())]
+    )
+    margins = setting.get("valid_margins")
 
     def classes(labels: Tensor, *_: Any, **__: Any) -> Tensor:
         chosen = torch.zeros(len(labels), 256, dtype=torch.bool)
@@ -197,7 +228,20 @@ def recorded_draws(steps: list[dict[str, Any]]) -> Iterator[None]:
         kept = torch.tensor(next(order["blocks"])["kept_blocks"], dtype=torch.float32)[:, None]
         return torch.nn.functional.interpolate(kept, size=size, mode="nearest").bool()
 
+    def detail(network: Hrda, images: int, size: Any) -> tuple[Any, ...]:
+        return (next(boxes),) * images
+
+    def read(self: Steps, step: int) -> Batch:
+        batch = plain_read(self, step)
+        assert isinstance(batch, Batch) and margins is not None
+        places = setting["batches"][step]["target"]
+        valid = torch.stack([within(margins, place, setting["crop"]) for place in places])
+        return replace(batch, target=replace(batch.of("target"), valid=valid))
+
+    plain_read = Steps.__getitem__
     with (
+        patch.object(Hrda, "draw_boxes", detail),
+        patch.object(Steps, "__getitem__", read if margins else plain_read),
         patch("segadapt.augment.class_mix.draw_classes", classes),
         patch("segadapt.methods.mixing.draw_strong", strong),
         patch("segadapt.methods.mic.draw_blocks", blocks),
@@ -205,16 +249,25 @@ def recorded_draws(steps: list[dict[str, Any]]) -> Iterator[None]:
         yield
 
 
+def within(margins: list[int], place: list[int], size: int) -> Tensor:
+    """(size, size) bool: which pixels of a crop are not in the margins of its scene."""
+    valid = torch.zeros(360, 480, dtype=torch.bool)
+    valid[margins[0] : 360 - margins[1], margins[2] : 480 - margins[3]] = True
+    _, top, left, flip = place
+    cut = valid[top : top + size, left : left + size]
+    return cut.flip(1) if flip else cut
+
+
 def draws(jitters: list[dict[str, Any]], sigmas: list[float], count: int) -> StrongDraws:
     """Recorded jitters (one each, or one of a batch) and blurs as draws of `count` images."""
     plain = {"brightness_factor": 1.0, "contrast_factor": 1.0, "saturation_factor": 1.0, "hue_factor": 0.0}
-    amounts = [
+    b, c, s, h = (
         torch.tensor([value for one in jitters for value in one[key]] or [none] * count) for key, none in plain.items()
-    ]
+    )
     orders = [one["order"] for one in jitters for _ in one["hue_factor"]] or [[0, 1, 2, 3]] * count
     jittered, blurred = torch.tensor([bool(jitters)] * count), torch.tensor([bool(sigmas)] * count)
     return StrongDraws(
-        JitterDraws(*amounts, torch.tensor(orders)), jittered, torch.tensor(sigmas or [1.0] * count), blurred
+        JitterDraws(b, c, s, h, torch.tensor(orders)), jittered, torch.tensor(sigmas or [1.0] * count), blurred
     )
 
 

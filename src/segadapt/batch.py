@@ -1,6 +1,7 @@
 """What travels from the data to a method's step: images, labels, and what makes each sample's randomness."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -14,20 +15,24 @@ class Images:
     images: Tensor  # (B, 3, H, W) uint8 RGB
     labels: Tensor | None  # (B, H, W) uint8 train ids, 255 = ignored; None for an unlabelled domain
     names: tuple[str, ...]
+    valid: Tensor | None = None  # (B, H, W) bool, of unlabelled images: where labels may be predicted; None: everywhere
 
     def to(self, device: torch.device) -> "Images":
         """The same on `device`; copies from pinned memory do not block."""
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return Images(self.images.to(device, non_blocking=True), labels, self.names)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Images":
         """The same in page-locked memory (called by the loader when a GPU is used)."""
-        return Images(self.images.pin_memory(), None if self.labels is None else self.labels.pin_memory(), self.names)
+        return self._each(lambda tensor: tensor.pin_memory())
 
     def part(self, start: int, stop: int) -> "Images":
         """Samples start..stop-1."""
-        labels = None if self.labels is None else self.labels[start:stop]
-        return Images(self.images[start:stop], labels, self.names[start:stop])
+        return replace(self._each(lambda tensor: tensor[start:stop]), names=self.names[start:stop])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Images":
+        """With each tensor changed."""
+        labels, valid = (None if one is None else change(one) for one in (self.labels, self.valid))
+        return replace(self, images=change(self.images), labels=labels, valid=valid)
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Batch:
     seeds: tuple[int, ...]  # one per sample: its noise is a pure function of it, whatever rank draws it
     source: Images | None = None
     target: Images | None = None
+    # For what is drawn once for the whole step: the same on every rank and in every micro-batch.
+    step_seed: int = field(default=0, kw_only=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,12 +70,12 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""
         source = None if self.source is None else self.source.to(device)
-        return Batch(self.step, self.seeds, source, None if self.target is None else self.target.to(device))
+        return replace(self, source=source, target=None if self.target is None else self.target.to(device))
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory."""
         source = None if self.source is None else self.source.pin_memory()
-        return Batch(self.step, self.seeds, source, None if self.target is None else self.target.pin_memory())
+        return replace(self, source=source, target=None if self.target is None else self.target.pin_memory())
 
     def split(self, parts: int) -> list["Batch"]:
         """`parts` equal micro-batches, for gradient accumulation; `parts` divides the number of samples."""
@@ -79,5 +86,5 @@ class Batch:
             stop = start + size
             source = None if self.source is None else self.source.part(start, stop)
             target = None if self.target is None else self.target.part(start, stop)
-            micro_batches.append(Batch(self.step, self.seeds[start:stop], source, target))
+            micro_batches.append(replace(self, seeds=self.seeds[start:stop], source=source, target=target))
         return micro_batches

@@ -159,6 +159,11 @@ QUIRKS: dict[str, Quirk] = {
             "With `masked_domains: both`, the source and the target image of the first of each two samples are masked.",
             "Each sample draws which of its two images is masked: any batch will do.",
         ),
+        Quirk(
+            "masked_main_only",
+            "The weight of the masked loss is that of its main term alone: HRDA's detail term keeps its own.",
+            "It is the weight of both.",
+        ),
     )
 }
 

@@ -10,6 +10,7 @@ What a network draws by functions (`F.dropout`, `torch.rand`) follows PyTorch's 
 resumed, but not on another number of ranks.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,8 +26,13 @@ FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
 class Draws:
     """Random words for the samples of one batch: the k-th draw is one function of seed and k, whatever is beside it."""
 
-    def __init__(self, seeds: tuple[int, ...], device: torch.device, pass_number: int = 0) -> None:
-        """`pass_number`: another one gives other draws from the same seeds."""
+    def __init__(
+        self, seeds: tuple[int, ...], device: torch.device, pass_number: int = 0, step_seed: int | None = None
+    ) -> None:
+        """`pass_number`: another one gives other draws from the same seeds. `step_seed`: for what all samples share, by
+        default the first one's."""
+        self.seeds, self.step_seed, self.pass_number = seeds, seeds[0] if step_seed is None else step_seed, pass_number
+        self.drawn_here = 0  # on the host
         keys = torch.tensor([_key(seed, pass_number) for seed in seeds])
         self.keys = keys.to(device, non_blocking=True)  # (B, 2) words
         # A tensor, replaced and not changed: compiled code takes it as an input, and a copy of `Draws` keeps its own.
@@ -34,9 +40,7 @@ class Draws:
 
     def copy(self) -> "Draws":
         """One that draws from here on what this one does."""
-        other = object.__new__(Draws)
-        other.keys, other.drawn = self.keys, self.drawn
-        return other
+        return copy.copy(self)
 
     def words(self, samples: int, elements: int) -> Tensor:
         """The next draw: words (samples, elements), uniform.
@@ -52,14 +56,31 @@ class Draws:
         second = _mixed(keys[:, 1] ^ first)
         return _hashed(torch.arange(elements, device=place.device) ^ first[:, None], second[:, None])
 
+    def numbers(self, samples: int, shared: bool) -> list[int]:
+        """The next draw on the host, of which a GPU knows nothing: 64 bits for each sample, or the same for all.
 
-def _key(seed: int, pass_number: int) -> tuple[int, int]:
-    """Two words of a sample: a step of splitmix64 (Steele, Lea, Flood, 2014) from its seed."""
+        As in `words`, `samples` may be several times the batch. It has a count of its own.
+        """
+        batch = len(self.seeds)
+        first, self.drawn_here = self.drawn_here, self.drawn_here + -(-samples // batch)
+        if shared:
+            return [_splitmix(_splitmix(self.step_seed, self.pass_number), first)] * samples
+        keys = [_splitmix(seed, self.pass_number) for seed in self.seeds]
+        return [_splitmix(keys[i % batch], first + i // batch) for i in range(samples)]
+
+
+def _splitmix(seed: int, number: int) -> int:
+    """The `number`-th output of splitmix64 (Steele, Lea, Flood, 2014) from this seed."""
     everything = 2**64 - 1
-    z = (seed + (pass_number + 1) * 0x9E3779B97F4A7C15) & everything
+    z = (seed + (number + 1) * 0x9E3779B97F4A7C15) & everything
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & everything
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & everything
-    z ^= z >> 31
+    return z ^ (z >> 31)
+
+
+def _key(seed: int, pass_number: int) -> tuple[int, int]:
+    """Two words of a sample."""
+    z = _splitmix(seed, pass_number)
     return z >> 32, z & WORD
 
 
@@ -114,6 +135,17 @@ class DrawnAgain:
 
     def __exit__(self, *error: object) -> None:
         draw_from(self.before)
+
+
+def numbers(samples: int, shared: bool) -> list[int]:
+    """For what a network draws on the host: 64 bits for each sample, or (`shared`) the same for all of the step's.
+
+    See `Draws.numbers`; outside of `drawing` from PyTorch's generator.
+    """
+    if _current is not None:
+        return _current.numbers(samples, shared)
+    drawn: list[int] = torch.randint(2**63 - 1, (1 if shared else samples,), device="cpu").tolist()
+    return drawn * samples if shared else drawn
 
 
 def dropped(values: Tensor, share: float, shape: tuple[int, ...]) -> Tensor | None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segadapt.data.catalog import Pair
+from segadapt.data.label_spaces import IGNORE
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import LabelReader, need_equal_sizes, picture_sizes, read_rgb
 from segadapt.data.transforms import Augmentation, Need, Seed, fitted
@@ -31,6 +32,7 @@ class Sample:
     image: NDArray[np.uint8]  # (H, W, 3) RGB
     label: NDArray[np.uint8] | None  # (H, W) train ids, 255 ignored
     name: str
+    valid: NDArray[np.bool_] | None = None  # (H, W), without labels: false in the margins of the augmentation
 
 
 class Copies(Protocol):
@@ -105,9 +107,12 @@ class SegmentationDataset:
             label = None if label_copies is None else label_copies.read(pair)
             if label is None or label.shape != image.shape[:2]:
                 label = self.labels.read(pair.label, (image.shape[1], image.shape[0]))
-        if self.augment is not None and seed is not None:
-            image, label = self.augment(image, label, seed, need)
-        return Sample(image, label, pair.name)
+        if self.augment is None or seed is None:
+            return Sample(image, label, pair.name)
+        image, changed = self.augment(image, label, seed, need)
+        if label is None and changed is not None:
+            return Sample(image, None, pair.name, changed != IGNORE)
+        return Sample(image, changed, pair.name)
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The image (H, W, 3) at its own size, as evaluation and reports want it."""

@@ -52,7 +52,8 @@ class Steps(Dataset[Batch | SegadaptError]):
         return {"plugins": Loaded(), **self.__dict__}  # first: a data set may be of a plug-in's class
 
     def __getitem__(self, step: int) -> Batch | SegadaptError:
-        seeds = sample_seeds(self.seed, self.batch, step)[self.share]
+        of_step = sample_seeds(self.seed, self.batch, step)
+        seeds = of_step[self.share]
         try:
             # The two domains of a sample are augmented independently.
             source = target = None
@@ -62,7 +63,7 @@ class Steps(Dataset[Batch | SegadaptError]):
                 target = _images(self.target.data, self.target.sampler(step)[self.share], [seed ^ 1 for seed in seeds])
         except SegadaptError as error:
             return error  # as a value: a worker's exception would reach the trainer as a traceback in text
-        return Batch(step, tuple(seeds), source, target)
+        return Batch(step, tuple(seeds), source, target, step_seed=of_step[0])
 
 
 def _images(dataset: TrainingData, chosen: list[Choice], seeds: list[int]) -> Images:
@@ -72,7 +73,9 @@ def _images(dataset: TrainingData, chosen: list[Choice], seeds: list[int]) -> Im
     )  # channels-last strides
     maps = [sample.label for sample in samples if sample.label is not None]
     labels = torch.from_numpy(np.stack(maps)) if maps else None
-    return Images(images, labels, tuple(sample.name for sample in samples))
+    masks = [sample.valid for sample in samples if sample.valid is not None]
+    valid = torch.from_numpy(np.stack(masks)) if masks else None
+    return Images(images, labels, tuple(sample.name for sample in samples), valid)
 
 
 def batches(steps: Steps, first: int, last: int, workers: int = 0, pin_memory: bool = False) -> Iterator[Batch]:

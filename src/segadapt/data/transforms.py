@@ -77,6 +77,11 @@ class Augmentation(Settings):
         description="a crop with one class only, or of whose labelled pixels one class has this share or more, is "
         f"drawn again, at most {REDRAWS} times; null: any crop will do",
     )
+    margins: tuple[_Strength, _Strength, _Strength, _Strength] | None = Field(
+        None,
+        description="[top, bottom, left, right]: shares of the image's sides, where labels are ignored and none are "
+        "predicted for training (borders that rectification has left, the car's own bonnet)",
+    )
     mirror: float = Field(0.0, ge=0, le=1, description="probability of mirroring left and right")
     brightness: _Strength = Field(0.0, description="b: brightness times a factor from [1 - b, 1 + b]")
     contrast: _Strength = Field(0.0, description="as brightness, for contrast")
@@ -89,6 +94,8 @@ class Augmentation(Settings):
             raise ValueError("scale must be [smallest, largest] with 0 < smallest ≤ largest ≤ 10")
         if self.keep_aspect and self.crop is None:
             raise ValueError("keep_aspect leaves images of several sizes: give the `crop` that makes them equal")
+        if self.margins is not None and max(self.margins[0] + self.margins[1], self.margins[2] + self.margins[3]) >= 1:
+            raise ValueError("margins leave nothing of the image: opposite ones must sum up to less than 1")
         if self.crop_max_share is not None and self.crop is None and self.scale is None:
             raise ValueError("crop_max_share is about crops: give `crop` or `scale`")
         return self
@@ -98,15 +105,19 @@ class Augmentation(Settings):
     ) -> tuple[Pixels, Pixels | None]:
         """Image (H, W, 3) and label (H, W) -> both changed, at the size of `crop` or else their own.
 
+        With `margins` an image without a label has one of 0, and 255 in the margins and in the padding.
         Everything is drawn from `seed`; switching one option leaves the draws of the others as they were. With a `need`
         everything is drawn again until the label holds it, at most REDRAWS times.
         """
+        labelled = label is not None
+        if self.margins is not None:
+            label = _within(self.margins, np.zeros(image.shape[:2], np.uint8) if label is None else label)
         picture, truth = Image.fromarray(image), None if label is None else Image.fromarray(label)
         path = seed if isinstance(seed, tuple) else (seed,)
         for redraw in range(1 + REDRAWS):
             draws = np.random.default_rng((*path, redraw) if redraw else seed).random(8)
-            window, placed = self._place(picture.size, truth, draws[:3], (*path, redraw))
-            if need is None or placed is None or window is None or need.met(placed):
+            window, placed = self._place(picture.size, truth, draws[:3], (*path, redraw), labelled)
+            if not labelled or need is None or placed is None or window is None or need.met(placed):
                 break
         if window is not None:
             picture = window.cut(picture, Image.Resampling.BICUBIC, PADDING_COLOR)
@@ -117,7 +128,12 @@ class Augmentation(Settings):
         return np.asarray(picture), None if placed is None else np.asarray(placed)
 
     def _place(
-        self, size: tuple[int, int], truth: Image.Image | None, draws: NDArray[np.float64], path: tuple[int, ...]
+        self,
+        size: tuple[int, int],
+        truth: Image.Image | None,
+        draws: NDArray[np.float64],
+        path: tuple[int, ...],
+        labelled: bool,
     ) -> tuple[_Window | None, Image.Image | None]:
         """Where the crop lies, and the label in it; drawn again from `path` while one class has too much of it."""
         for redraw in range(1 + REDRAWS):
@@ -127,7 +143,7 @@ class Augmentation(Settings):
             if window is None or truth is None:
                 return window, truth
             placed = window.cut(truth, Image.Resampling.NEAREST, IGNORE)
-            if self.crop_max_share is None or _largest_share(placed) < self.crop_max_share:
+            if self.crop_max_share is None or not labelled or _largest_share(placed) < self.crop_max_share:
                 break
         return window, placed
 
@@ -165,6 +181,18 @@ class Augmentation(Settings):
             hue = hue.point([(level + turn) % 256 for level in range(256)])
             picture = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
         return picture
+
+
+def _within(margins: tuple[float, float, float, float], label: Pixels) -> Pixels:
+    """The label (H, W) with 255 in its margins."""
+    height, width = label.shape
+    top, bottom, left, right = (
+        round(share * side) for share, side in zip(margins, (height, height, width, width), strict=True)
+    )
+    kept = np.full_like(label, IGNORE)
+    inside = slice(top, height - bottom), slice(left, width - right)
+    kept[inside] = label[inside]
+    return kept
 
 
 def _largest_share(label: Image.Image) -> float:

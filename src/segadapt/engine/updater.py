@@ -54,7 +54,7 @@ class Updater:
         self.recent.append((batch.step, batch.names))
         self._step, self._values, self._weighted = batch.step, {}, []
         self._said, self._counts, self._loops = {}, {}, 0
-        self._outside = Draws(batch.seeds, self.runtime.device)
+        self._outside = Draws(batch.seeds, self.runtime.device, step_seed=batch.step_seed)
         with self.runtime.autocast(), drawing(self._outside):  # around all passes: each weight is cast once
             method.step(batch, self)
         assert not self._terms, f"{', '.join(self._terms)}: no optimizer step came after the backward pass"
@@ -72,7 +72,7 @@ class Updater:
         self._loops += 1
         loop = self._loops  # each draws otherwise than those before, but the same for any number of micro-batches
         for part in [batch] if self.accumulate == 1 else batch.split(self.accumulate):
-            draw_from(Draws(part.seeds, self.runtime.device, loop))
+            draw_from(Draws(part.seeds, self.runtime.device, loop, batch.step_seed))
             yield part
         draw_from(self._outside)
 

@@ -18,11 +18,11 @@ from torch.optim import Optimizer
 from segadapt.augment.class_mix import class_mix
 from segadapt.batch import Batch
 from segadapt.ema import teacher_of
-from segadapt.losses import Loss, labelled_pixels
+from segadapt.losses import IGNORE, Loss, labelled_pixels, precise
 from segadapt.methods.method import DomainName, Method, Update
-from segadapt.methods.mixing import MixingSettings, Seen, augmented, common_seed, predicted, seeds_of, weighed
+from segadapt.methods.mixing import MixingSettings, Seen, augmented, predicted, seeds_of, weighed
 from segadapt.methods.optimizers import segmenter_optimizer
-from segadapt.methods.segmentation import segmentation_loss, weighted_loss
+from segadapt.methods.segmentation import loss_terms
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.segmenter import Segmenter, SegOutput
 
@@ -58,18 +58,18 @@ class Dacs(Method):
         if self.settings.quirk("ema_first"):
             self.follow(batch, update)
         if not self.settings.quirk("mean_over_all_pixels"):
-            update.count(seg=labelled_pixels(batch.labels("source")))
+            labelled = labelled_pixels(batch.labels("source"))
+            update.count(seg=labelled, seg_detail=labelled)
         parts = update.micro_batches(batch)
-        predictions = [predicted(self.teacher, part.images("target"), self.settings) for part in parts]
-        common = common_seed(batch, update, self.settings)
-        return [Seen(pseudo, common) for pseudo in weighed(predictions, self.settings, update)]
+        predictions = [predicted(self.teacher, part.of("target"), self.settings) for part in parts]
+        return [Seen(pseudo) for pseudo in weighed(predictions, self.settings, update)]
 
     def backward(self, part: Batch, seen: Seen, update: Update) -> None:
         """Lines 2 to 4: `seg`, then `mixed`."""
         update.backward(**self.on_source(part, seen))
         images, labels, weights = self.mixed(part, seen)
         output = self.student(images)
-        update.backward(mixed=weighted_loss(self.student, output, labels, weights, self.settings.auxiliary))
+        update.backward(**loss_terms("mixed", self.student, output, labels, self.settings.auxiliary, weights))
 
     def on_source(self, part: Batch, seen: Seen) -> dict[str, Loss]:
         """CE(S(x_s), y_s)."""
@@ -77,10 +77,8 @@ class Dacs(Method):
 
     def supervised(self, output: SegOutput, labels: Tensor) -> dict[str, Loss]:
         """The cross-entropy of an output with true labels (B, H, W)."""
-        auxiliary = self.settings.auxiliary
-        if self.settings.quirk("mean_over_all_pixels"):
-            return {"seg": weighted_loss(self.student, output, labels, None, auxiliary)}
-        return {"seg": segmentation_loss(self.student, output, labels, auxiliary)}
+        weights = precise(labels != IGNORE) if self.settings.quirk("mean_over_all_pixels") else None
+        return loss_terms("seg", self.student, output, labels, self.settings.auxiliary, weights)
 
     def mixed(self, part: Batch, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
         """x_m (B, 3, H, W), y_m and w (B, H, W): lines 2 and 3."""
@@ -88,7 +86,7 @@ class Dacs(Method):
         target = part.images("target"), seen.pseudo.labels
         seeds, published = seeds_of(part, target[0]), self.settings.quirk("classes_of_batch")
         made = class_mix(source, target, seen.pseudo.weights, seeds, "class_mix", published)
-        return augmented(made.images, seeds, "mixed", self.settings, seen.common), made.labels, made.weights
+        return augmented(made.images, part, "mixed", self.settings), made.labels, made.weights
 
     def end(self, batch: Batch, update: Update) -> None:
         """Lines 5 and 6."""

@@ -23,7 +23,7 @@ from segadapt.methods.dacs import Dacs
 from segadapt.methods.daformer import Daformer, FeatureSettings
 from segadapt.methods.method import DomainName, Method, Networks, Update
 from segadapt.methods.mixing import MIXING_QUIRKS, Seen, augmented, seeds_of
-from segadapt.methods.segmentation import weighted_loss
+from segadapt.methods.segmentation import loss_terms
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.segmenter import Segmenter
 
@@ -34,7 +34,7 @@ PUBLISHED_BLUR = 0.5
 class MicSettings(FeatureSettings):
     """Settings of `mic`, with those of its host."""
 
-    known_quirks: ClassVar[tuple[str, ...]] = (*MIXING_QUIRKS, "blur_ignores_switch", "masked_pair")
+    known_quirks: ClassVar[tuple[str, ...]] = (*MIXING_QUIRKS, "blur_ignores_switch", "masked_pair", "masked_main_only")
     method: Literal["mic"] = "mic"
     host: Literal["dacs", "daformer"] = Field(
         "daformer", description="the method that it is put on; dacs: without the feature distance"
@@ -83,9 +83,13 @@ class Mic(Method):
         for part, seen in zip(update.micro_batches(batch), host.begin(batch, update), strict=True):
             host.backward(part, seen, update)
             images, labels, weights = self.masked(part, seen)
-            loss = weighted_loss(student, student(images), labels, weights, self.settings.auxiliary)
-            update.backward(masked=self.settings.masked * loss)
+            terms = loss_terms("masked", student, student(images), labels, self.settings.auxiliary, weights)
+            update.backward(**{name: self.weight(name) * term for name, term in terms.items()})
         host.end(batch, update)
+
+    def weight(self, term: str) -> float:
+        """λ_M; quirk `masked_main_only`: of the main term alone."""
+        return 1.0 if self.settings.quirk("masked_main_only") and term != "masked" else self.settings.masked
 
     def masked(self, part: Batch, seen: Seen) -> Masked:
         """Lines 1 and 2: x_M with its labels and weights."""
@@ -95,7 +99,7 @@ class Mic(Method):
         if settings.masked_augment:
             quirk = settings.quirk("blur_ignores_switch")
             own = settings.model_copy(update={"blur_probability": PUBLISHED_BLUR}) if quirk else settings
-            images = augmented(images, seeds, "masked", own, seen.common, alike=seen.common is not None)
+            images = augmented(images, part, "masked", own, alike=own.quirk("decisions_per_step"))
         keep = draw_blocks(seeds, "masked/blocks", size, settings.mask_block, settings.mask_ratio)
         mean = pixels.inverse(precise(images.new_zeros(1, 3, 1, 1))).flatten()
         return Masked(masked(images, keep, mean), labels, weights)

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from segadapt.augment.strong import draw_strong, strong
-from segadapt.batch import Batch
+from segadapt.batch import Batch, Images
 from segadapt.losses import precise
 from segadapt.methods.method import Update
 from segadapt.methods.settings import WithExtraSource
@@ -49,10 +49,17 @@ class MixingSettings(WithExtraSource, TeacherSettings):
     )
 
     @model_validator(mode="after")
-    def _margins_leave_something(self) -> "MixingSettings":
-        height = (self.target_augment or self.augment).crop or self.target_size or self.size
-        if sum(self.margins) >= height[1]:
-            raise ValueError(f"margins {list(self.margins)} leave nothing of a crop of {height[1]} rows")
+    def _one_size(self) -> "MixingSettings":
+        source = self.augment.crop or self.size
+        target = (self.target_augment or self.augment).crop or self.target_size or self.size
+        if source != target:
+            raise ValueError(
+                f"parts of source images ({source[0]}×{source[1]}) are pasted onto target images "
+                f"({target[0]}×{target[1]}): they must have one size. Give both the same `crop`, in augment and "
+                "target_augment"
+            )
+        if sum(self.margins) >= target[1]:
+            raise ValueError(f"margins {list(self.margins)} leave nothing of {target[1]} rows. Make them smaller")
         return self
 
 
@@ -67,7 +74,6 @@ class Seen(NamedTuple):
     """What the passes without gradients, which come first, have found out about a micro-batch."""
 
     pseudo: PseudoLabels
-    common: Tensor | None = None  # see `common_seed`
     features: Tensor | None = None  # (B, F, h, w) of the frozen encoder
     cells: Tensor | None = None  # (B, h, w) bool: where the feature distance counts
 
@@ -76,22 +82,25 @@ class Confidence(NamedTuple):
     """Pseudo-labels before they are weighed."""
 
     labels: Tensor  # (B, H, W) int64
+    inside: Tensor  # (B, H, W) bool: not in the margins
     sure: Tensor  # (B,) pixels whose confidence reaches τ
-    judged: Tensor  # (B,) pixels among which these were counted
+    counted: Tensor  # (B,) pixels among which these were counted
 
 
 @torch.no_grad()
-def predicted(teacher: Segmenter, target: Tensor, settings: MixingSettings) -> Confidence:
-    """The teacher's labels of target images (B, 3, H, W), and how many of their pixels are sure."""
-    logits = teacher.upsample(precise(teacher(target).logits), target.shape[-2:])
+def predicted(teacher: Segmenter, target: Images, settings: MixingSettings) -> Confidence:
+    """The teacher's labels of target images, and how many of their pixels are sure."""
+    size = target.images.shape[-2:]
+    logits = teacher.upsample(precise(teacher(target.images).logits), size)
     confidence, labels = logits.softmax(1).max(1)
-    sure = confidence >= settings.threshold
-    inside = within_margins(settings.margins, labels)
-    if not settings.quirk("pseudo_weight_per_batch"):
-        sure = sure & inside
-    else:
-        inside = torch.ones_like(inside)
-    return Confidence(labels, precise(sure.sum((1, 2))), precise(inside.expand_as(labels).sum((1, 2))))
+    rows = torch.arange(size[0], device=labels.device)
+    top, bottom = settings.margins
+    inside = ((rows >= top) & (rows < size[0] - bottom))[None, :, None].expand_as(labels)
+    if target.valid is not None:
+        inside = inside & target.valid
+    counted = torch.ones_like(inside) if settings.quirk("pseudo_weight_per_batch") else inside
+    sure = (confidence >= settings.threshold) & counted
+    return Confidence(labels, inside, precise(sure.sum((1, 2))), precise(counted.sum((1, 2))))
 
 
 def weighed(seen: list[Confidence], settings: MixingSettings, update: Update) -> list[PseudoLabels]:
@@ -99,23 +108,14 @@ def weighed(seen: list[Confidence], settings: MixingSettings, update: Update) ->
 
     Quirk `pseudo_weight_per_batch`: the share in the whole batch, over all ranks, margins counted.
     """
-    shares = [one.sure / one.judged for one in seen]
+    shares = [one.sure / one.counted.clamp_min(1) for one in seen]
     if settings.quirk("pseudo_weight_per_batch"):
-        sums = [torch.stack([one.sure.double().sum(), one.judged.double().sum()]) for one in seen]
-        sure, judged = update.over_ranks(torch.stack(sums).sum(0))
-        shares = [(sure / judged).to(one.sure).expand_as(one.sure) for one in seen]
+        sums = [torch.stack([one.sure.double().sum(), one.counted.double().sum()]) for one in seen]
+        sure, counted = update.over_ranks(torch.stack(sums).sum(0))
+        shares = [(sure / counted).to(one.sure).expand_as(one.sure) for one in seen]
     return [
-        PseudoLabels(
-            one.labels, (share[:, None, None] * within_margins(settings.margins, one.labels)).expand_as(one.labels)
-        )
-        for one, share in zip(seen, shares, strict=True)
+        PseudoLabels(one.labels, share[:, None, None] * one.inside) for one, share in zip(seen, shares, strict=True)
     ]
-
-
-def within_margins(margins: tuple[int, int], labels: Tensor) -> Tensor:
-    """(1, H, 1) bool: the rows of labels (B, H, W) that are not in the margins at top and bottom."""
-    rows = torch.arange(labels.shape[1], device=labels.device)
-    return ((rows >= margins[0]) & (rows < labels.shape[1] - margins[1]))[None, :, None]
 
 
 def seeds_of(batch: Batch, images: Tensor) -> Tensor:
@@ -123,21 +123,16 @@ def seeds_of(batch: Batch, images: Tensor) -> Tensor:
     return torch.tensor(batch.seeds).to(images.device, non_blocking=True)
 
 
-def common_seed(batch: Batch, update: Update, settings: MixingSettings) -> Tensor | None:
-    """Quirk `decisions_per_step`: one seed () int64 for the whole batch, over all ranks; else None."""
-    if not settings.quirk("decisions_per_step"):
-        return None
-    return update.over_ranks(seeds_of(batch, batch.images("target")).sum())
+def augmented(images: Tensor, part: Batch, stream: str, settings: MixingSettings, alike: bool = False) -> Tensor:
+    """Images (B, 3, H, W), jittered and blurred; `stream` names the use.
 
-
-def augmented(
-    images: Tensor, seeds: Tensor, stream: str, settings: MixingSettings, common: Tensor | None, alike: bool = False
-) -> Tensor:
-    """Images (B, 3, H, W), jittered and blurred; `stream` names the use, `common` is `common_seed`'s."""
-    inverted = settings.quirk("jitter_probability")
-    strength = settings.model_copy(
-        update={"jitter_probability": 1 - settings.jitter_probability if inverted else settings.jitter_probability}
-    )
-    deciding = None if common is None else common.expand(len(seeds))
-    draws = draw_strong(seeds, stream, strength, deciding, alike)
-    return strong(images, draws, strength, settings.quirk("published_jitter"))
+    Quirk `decisions_per_step`: whether they are is one draw for the whole step; `alike`: order and strength of the blur
+    are, too.
+    """
+    seeds, deciding = seeds_of(part, images), None
+    if settings.quirk("decisions_per_step"):
+        deciding = torch.full_like(seeds, part.step_seed)
+    if settings.quirk("jitter_probability"):
+        settings = settings.model_copy(update={"jitter_probability": 1 - settings.jitter_probability})
+    draws = draw_strong(seeds, stream, settings, deciding, alike)
+    return strong(images, draws, settings, settings.quirk("published_jitter"))

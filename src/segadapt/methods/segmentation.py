@@ -1,4 +1,6 @@
-"""The cross-entropy that most methods begin with: of all heads of a network, at the size of the labels."""
+"""The cross-entropy that most methods begin with: of all heads and details of a network, at the size of the labels."""
+
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -11,26 +13,42 @@ def segmentation_loss(
 ) -> Loss:
     """CE(main head, y) + `auxiliary` · CE(each other head, y), over the labelled pixels of labels (B, H, W).
 
-    Its count is `losses.labelled_pixels(labels, class_weights)`.
+    A network with details has (1 - w) of this plus w · CE(detail, its crop of y), w = 0.1 in HRDA. A crop's sum is
+    divided by the share of the image that it is, so that all has one count: `losses.labelled_pixels(labels,
+    class_weights)`.
     """
 
     def of_head(i: int) -> Loss:
         logits = network.upsample(precise(output.heads[i]), labels.shape[-2:])
         return cross_entropy(logits, labels, class_weights)
 
-    return joint(of_head, len(output.heads), auxiliary)
+    total = joint(of_head, len(output.heads), auxiliary).times(output.weight)
+    for detail in output.details:
+        cut = detail.cut(labels)
+        found = cross_entropy(network.upsample(precise(detail.logits), cut.shape[-2:]), cut, class_weights)
+        total = total.plus(replace(found, count=total.count), detail.weight * labels.numel() / cut.numel())
+    return total
 
 
-def weighted_loss(
-    network: Segmenter, output: SegOutput, labels: Tensor, weights: Tensor | None, auxiliary: float
-) -> Loss:
-    """As `segmentation_loss`, but each pixel of labels (B, H, W) counts by its weight, and the mean is over all pixels.
+def loss_terms(
+    name: str, network: Segmenter, output: SegOutput, labels: Tensor, auxiliary: float, weights: Tensor | None = None
+) -> dict[str, Loss]:
+    """The same as terms of their own: `name` of the heads, and `name`_detail of a network with details.
 
-    weights (B, H, W) in 0..1, or None: 1 for each. The count follows from the shapes.
+    With `weights` (B, H, W) in 0..1, each pixel counts by its own, and means are over all pixels: the counts follow
+    from the shapes. Without, both terms have the count `losses.labelled_pixels(labels)`.
     """
-    each = precise(labels != 255) if weights is None else weights
 
-    def of_head(i: int) -> Loss:
-        return weighted_cross_entropy(network.upsample(precise(output.heads[i]), labels.shape[-2:]), labels, each)
+    def compared(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Loss:
+        logits = network.upsample(precise(logits), labels.shape[-2:])
+        return cross_entropy(logits, labels) if weights is None else weighted_cross_entropy(logits, labels, weights)
 
-    return joint(of_head, len(output.heads), auxiliary)
+    of_heads = joint(lambda i: compared(output.heads[i], labels, weights), len(output.heads), auxiliary)
+    terms = {name: output.weight * of_heads}
+    for number, detail in enumerate(output.details):
+        cut = detail.cut(labels)
+        found = compared(detail.logits, cut, None if weights is None else detail.cut(weights))
+        if weights is None:
+            found = replace(found.times(labels.numel() / cut.numel()), count=of_heads.count)
+        terms[f"{name}_detail{number or ''}"] = detail.weight * found
+    return terms

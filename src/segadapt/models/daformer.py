@@ -30,10 +30,6 @@ class NormedConv(nn.Module):
         self.bn = BatchNorm2d(outputs)
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
 
-    def fold_norm(self) -> None:
-        """Put the batch norm, as it is in eval mode, into the convolution."""
-        fold(self, "conv", "bn")
-
     def forward(self, values: Tensor) -> Tensor:
         return F.relu(normed(self.conv, self.bn, values))
 
@@ -157,6 +153,13 @@ class SegformerHead(Decoder):
 
     def classifier(self) -> nn.Module:
         return self.linear_pred
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Fold the batch norms of all decoders in a network that is in eval mode."""
+    for module in network.modules():
+        if isinstance(module, NormedConv):
+            fold(module, "conv", "bn")
 
 
 def classifier(width: int, classes: int) -> nn.Conv2d:

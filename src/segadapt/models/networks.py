@@ -16,6 +16,7 @@ from segadapt.errors import UsageError, nearest
 from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.dino import Dinov2, Dinov3
 from segadapt.models.efficientnet_lite import EfficientNetLite0
+from segadapt.models.hrda import Hrda
 from segadapt.models.segformer import Segformer
 from segadapt.models.segmenter import NetworkFactory, NetworkOptions, Segmenter
 from segadapt.models.small import DeepLabSmall, DeepLabSmallBN
@@ -27,6 +28,7 @@ NETWORKS: dict[str, type[Segmenter]] = {
     "deeplab_resnet101": DeepLabResNet101,
     "efficientnet_lite0": EfficientNetLite0,
     "segformer": Segformer,
+    "hrda": Hrda,
     "dinov2": Dinov2,
     "dinov3": Dinov3,
     "deeplab_small": DeepLabSmall,

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field
 from torch import Tensor, nn
 
-from segadapt.models.daformer import DaformerHead, Decoder, NormedConv, SegformerHead
+from segadapt.models.daformer import DaformerHead, Decoder, SegformerHead, fold_norms
 from segadapt.models.mit import PATCHES, SIZES, SMALLEST, MiT
 from segadapt.models.segmenter import IMAGENET, NetworkOptions, Segmenter
 
@@ -81,9 +81,7 @@ class Segformer(Segmenter):
     def for_inference(self) -> Self:
         """See `Segmenter.for_inference`: the decoder's batch norms are folded."""
         network = super().for_inference()
-        for module in network.modules():
-            if isinstance(module, NormedConv):
-                module.fold_norm()
+        fold_norms(network.decode_head)
         return network
 
     def head_parameters(self) -> list[nn.Parameter]:

@@ -5,6 +5,7 @@
                       attention: (B, 1, h, w) in (0, 1), or None when the network has none
                       features: (B, F, h, w), what the heads saw before attention
                       scales: the encoder's features from fine to coarse, the last the deepest
+                      details: in training, logits of crops that have a loss of their own (HRDA); else nothing
     network.upsample(logits, (H, W))   the network's own bilinear rule (align corners or not)
 
 With a 1024×512 input, DeepLab VGG-16 gives logits (B, 19, 64, 128).
@@ -83,6 +84,32 @@ TENSORFLOW = PixelFormat("tensorflow", "rgb", (127.0, 127.0, 127.0), (128.0, 128
 PIXEL_FORMATS: dict[str, PixelFormat] = {form.name: form for form in (CAFFE, IMAGENET, TENSORFLOW)}
 
 
+Box = tuple[int, int, int, int]
+"""Top, bottom, left and right of a crop, in pixels; bottom and right are the first that are not in it."""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Logits of one crop of each image, which the loss compares with the labels of this crop."""
+
+    logits: Tensor  # (B, C, h, w) at the network's stride
+    boxes: tuple[Box, ...]  # of each image, in its pixels; all of one size
+    weight: float  # of its loss: see `SegOutput.weight`
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the crops in pixels."""
+        top, bottom, left, right = self.boxes[0]
+        return bottom - top, right - left
+
+    def cut(self, values: Tensor) -> Tensor:
+        """Labels, weights or masks (B, …, H, W) of the images -> those of their crops (B, …, h', w')."""
+        crops = [
+            one[..., top:bottom, left:right] for one, (top, bottom, left, right) in zip(values, self.boxes, strict=True)
+        ]
+        return torch.stack(crops)
+
+
 @dataclass
 class SegOutput:
     """What a segmenter gives back; see the contract at the top of this file."""
@@ -91,6 +118,7 @@ class SegOutput:
     attention: Tensor | None  # (B, 1, h, w) in (0, 1)
     features: Tensor  # (B, F, h, w)
     scales: tuple[Tensor, ...] = ()  # each (B, F_i, h_i, w_i), fine to coarse; by default the features alone
+    details: tuple[Detail, ...] = ()  # in training, of networks that look at crops too
 
     def __post_init__(self) -> None:
         if not self.scales:
@@ -100,6 +128,11 @@ class SegOutput:
     def logits(self) -> Tensor:
         """The main head's logits (B, C, h, w): the ones for inference and evaluation."""
         return self.heads[-1]
+
+    @property
+    def weight(self) -> float:
+        """The weight of the heads' loss: what those of the details leave of 1."""
+        return 1.0 - sum(detail.weight for detail in self.details)
 
 
 class SpatialAttention(nn.Module):

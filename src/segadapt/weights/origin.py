@@ -13,6 +13,8 @@ from torch import Tensor
 from segadapt.models.segmenter import PixelFormat
 from segadapt.weights.key_map import KeyMap
 
+ReadOptions = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
+"""A file's tensors by its own names -> options of the network."""
 Reshape = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 """Tensors by the names of the file -> the same in another form."""
 
@@ -33,6 +35,8 @@ class Origin:
     prefix: str | None = None  # it is a `whole` one whose names begin so: what `export --start-file` writes
     whole: bool = False  # it is all of the network: it can be run as it is, and written
     options: Mapping[str, Any] = field(default_factory=dict)  # of the network, as its program runs a whole one
+    read_options: ReadOptions | None = None  # what of the options a whole file's tensors tell
+    size: tuple[int, int] = (1024, 512)  # of the input (width, height), as its program runs a whole one
     classifier: str | None = None  # the tensor whose first dimension counts the classes
     attention: str | None = None  # the tensor that only a network with attention has
     read: Reshape | None = None  # what is done to its tensors before they get our names

