@@ -85,10 +85,12 @@ def blank(name: str) -> Segmenter:
 def test_outputs_are_what_the_contract_says(name: str) -> None:
     network = blank(name)
     small = network.smallest_input
-    assert small == {"segformer": 32, "hrda": 64}.get(name, network.stride)
+    assert small == {"segformer": 32, "hrda": 64, "dinov2": 14, "dinov3": 16}.get(name, network.stride)
     output = network(torch.zeros(1, 3, 2 * small, 4 * small, dtype=torch.uint8))
     assert len(output.heads) == network.number_of_heads and output.logits is output.heads[-1]
     size = (2 * small // network.stride, 4 * small // network.stride)
+    if (grid := network.token_grid((2 * small, 4 * small))) is not None:  # its patches need not divide an image
+        size = (4 * grid[0], 4 * grid[1])
     seen = output.features.shape[2:] if name != "hrda" else [2 * side for side in output.features.shape[2:]]
     assert {head.shape for head in output.heads} == {(1, CLASSES, *seen)}
     assert abs(output.logits.shape[2] - size[0]) <= 1 and abs(output.logits.shape[3] - size[1]) <= 1
@@ -114,13 +116,16 @@ def test_outputs_are_what_the_contract_says(name: str) -> None:
         ("efficientnet_lite0", [40, 320]),
         ("segformer", [64, 128, 320, 512]),
         ("hrda", [64, 128, 320, 512]),
+        ("dinov2", [768]),
         ("deeplab_small", [96]),
     ],
 )
 def test_the_scales_are_the_encoders(name: str, channels: list[int]) -> None:
     output = blank(name)(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
     assert [scale.shape[1] for scale in output.scales] == channels
-    if len(channels) == 1 or name == "deeplab_resnet101":  # no decoder stands between encoder and head
+    if (
+        name in ("deeplab_vgg16", "deeplab_small") or name == "deeplab_resnet101"
+    ):  # no decoder stands between encoder and head
         assert output.scales[-1] is output.features
 
 
@@ -142,9 +147,8 @@ def test_roles_of_parameters(name: str) -> None:
     for key, module in network.named_modules():
         for leaf, parameter in module.named_parameters(recurse=False):
             norm = isinstance(module, nn.LayerNorm)
-            by_rule = (
-                norm if name in ("segformer", "hrda") else not (isinstance(module, nn.Conv2d) and leaf == "weight")
-            )
+            product = isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and leaf == "weight"
+            by_rule = norm if name in ("segformer", "hrda") else not product
             assert (id(parameter) in exempt) == by_rule, f"{key}.{leaf}"
     body = {id(p) for p in network.parameters()} - of_heads
     assert {id(p) for p in network.published_body()} == body
@@ -156,6 +160,10 @@ def test_roles_of_parameters(name: str) -> None:
         ("deeplab_vgg16", {"features.0": 0, "features.5": 1, "features.17": 3, "features.27": 4, "features.31": 5}),
         ("deeplab_resnet101", {"bn1": 0, "layer1.0.conv1": 1, "layer4.2.bn3": 4, "layer5.convs.0": 5}),
         ("segformer", {"backbone.patch_embed1.proj": 0, "backbone.block3.39.attn.q": 2, "decode_head.conv_seg": 4}),
+        (
+            "dinov2",
+            {"backbone.patch_embed.proj": 0, "backbone.blocks.0.mlp.fc1": 1, "backbone.norm": 12, "classifier": 13},
+        ),
         ("efficientnet_lite0", {"stem.conv": 0, "blocks.0.depthwise": 1, "blocks.5.project.0": 4, "blocks.15.x": 7}),
     ],
 )

@@ -27,6 +27,9 @@ def export(
     discriminator: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of a training checkpoint, the discriminator of this name.")
     ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Its encoder alone, as such a file: dinov2, dinov2_hub, …")
+    ] = None,
     label_space: LabelSpaceOption = None,
 ) -> None:
     """Write a network for other programs, in the form that the suffix says: .pth as the published programs save theirs.
@@ -36,7 +39,7 @@ def export(
     segadapt export runs/sean_gta5_cityscapes_official/sean -o seanet.pth
     """
     from segadapt.errors import UsageError
-    from segadapt.weights.published import export_discriminator, export_published
+    from segadapt.weights.published import export_discriminator, export_encoder, export_published
 
     output = OutputFile.parse(out, "--out", (".pth",))
     if discriminator is not None:
@@ -47,8 +50,21 @@ def export(
     else:
         network = exported_network(model, label_space)
         with output.file() as path:
-            export_published(network, path, start_file=start_file)
+            if encoder is not None:
+                export_encoder(need_segmenter(network), path, encoder)
+            else:
+                export_published(network, path, start_file=start_file)
     output.written()
+
+
+def need_segmenter(network: "Segmenter | StyleTransfer") -> "Segmenter":
+    """The network, if it has an encoder. Raises UsageError for a generator."""
+    from segadapt.errors import UsageError
+    from segadapt.models.segmenter import Segmenter
+
+    if not isinstance(network, Segmenter):
+        raise UsageError("a generator has no encoder of its own", where="--encoder", remedy="Leave it out.")
+    return network
 
 
 def exported_network(model: Path, label_space: str | None) -> "Segmenter | StyleTransfer":

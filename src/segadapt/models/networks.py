@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from segadapt.errors import UsageError, nearest
 from segadapt.models.deeplab_v2 import DeepLabResNet101
+from segadapt.models.dino import Dinov2, Dinov3
 from segadapt.models.efficientnet_lite import EfficientNetLite0
 from segadapt.models.hrda import Hrda
 from segadapt.models.segformer import Segformer
@@ -28,6 +29,8 @@ NETWORKS: dict[str, type[Segmenter]] = {
     "efficientnet_lite0": EfficientNetLite0,
     "segformer": Segformer,
     "hrda": Hrda,
+    "dinov2": Dinov2,
+    "dinov3": Dinov3,
     "deeplab_small": DeepLabSmall,
     "deeplab_small_bn": DeepLabSmallBN,
 }

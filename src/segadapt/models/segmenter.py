@@ -25,6 +25,7 @@ may say about itself, each with a default that is right for a simple one:
     number_of_depths, depth_of how deep its parameters lie, for layer-wise learning rates
     published_body             how a published program hands its body to the optimizer
     traits, take_traits        what its weights decide beside their tensors
+    token_grid                 that it can be shown an image without some of its patches
 
 A network whose heads see different features has a `segment` of its own, too. To save memory on request, `encode` passes
 its activations through `through`.
@@ -202,6 +203,13 @@ class Segmenter(nn.Module):
                 remedy="Use larger images, or a network with a smaller stride.",
             )
 
+    def token_grid(self, size: tuple[int, ...]) -> tuple[int, int] | None:
+        """Rows and columns of the patches of an image of this height and width, if it can do without some of them.
+
+        Then `network(images, hidden)` takes hidden (B, rows, columns) bool: true where it sees nothing of the image.
+        """
+        return None
+
     def encode(self, pixels: Tensor) -> Tensor:
         """The network's pixels (B, 3, H, W) -> features (B, F, h, w). For an encoder of one scale."""
         raise NotImplementedError
@@ -262,8 +270,8 @@ class Segmenter(nn.Module):
         self.train()
         set_learning(self, batch_norm)
 
-    def through(self, blocks: Iterable[nn.Module], activations: Tensor) -> Tensor:
-        """`activations`, passed through the blocks one after another.
+    def through(self, blocks: Iterable[nn.Module], activations: Tensor, *others: Any) -> Tensor:
+        """`activations`, passed through the blocks one after another; each gets the `others` beside them.
 
         With `checkpointing`, where gradients are wanted, only what enters each block is kept, and the rest is computed
         again in the backward pass (Chen et al., 2016, arXiv 1604.06174): a training step takes less memory and about
@@ -272,17 +280,17 @@ class Segmenter(nn.Module):
         """
         if not (self.checkpointing and torch.is_grad_enabled()):
             for block in blocks:
-                activations = block(activations)
+                activations = block(activations, *others)
             return activations
         again = partial(checkpoint, use_reentrant=False, preserve_rng_state=True)  # for what draws by functions
         for block in blocks:
             learning = [norm for norm in batch_norms(block) if norm.training]
             if not learning and not draws(block):
-                activations = again(block, activations)
+                activations = again(block, activations, *others)
             elif torch.compiler.is_compiling():
-                activations = block(activations)  # the compiler knows no contexts
+                activations = block(activations, *others)  # the compiler knows no contexts
             else:
-                activations = again(block, activations, context_fn=partial(_first_and_again, learning))
+                activations = again(block, activations, *others, context_fn=partial(_first_and_again, learning))
         return activations
 
     def for_inference(self) -> Self:
@@ -302,7 +310,10 @@ class Segmenter(nn.Module):
 
     def segment(self, pixels: Tensor) -> SegOutput:
         """As `forward`, from pixels that are already in the network's own format."""
-        scales = self.encode_scales(pixels)
+        return self.decoded(self.encode_scales(pixels))
+
+    def decoded(self, scales: tuple[Tensor, ...]) -> SegOutput:
+        """What decoder, attention and heads make of the encoder's features."""
         features = self.decode(scales)
         if self.attention is None:
             return SegOutput(self.heads(features), None, features, scales)

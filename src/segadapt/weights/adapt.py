@@ -60,18 +60,19 @@ def traits_in(header: Mapping[str, object], network: Segmenter) -> dict[str, boo
 
 
 def _by_origin(checkpoint: Checkpoint, network: Segmenter, origin: Origin, keys: KeyMap) -> Adapted:
+    theirs = checkpoint.tensors if origin.read is None else origin.read(checkpoint.tensors)
     parts: dict[str, list[str]] = {}  # our name -> those of the file that make it up
-    for name in checkpoint.tensors:
+    for name in theirs:
         own = own_name(name, keys)
         if own is not None:
             parts.setdefault(own, []).append(name)
         elif not (origin.skipped and name.startswith(origin.skipped)):
             raise misfit(checkpoint.info, f"it has '{name}', which such a file has not")
-    tensors = {own: _joined(names, keys, checkpoint.tensors) for own, names in parts.items()}
+    tensors = {own: _joined(names, keys, theirs) for own, names in parts.items()}
     if origin.body is not None:
         modules = set(origin.body.values())
         for name in network.state_dict():
-            if name.rpartition(".")[0] in modules and name not in tensors and not name.endswith(COUNTER):
+            if {name, name.rpartition(".")[0]} & modules and name not in tensors and not name.endswith(COUNTER):
                 raise misfit(checkpoint.info, f"it lacks '{published_name(name, origin.body)}'")
     skipped = tuple(name for name in checkpoint.tensors if origin.skipped and name.startswith(origin.skipped))
     return Adapted(tensors, skipped, origin.body is not None, origin.pixels, origin.traits)

@@ -15,6 +15,8 @@ from segadapt.weights.key_map import KeyMap
 
 ReadOptions = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
 """A file's tensors by its own names -> options of the network."""
+Reshape = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+"""Tensors by the names of the file -> the same in another form."""
 
 
 @dataclass(frozen=True)
@@ -37,3 +39,5 @@ class Origin:
     size: tuple[int, int] = (1024, 512)  # of the input (width, height), as its program runs a whole one
     classifier: str | None = None  # the tensor whose first dimension counts the classes
     attention: str | None = None  # the tensor that only a network with attention has
+    read: Reshape | None = None  # what is done to its tensors before they get our names
+    write: Reshape | None = None  # and the inverse

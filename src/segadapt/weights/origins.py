@@ -6,6 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from segadapt.models.deeplab_v2 import DeepLabResNet101
+from segadapt.models.dino import Dinov2, Dinov3
 from segadapt.models.discriminators import Discriminator
 from segadapt.models.efficientnet_lite import EfficientNetLite0
 from segadapt.models.hrda import PREFIX, Hrda
@@ -14,7 +15,7 @@ from segadapt.models.segformer import Segformer
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.models.vgg import DeepLabVGG16
-from segadapt.weights import efficientnet_lite0, gan, mit, resnet101, vgg16
+from segadapt.weights import dino, efficientnet_lite0, gan, mit, resnet101, vgg16
 from segadapt.weights.key_map import KeyMap
 from segadapt.weights.origin import Origin
 
@@ -24,6 +25,8 @@ ORIGINS: dict[type[nn.Module], tuple[Origin, ...]] = {
     EfficientNetLite0: efficientnet_lite0.ORIGINS,
     Segformer: mit.SEGFORMER_ORIGINS,
     Hrda: mit.HRDA_ORIGINS,
+    Dinov2: dino.DINOV2_ORIGINS,
+    Dinov3: dino.DINOV3_ORIGINS,
     StyleTransfer: gan.STYLE_TRANSFER,
     Discriminator: gan.DISCRIMINATOR,
 }

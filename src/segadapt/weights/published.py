@@ -16,9 +16,9 @@ from segadapt.models.segmenter import PixelFormat, Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.weights.adapt import Network
 from segadapt.weights.checkpoint_files import read_checkpoint
-from segadapt.weights.key_map import published_name
+from segadapt.weights.key_map import published_name, published_tensors
 from segadapt.weights.origin import Origin
-from segadapt.weights.origins import ORIGINS, recognise, whole_origin
+from segadapt.weights.origins import ORIGINS, origins_of, recognise, whole_origin
 
 
 def published_state(network: Network) -> dict[str, Tensor]:
@@ -77,6 +77,28 @@ def export_published(network: Network, path: Path, *, start_file: bool = False) 
             )
         state = {prefix + name: tensor for name, tensor in state.items()}
     _write(path, state)
+
+
+def encoder_state(network: Segmenter, kind: str) -> dict[str, Tensor]:
+    """The weights of the network's encoder by the names of a kind of file that has only these, in its order.
+
+    `kind` is that of an origin (`dinov2`, `dinov2_hub`, …). Raises UsageError for one that the network has not.
+    """
+    known = {origin.kind: origin for origin in origins_of(network) if origin.body is not None}
+    if kind not in known:
+        remedy = f"It has {', '.join(known)}." if known else "Share model.safetensors."
+        raise UsageError(
+            f"{network.in_words()} has no such kind of file: '{kind:.40}'", where="--encoder", remedy=remedy
+        )
+    origin = known[kind]
+    assert origin.body is not None
+    state = published_tensors(network.for_inference().state_dict(), origin.body)
+    return state if origin.write is None else origin.write(state)
+
+
+def export_encoder(network: Segmenter, path: Path, kind: str) -> None:
+    """Write `encoder_state`, by `torch.save`. Raises as it does."""
+    _write(path, encoder_state(network, kind))
 
 
 def export_discriminator(checkpoint: Path, module: str, path: Path) -> None:

