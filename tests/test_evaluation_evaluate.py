@@ -16,7 +16,7 @@ from scored_runs import SIZE, ColourNetwork, blocks, colour_network, opened, pai
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space
 from segadapt.errors import UsageError
-from segadapt.evaluation.criteria import InfoMax, agreement, spearman
+from segadapt.evaluation.criteria import CRITERIA, InfoMax, NeighbourhoodDensity, NuclearNorm, agreement, spearman
 from segadapt.evaluation.evaluate import evaluate_domain, prediction_writer, quick_scores, spread
 from segadapt.inference.predictor import Predictor
 from segadapt.inference.streams import AHEAD
@@ -164,7 +164,7 @@ def test_quick_scores_are_the_scores(tmp_path: Path) -> None:
     assert list(quick_scores(predictor, SPACE, source_val=source)) == ["source_miou"]
 
     unlabelled = opened(tmp_path / "t", SPACE, labels=False)
-    assert quick_scores(predictor, SPACE, target_val=unlabelled) == {"infomax": quick["infomax"]}
+    assert quick_scores(predictor, SPACE, target_val=unlabelled) == {name: quick[name] for name in CRITERIA}
 
 
 def test_quick_scores_of_some_images(tmp_path: Path) -> None:
@@ -208,6 +208,41 @@ def test_infomax_at_its_ends(logits: str, expected: float) -> None:
     assert criterion.value() == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.numeric
+def test_neighbourhood_density_by_hand() -> None:
+    """Three pixels, two of them alike: each one's entropy of softmax(cosine / 0.05) over the other two."""
+    p = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8]])
+    unit = p / np.linalg.norm(p, axis=1, keepdims=True)
+    expected = 0.0
+    for k in range(3):
+        weights = np.exp(np.array([unit[k] @ unit[j] for j in range(3) if j != k]) / 0.05)
+        shares = weights / weights.sum()
+        expected -= float((shares * np.log(shares)).sum()) / 3
+    criterion = NeighbourhoodDensity()
+    assert math.isnan(criterion.value())
+    criterion.add(torch.from_numpy(p.T.copy()).float().log().view(1, 2, 1, 3))
+    assert criterion.value() == pytest.approx(expected, abs=1e-5)
+    many = NeighbourhoodDensity()
+    many.add(torch.zeros(2, 4, 64, 64))  # all alike: everybody is a neighbour, of 1024 positions per image
+    assert many.value() == pytest.approx(math.log(1023), abs=1e-5)
+
+
+@pytest.mark.numeric
+def test_the_nuclear_norm_is_that_of_all_predictions_together() -> None:
+    logits = torch.randn(3, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    criterion = NuclearNorm()
+    assert math.isnan(criterion.value())
+    for image in logits:
+        criterion.add(image[None])
+    p = logits.softmax(dim=1).permute(0, 2, 3, 1).reshape(-1, 5).double()
+    expected = float(torch.linalg.svdvals(p).sum()) / math.sqrt(p.numel())
+    assert criterion.value() == pytest.approx(expected, abs=1e-6)
+    for maps, value in ((torch.eye(4).repeat(1, 2).view(1, 4, 2, 4) * 1e4, 1.0), (torch.zeros(1, 4, 2, 4), 0.25)):
+        ends = NuclearNorm()
+        ends.add(maps)
+        assert ends.value() == pytest.approx(value, abs=1e-6)  # sure and balanced; no opinion: 1 / C
+
+
 def test_spearman() -> None:
     assert spearman([1, 2, 3, 4], [10, 20, 30, 1000]) == pytest.approx(1)
     assert spearman([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
@@ -218,8 +253,13 @@ def test_spearman() -> None:
     assert math.isnan(spearman([1], [1]))
     with pytest.raises(ValueError, match="cannot be compared"):
         spearman([1, 2], [1])
-    assert agreement([(0.1, 1.0)]) is None
-    assert agreement([(0.1, 1.0), (0.2, 3.0)]) == {"criterion": "infomax", "spearman": pytest.approx(1), "points": 2}
+    assert agreement({"infomax": [(0.1, 1.0)]}, "infomax") is None
+    points = {"infomax": [(0.1, 1.0), (0.2, 3.0)], "snd": [(5.0, 1.0), (4.0, 3.0)], "bnm": [(1.0, 1.0), (1.0, 3.0)]}
+    found = agreement(points, "infomax")
+    both = {"infomax": pytest.approx(1), "snd": pytest.approx(-1)}  # bnm has no order
+    assert found == {"criterion": "infomax", "spearman": pytest.approx(1), "points": 2, "criteria": both}
+    by_snd = agreement(points, "snd")
+    assert by_snd is not None and by_snd["spearman"] == pytest.approx(-1) and agreement(points, "bnm") is None
 
 
 @pytest.mark.parametrize("name", ["cityscapes19", "cityscapes16"])

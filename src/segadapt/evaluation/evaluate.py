@@ -25,7 +25,7 @@ from segadapt.data.label_spaces import UNKNOWN, LabelSpace, remap
 from segadapt.data.statistics import one_class_only
 from segadapt.errors import UsageError
 from segadapt.evaluation.confusion import Confusion
-from segadapt.evaluation.criteria import InfoMax
+from segadapt.evaluation.criteria import CRITERIA
 from segadapt.files import digest, sha256
 from segadapt.inference.formats import Format, output_paths, picture
 from segadapt.inference.predictor import Predictor
@@ -182,27 +182,28 @@ def quick_scores(
     limit: int | None = None,
     threads: int | None = None,
 ) -> dict[str, float]:
-    """The scores of an evaluation during training: `target_miou`, `source_miou` (percent) and `infomax` (nats).
+    """The scores of an evaluation during training: `target_miou`, `source_miou` (percent), and criteria.
 
-    One whole pass per image; the predictor's scales, mirror and window are not used. InfoMax sees the images of
-    `target_val`, never its labels; without labels there, `target_miou` is left out. With `limit`, so many images per
-    data set, evenly spread. `threads` as there.
+    One whole pass per image; the predictor's scales, mirror and window are not used. The criteria (`CRITERIA`) see the
+    images of `target_val`, never its labels; without labels there, `target_miou` is left out. With `limit`, so many
+    images per data set, evenly spread. `threads` as there.
     """
     scores: dict[str, float] = {}
     for name, dataset in (("target", target_val), ("source", source_val)):
         if dataset is None:
             continue
-        confusion, criterion = Confusion(space.classes), InfoMax()
+        confusion = Confusion(space.classes)
+        criteria = {name: make() for name, make in CRITERIA.items()} if name == "target" else {}
         for leaf in dataset.leaves:
             for _, image, labels in _read(leaf, spread(len(leaf), limit), predictor, threads):
                 logits = predictor.logits(image)
-                criterion.add(logits)
+                for criterion in criteria.values():
+                    criterion.add(logits)
                 if labels.size:
                     _count(confusion, labels, predictor.label_map_from(logits, (labels.shape[1], labels.shape[0])))
         if dataset.labels is not None:
             scores[f"{name}_miou"] = confusion.miou()
-        if name == "target":
-            scores["infomax"] = criterion.value()
+        scores |= {name: criterion.value() for name, criterion in criteria.items()}
     return scores
 
 

@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 
 from segadapt.errors import UsageError
-from segadapt.evaluation.criteria import agreement
-from segadapt.plain_data import Json, read_json_lines
+from segadapt.evaluation.criteria import CRITERIA, agreement
+from segadapt.plain_data import Json, read_json, read_json_lines
 
 
 def read_metrics(stage: Path) -> list[Json]:
@@ -18,13 +18,22 @@ def read_metrics(stage: Path) -> list[Json]:
 
 
 def label_free_agreement(stage: Path) -> Json | None:
-    """`label_free` of evaluation.json: how well InfoMax ordered the evaluations of a stage's training."""
-    points = [
-        (line["val/infomax"], line["val/target_miou"])
-        for line in read_metrics(stage)
-        if is_number(line.get("val/infomax")) and is_number(line.get("val/target_miou"))
-    ]
-    return agreement(points)
+    """`label_free` of evaluation.json: how well the criteria ordered the evaluations of a stage's training."""
+    lines = [line for line in read_metrics(stage) if is_number(line.get("val/target_miou"))]
+    points = {
+        name: [(line[f"val/{name}"], line["val/target_miou"]) for line in lines if is_number(line.get(f"val/{name}"))]
+        for name in CRITERIA
+    }
+    return agreement(points, criterion_of(stage))
+
+
+def criterion_of(stage: Path) -> str:
+    """The criterion that a stage's training selects by, or would; as its stage.json says."""
+    try:
+        said = read_json(stage / "stage.json", "what the stage says about itself")["content"]["settings.criterion"]
+    except (UsageError, KeyError, TypeError):
+        said = None
+    return said if isinstance(said, str) and said in CRITERIA else "infomax"
 
 
 def is_number(value: object) -> bool:

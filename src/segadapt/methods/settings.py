@@ -216,8 +216,19 @@ class SegmenterSettings(TrainingSettings):
     evaluate_images: PositiveInt | None = Field(None, description="images per domain in these evaluations; null: all")
     select: Literal["last", "best_target", "label_free"] = Field(
         "last",
-        description="the model kept: the last; the best on target val labels; the best by InfoMax without labels",
+        description="the model kept: the last; the best on target val labels; the best by `criterion` without labels",
     )
+    criterion: Literal["infomax", "snd", "bnm"] | None = Field(
+        None,
+        description="what `select: label_free` goes by: InfoMax, soft neighbourhood density or nuclear norm; "
+        "null: InfoMax",
+    )
+
+    @model_validator(mode="after")
+    def _criterion_is_asked_for(self) -> "SegmenterSettings":
+        if self.criterion is not None and self.select != "label_free":
+            raise ValueError("`criterion` belongs to select: label_free. Leave it out, or set that")
+        return self
 
     @model_validator(mode="after")
     def _quirk_fits_the_network(self) -> "SegmenterSettings":

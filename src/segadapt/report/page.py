@@ -141,7 +141,8 @@ _STAGES = (
     "Losses are unweighted means over a batch; pale: as they were, strong: moving mean. Black in a pseudo-label: none."
 )
 _LABEL_FREE = (
-    "InfoMax, H(mean p) − mean H(p), sees target images and no labels. ρ says how well it ordered the evaluations of a "
+    "Criteria that see target images and no labels: InfoMax, H(mean p) − mean H(p); snd, the density of soft "
+    "neighbourhoods; bnm, the nuclear norm of all predictions. ρ says how well one ordered the evaluations of a "
     "training by their target mIoU: 1 perfectly, 0 not at all."
 )
 _CONFUSION = "Rows are labels, columns predictions, in percent of the row."

@@ -36,6 +36,7 @@ class _Scores(_Written):
 class _LabelFree(_Written):
     spearman: float | None = Field(None, ge=-1, le=1)
     points: int | None = None
+    criteria: dict[str, Share] | None = None
 
 
 class _Evaluation(_Written):

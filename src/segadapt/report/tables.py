@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from segadapt.data.label_spaces import LabelSpace
+from segadapt.evaluation.criteria import CRITERIA
 from segadapt.plain_data import Json
 from segadapt.report.records import RunRecord, StageRecord, mapping
 
@@ -161,7 +162,7 @@ def _share(percent: float) -> str:
 
 
 def label_free_table(run: RunRecord) -> str:
-    """Per stage: how well the label-free criterion ordered its evaluations."""
+    """Per stage: how well the criteria without labels ordered its evaluations, the one that it selects by first."""
     rows = []
     for stage in run.stages:
         found = (stage.evaluation or {}).get("label_free")
@@ -170,6 +171,7 @@ def label_free_table(run: RunRecord) -> str:
                 "stage": escape(stage.name),
                 "criterion": escape(str(found.get("criterion"))),
                 "Spearman's ρ with target mIoU": number(found.get("spearman")),
+                **{f"ρ of {name}": number((found.get("criteria") or {}).get(name)) for name in CRITERIA},
                 "evaluations": escape(str(found.get("points"))),
             }
             rows.append(Row(cells))

@@ -7,7 +7,7 @@ from statistics import median
 
 from segadapt.data.sides import DataSettings
 from segadapt.engine.checkpoints import Checkpoints, step_of
-from segadapt.engine.selection import CRITERIA
+from segadapt.engine.selection import SELECTED
 from segadapt.errors import UsageError
 from segadapt.evaluation.label_free import label_free_agreement
 from segadapt.files import write_text
@@ -172,7 +172,7 @@ class Train(StageKind):
         return scheduled and settings.schedule_steps is None
 
     def later_than(self, folder: Path, step: int) -> Iterable[Path]:
-        chosen = [folder / f"model_{selection}.safetensors" for selection in CRITERIA]
+        chosen = [folder / f"model_{selection}.safetensors" for selection in SELECTED]
         stale = [path for path in chosen if path.is_file() and (model_step(path) or 0) > step]
         return [folder / MODEL, folder / LAST, folder / EVALUATION, *stale]
 

@@ -67,7 +67,8 @@ def train(work: Work, domains: Domains) -> SavedModel | None:
     used = either(facts["used_target_labels"], runtime.from_main(lambda: said_by_checkpoint(folder)))
     facts["used_target_labels"] = used
     save = saver(run, name, settings, method, used)
-    selector = Selector(folder, save, MINIMUM_MIOU if settings.quirk("selection") else -1.0)
+    criterion = (settings.criterion if isinstance(settings, SegmenterSettings) else None) or "infomax"
+    selector = Selector(folder, save, MINIMUM_MIOU if settings.quirk("selection") else -1.0, criterion)
     batches = batches_of(run, settings, domains, steps)
     evaluate, every = None, 0
     if isinstance(settings, SegmenterSettings) and settings.evaluate_every:
