@@ -30,6 +30,7 @@ TELLING: dict[str, dict[str, Any]] = {
     "class_mix": {"confidence": 0.21},
     "dacs": {"threshold": 0.21},
     "daformer": {"threshold": 0.21, "thing_ratio": 0.51, "feature_distance": 0.1},
+    "vfm_uda": {"threshold": 0.21, "mask_block": 8},
     "mic": {"threshold": 0.21, "thing_ratio": 0.51, "feature_distance": 0.1, "mask_block": 8},
 }
 """Settings under which all of a method's terms count for something on such networks; others have their defaults."""

@@ -88,11 +88,16 @@ class Confidence(NamedTuple):
 
 
 @torch.no_grad()
-def predicted(teacher: Segmenter, target: Images, settings: MixingSettings) -> Confidence:
-    """The teacher's labels of target images, and how many of their pixels are sure."""
+def predicted(teacher: Segmenter, target: Images, settings: MixingSettings, mirror: bool = False) -> Confidence:
+    """The teacher's labels of target images, and how many of their pixels are sure.
+
+    With `mirror`, its probabilities are the mean of those of the images and of their mirror images.
+    """
     size = target.images.shape[-2:]
-    logits = teacher.upsample(precise(teacher(target.images).logits), size)
-    confidence, labels = logits.softmax(1).max(1)
+    probabilities = probabilities_of(teacher, target.images)
+    if mirror:
+        probabilities = (probabilities + probabilities_of(teacher, target.images.flip(-1)).flip(-1)) / 2
+    confidence, labels = probabilities.max(1)
     rows = torch.arange(size[0], device=labels.device)
     top, bottom = settings.margins
     inside = ((rows >= top) & (rows < size[0] - bottom))[None, :, None].expand_as(labels)
@@ -101,6 +106,11 @@ def predicted(teacher: Segmenter, target: Images, settings: MixingSettings) -> C
     counted = torch.ones_like(inside) if settings.quirk("pseudo_weight_per_batch") else inside
     sure = (confidence >= settings.threshold) & counted
     return Confidence(labels, inside, precise(sure.sum((1, 2))), precise(counted.sum((1, 2))))
+
+
+def probabilities_of(network: Segmenter, images: Tensor) -> Tensor:
+    """Softmax at the size of the images (B, 3, H, W): (B, C, H, W)."""
+    return network.upsample(precise(network(images).logits), images.shape[-2:]).softmax(1)
 
 
 def weighed(seen: list[Confidence], settings: MixingSettings, update: Update) -> list[PseudoLabels]:

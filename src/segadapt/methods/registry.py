@@ -14,6 +14,7 @@ from segadapt.methods.self_training import SelfTraining
 from segadapt.methods.settings import TrainingSettings
 from segadapt.methods.supervised import SourceOnly, TargetTrained
 from segadapt.methods.tgstn import Tgstn
+from segadapt.methods.vfm_uda import VfmUda
 
 METHODS: dict[str, type[Method]] = {}
 TAKEN: set[str] = set()
@@ -54,5 +55,5 @@ def _name_of(method: type[Method]) -> str:
     return name
 
 
-for shipped in (SourceOnly, TargetTrained, Sean, Tgstn, SeGan, SelfTraining, AdaptSegNet, Dacs, Daformer, Mic):
+for shipped in (SourceOnly, TargetTrained, Sean, Tgstn, SeGan, SelfTraining, AdaptSegNet, Dacs, Daformer, Mic, VfmUda):
     register_method(shipped)
