@@ -140,9 +140,7 @@ def prepare(
 ) -> None:
     """Write resized, lossless copies of a data set, which training with the same size and label space then reads.
 
-    The same command resumes where it stopped.
-
-    segadapt data prepare gta5 /data/GTA5 --size 1280x720
+    The same command resumes where it stopped: segadapt data prepare gta5 /data/GTA5 --size 1280x720
     """
     from segadapt.data.settings import open_domain
     from segadapt.data.tools.check import default_splits
@@ -151,7 +149,6 @@ def prepare(
     from segadapt.errors import SegadaptError
 
     failures, wanted = [], parse_size(size)
-    augment = Augmentation(keep_aspect=keep_aspect, crop=wanted)
     for domain in domains_of(
         layout, root, label_space, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
         images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
@@ -160,9 +157,10 @@ def prepare(
         settings = domain.settings.model_copy(update={"prepared": False})
         domain.announce()
         for name in split or default_splits(settings, domain.labels(unlabelled)):
-            dataset = open_domain(settings, domain.space, name, wanted, augment, domain.labels(unlabelled, name))
-            place = settings.prepared_root
-            failures += _run_preparation(name, plan(dataset, settings.layout, place, raw, verify), workers)
+            augment, labelled = Augmentation(keep_aspect=keep_aspect, crop=wanted), domain.labels(unlabelled, name)
+            dataset = open_domain(settings, domain.space, name, wanted, augment, labelled)
+            todo = plan(dataset, settings.layout, settings.prepared_root, raw, verify)
+            failures += _run_preparation(name, todo, workers)
     for reason in failures:
         typer.echo(f"left out: {reason}")
     if failures:
