@@ -279,7 +279,7 @@ def test_report_prints_its_path(run: Path) -> None:
         (("evaluate", "RUN", "--domain", "moon"), "--domain: 'moon' is no domain"),
         (("evaluate", "RUN", "--labels", "gt"), "--labels: is about other data than the run's"),
         (("evaluate", "RUN", "--root", "RUN"), "--layout and --root: belong together"),
-        (("evaluate", "RUN", "--root", "RUN", "--layout", "kitti"), "--layout: unknown layout 'kitti'"),
+        (("evaluate", "RUN", "--root", "RUN", "--layout", "nuscenes"), "--layout: unknown layout 'nuscenes'"),
         (("evaluate", "RUN", "--label-space", "mars"), "--label-space: unknown label space 'mars'"),
         (("evaluate", "RUN/data"), "RUN/data: the model is not there"),
         (("evaluate", "RUN", "--domain", "source"), "nowhere"),

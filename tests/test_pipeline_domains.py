@@ -1,6 +1,7 @@
 """Runs on several sources and targets, and with a few labelled target images."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,34 @@ def test_overrides_reach_into_a_list_of_domains(tmp_path: Path, data: Path) -> N
     ):
         with pytest.raises((UsageError, UsageErrors), match=told):
             load_recipe(path, ["data.source.1.root=here", wrong])
+
+
+def test_the_data_of_a_recipe_is_checked_and_prepared_by_its_name(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = several(data, a={"method": "source_only", "steps": 1})
+    shutil.rmtree(data / "cityscapes/gtFine/train")  # as in Dark Zurich: a target need not have labels
+    path = write_recipe(tmp_path / "recipe.yaml", content)
+    looked = command(capsys, "data", "check", path, "--workers", 1, "--out", tmp_path / "look")
+    assert looked.code == 0
+    for line in ("source.gta5: layout gta5", "source.again", "target.cityscapes: layout cityscapes", "target.rendered"):
+        assert line in looked.out
+    assert "split train: 6 images, labels not looked at" in looked.out
+    assert {file.name for file in (tmp_path / "look").iterdir()} >= {
+        "source.gta5.train.png",
+        "target.cityscapes.val.png",
+    }
+    made = command(capsys, "data", "prepare", path, "--size", "96x48", "--workers", 1)
+    assert made.code == 0
+    del content["data"]["target"][1]["labelled"]
+    _, found = planned(write_recipe(path, content), tmp_path / "run")
+    source = found["a"].data.source
+    assert source is not None and all(leaf.image_copies is not None for leaf in source.leaves)
+    assert source.read(0).name == "gta5/" + source.leaves[0].pairs[0].name.removeprefix("gta5/")
+    for arguments, told in (
+        (("gta5",), "ROOT: the folder of the data set is missing. Give it after 'gta5'"),
+        ((path, "--holdout", 3), "--holdout: is about one data set"),
+        (("gta55",), "no recipe of this name, and no file"),
+    ):
+        refused = command(capsys, "data", "check", *arguments)
+        assert refused.code == 2 and told in refused.err

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segadapt.cli.data_domains import domains_of
 from segadapt.cli.output import need_folder_name
 
 if TYPE_CHECKING:
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at data sets, prepare them, or make the sample domains.", no_args_is_help=True)
 
 LayoutName = Annotated[
-    str, typer.Argument(metavar="LAYOUT", help="gta5, cityscapes, acdc, folder …: docs/data-sets.md has all, as trees.")
+    str,
+    typer.Argument(
+        metavar="LAYOUT|RECIPE",
+        help="gta5, cityscapes, acdc, folder …: docs/data-sets.md has all. Without ROOT, a recipe: all its data.",
+    ),
 ]
-Root = Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the data set.")]
+Root = Annotated[Path | None, typer.Argument(metavar="[ROOT]", help="Folder of the data set.")]
 Splits = Annotated[
     list[str] | None, typer.Option("--split", help="train, val or test; may be repeated. Default: all that are there.")
 ]
@@ -44,7 +49,7 @@ Workers = Annotated[int | None, typer.Option(help="Processes; default: one per c
 @app.command()
 def check(
     layout: LayoutName,
-    root: Root,
+    root: Root = None,
     split: Splits = None,
     label_space: Space = "cityscapes19",
     encoding: Encoding = None,
@@ -70,34 +75,35 @@ def check(
 
     segadapt data check cityscapes /data/Cityscapes --split val --out look
     """
-    from segadapt.data.label_spaces import load_label_space
     from segadapt.data.tools.check import check_split, default_splits
     from segadapt.errors import SegadaptError
     from segadapt.processes import usable_cores
 
     if out is not None:
         need_folder_name(out)
-    space, wanted = load_label_space(label_space, "--label-space"), None if size is None else parse_size(size)
-    settings = _settings(
-        layout=layout, root=root, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
+    wanted, wrong = None if size is None else parse_size(size), 0
+    for domain in domains_of(
+        layout, root, label_space, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
         images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
-    )  # fmt: skip
-    wrong, checked = 0, []
-    for name in split or default_splits(settings, not unlabelled):
-        with _progress(f"check {name}") as progress:
-            findings = check_split(settings, space, name, not unlabelled, workers or usable_cores(), progress)
-        _print_findings(findings, wanted)
-        if findings.reader is not None and findings.sound:
-            _keep_counts(findings, settings)
-        checked.append(findings)
-        if out is not None:
-            _write_samples(findings, samples, out / f"{name}.png")
-        wrong += len(findings.broken) + (len(findings.unknown) if findings.unknown_is_error else 0)
-    _print_verdict(checked)
+    ):  # fmt: skip
+        settings, checked = domain.settings, []
+        domain.announce()
+        for name in split or default_splits(settings, domain.labels(unlabelled)):
+            with _progress(f"check {name}") as progress:
+                labelled = domain.labels(unlabelled, name)
+                findings = check_split(settings, domain.space, name, labelled, workers or usable_cores(), progress)
+            _print_findings(findings, wanted)
+            if findings.reader is not None and findings.sound:
+                _keep_counts(findings, settings)
+            checked.append(findings)
+            if out is not None:
+                _write_samples(findings, samples, out / f"{domain.file_name(name)}.png")
+            wrong += len(findings.broken) + (len(findings.unknown) if findings.unknown_is_error else 0)
+        _print_verdict(checked)
     if wrong:
         raise SegadaptError(
             f"{wrong} things are wrong" if wrong > 1 else "one thing is wrong",
-            where=root,
+            where=root or layout,
             remedy="They are listed above; mend them, or leave the files out with an image list.",
         )
 
@@ -105,7 +111,8 @@ def check(
 @app.command()
 def prepare(
     layout: LayoutName,
-    root: Root,
+    root: Root = None,
+    *,
     size: Annotated[str, typer.Option(help="Training size WIDTHxHEIGHT, for instance 1280x720.")],
     split: Splits = None,
     label_space: Space = "cityscapes19",
@@ -133,33 +140,33 @@ def prepare(
 ) -> None:
     """Write resized, lossless copies of a data set, which training with the same size and label space then reads.
 
-    The same command resumes where it stopped.
-
-    segadapt data prepare gta5 /data/GTA5 --size 1280x720
+    The same command resumes where it stopped: segadapt data prepare gta5 /data/GTA5 --size 1280x720
     """
-    from segadapt.data.label_spaces import load_label_space
     from segadapt.data.settings import open_domain
     from segadapt.data.tools.check import default_splits
     from segadapt.data.tools.prepare import plan
     from segadapt.data.transforms import Augmentation
     from segadapt.errors import SegadaptError
 
-    settings = _settings(
-        layout=layout, root=root, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
+    failures, wanted = [], parse_size(size)
+    for domain in domains_of(
+        layout, root, label_space, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
         images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
-        prepared=False, prepared_root=prepared_root,
-    )  # fmt: skip
-    space, failures, wanted = load_label_space(label_space, "--label-space"), [], parse_size(size)
-    augment = Augmentation(keep_aspect=keep_aspect, crop=wanted)
-    for name in split or default_splits(settings, not unlabelled):
-        dataset = open_domain(settings, space, name, wanted, augment, labels=not unlabelled)
-        failures += _run_preparation(name, plan(dataset, layout, prepared_root, raw, verify), workers)
+        prepared_root=prepared_root,
+    ):  # fmt: skip
+        settings = domain.settings.model_copy(update={"prepared": False})
+        domain.announce()
+        for name in split or default_splits(settings, domain.labels(unlabelled)):
+            augment, labelled = Augmentation(keep_aspect=keep_aspect, crop=wanted), domain.labels(unlabelled, name)
+            dataset = open_domain(settings, domain.space, name, wanted, augment, labelled)
+            todo = plan(dataset, settings.layout, settings.prepared_root, raw, verify)
+            failures += _run_preparation(name, todo, workers)
     for reason in failures:
         typer.echo(f"left out: {reason}")
     if failures:
         raise SegadaptError(
             "one pair could not be prepared" if len(failures) == 1 else f"{len(failures)} pairs could not be prepared",
-            where=root,
+            where=root or layout,
             remedy="They are listed above; training uses the copies when all pairs of its split have one.",
         )
 
@@ -216,24 +223,6 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
             remedy=f"Give WIDTHxHEIGHT in pixels, {SMALLEST} to {LARGEST} each: 1280x720.",
         )
     return int(parts[0]), int(parts[1])
-
-
-def _settings(**given: Any) -> "DomainSettings":
-    from pydantic import ValidationError
-
-    from segadapt.data.settings import DomainSettings
-    from segadapt.errors import UsageError
-
-    try:
-        return DomainSettings(**given)
-    except ValidationError as failure:
-        detail = failure.errors()[0]
-        key = f"--{detail['loc'][0]}".replace("_", "-") if detail["loc"] else "data"
-        where = "LAYOUT" if key == "--layout" else key
-        message = detail["msg"].removeprefix("Value error, ")
-        if detail["type"] != "value_error":
-            message = f"'{detail['input']}': {message[:1].lower()}{message[1:]}"
-        raise UsageError(message, where=where, remedy="See --help.") from None
 
 
 def _run_preparation(split: str, preparation: "Preparation", workers: int | None) -> list[str]:

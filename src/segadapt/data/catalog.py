@@ -129,6 +129,10 @@ class Layout:
         folder = root / self.images.format(split=self._part(split))
         return folder.is_dir() and (not self.within or any(path.is_dir() for path in folder.glob(self._within(split))))
 
+    def has_labels(self, root: Path) -> bool:
+        """Whether some split has a label that is called as this layout has it."""
+        return any(self.label_files(root, split) for split in self.splits or ("",))
+
     def _guess(self, root: Path) -> str:
         """What the user probably meant, for the end of an error."""
         if self.fits(root):
@@ -139,9 +143,10 @@ class Layout:
                 return f"Did you mean {folder}?"
         if packed := sorted(root.glob("*.zip")):
             return _unpack(packed)
-        others = [other.name for other in LAYOUTS.values() if other.images != "." and other.fits(root)]
+        others = [other for other in LAYOUTS.values() if other.images != "." and other.fits(root)]
         if others:
-            return f"It looks like layout {' or '.join(others)}."
+            labelled = [other for other in others if other.has_labels(root)] if len(others) > 1 else []
+            return f"It looks like layout {' or '.join(other.name for other in labelled or others)}."
         return "Check the path and the layout (docs/data-sets.md shows each layout as a tree)."
 
 

@@ -16,7 +16,7 @@ import torch
 
 from segadapt.config.load import as_overrides, find_recipe, load_recipe, need_closed
 from segadapt.config.recipe import Recipe
-from segadapt.config.resolved import as_yaml, filled, located, recorded
+from segadapt.config.resolved import IN_A_DOMAIN, as_yaml, filled, located, recorded
 from segadapt.data.label_spaces import load_label_space
 from segadapt.engine import runtime
 from segadapt.engine.ranks import Facts
@@ -130,8 +130,8 @@ def _agreed_plan(recipe: Recipe, run: Run, choice: Choice) -> list[Planned]:
     told = recipe.model_dump(mode="json", exclude={"runtime"})
     for side in told["data"].values():
         for domain in side if isinstance(side, list) else [side]:
-            for folder in ("root", "train_list", "val_list", "prepared_root"):  # their content is compared
-                del domain[folder]
+            for key in IN_A_DOMAIN:  # the content of files and folders is compared
+                domain[key] = domain[key] if isinstance(domain[key], int) else None
     facts: Facts = {"segadapt": __version__, "torch": str(torch.__version__), "device": place.device.type}
     facts |= {f"plug-in {plugin.name}": plugin.sha256 for plugin in loaded()}
     place.need_agreement({**facts, "precision": place.precision, "compiling": place.compile, **flat(told)})
