@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"models", "weights.checkpoint_files", "methods.method", "methods.settings"},
     "inference": {"data", "models", "weights", "methods.registry"},
     "evaluation": {"data", "models", "weights", "inference"},
-    "stages": {"data", "models", "weights", "methods", "engine", "inference", "evaluation"},
+    "stages": {"augment", "data", "models", "weights", "methods", "engine", "inference", "evaluation"},
     "config": {"data", "engine.runtime", "stages.shipped"},
     "report": {"data", "models", "weights", "inference", "evaluation", "stages.shipped", "stages.stage"},
     "pipeline": {

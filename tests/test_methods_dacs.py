@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,15 +17,19 @@ from segadapt.augment.block_mask import draw_blocks
 from segadapt.augment.class_mix import draw_classes, pasted_pixels
 from segadapt.augment.strong import draw_strong, strong
 from segadapt.batch import Batch
+from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.data.transforms import Augmentation
 from segadapt.engine.updater import Updater
+from segadapt.errors import UsageError
 from segadapt.losses import IGNORE
 from segadapt.methods.dacs import DacsSettings
 from segadapt.methods.daformer import Daformer, DaformerSettings
 from segadapt.methods.feature_distance import feature_distance, thing_cells
 from segadapt.methods.mic import Mic, MicSettings
 from segadapt.methods.mixing import Confidence, MixingSettings, augmented, predicted, weighed
+from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.models.small import DeepLabSmall
+from segadapt.stages.target_style import in_target_style, need_both_domains
 from uda_replays import crop
 
 SEEDS = torch.tensor([3, 4, 5, 6])
@@ -222,10 +225,7 @@ def test_masked_images_of_both_domains(quirk: bool) -> None:
             assert any(torch.equal(image, one) for one in target)
 
 
-def test_label_spaces_say_their_things(tmp_path: Path) -> None:
-    from segadapt.data.label_spaces import LabelSpace, load_label_space
-    from segadapt.errors import UsageError
-
+def test_label_spaces_say_their_things() -> None:
     cityscapes = load_label_space("cityscapes19")
     assert cityscapes.things == (6, 7, *range(11, 19)) and len(load_label_space("cityscapes16").things) == 8
     assert LabelSpace.from_dict(cityscapes.as_dict()).things == cityscapes.things
@@ -233,3 +233,20 @@ def test_label_spaces_say_their_things(tmp_path: Path) -> None:
     assert LabelSpace.from_dict(without) == cityscapes  # labels and scores are the same
     with pytest.raises(UsageError, match="things names 'boat', which is no class"):
         LabelSpace.from_dict({"name": "a", "classes": ["water", "ship"], "things": ["boat"]})
+
+
+def test_source_images_in_the_style_of_the_target() -> None:
+    """Each has the mean colour of the target image beside it, whatever its size and whatever else is in the batch."""
+    batch = given(0)
+    larger = replace(batch.of("target"), images=batch.images("target").repeat_interleave(2, 2).repeat_interleave(2, 3))
+    for target, close in ((batch.of("target"), 1e-3), (larger, 0.1)):  # the borders of a resized one weigh otherwise
+        styled = in_target_style(replace(batch, target=target), 0.05)
+        ours, theirs = (images.float().mean((2, 3)) for images in (styled.images("source"), target.images))
+        before = batch.images("source").float().mean((2, 3))
+        assert torch.allclose(ours, theirs, atol=close) and not torch.allclose(ours, before, atol=0.3)
+        assert torch.equal(styled.labels("source"), batch.labels("source"))
+    alone = in_target_style(batch.split(2)[1], 0.05).images("source")
+    assert torch.allclose(alone, in_target_style(batch, 0.05).images("source")[2:], atol=1e-3)
+    need_both_domains("a", DacsSettings(steps=1, fda=0.05))
+    with pytest.raises(UsageError, match="does not see the images of both domains"):
+        need_both_domains("a", SourceOnlySettings(steps=1, fda=0.05))
