@@ -38,6 +38,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "test_methods_matrix.py": ("test_compiled", "test_two_ranks"),
     "test_methods_tgstn.py": ("test_three_steps_equal_the_hand_written_ones",),
+    "test_methods_uda_recorded.py": ("test_four_steps_are_the_recorded_ones",),
     "test_models_checkpointing.py": ("test_less_is_kept_for_the_way_back", "test_nothing_changes"),
     "test_models_deeplab_v2.py": ("test_it_computes_what_the_published_network_does",),
     "test_models_networks.py": ("test_a_registered_network_trains_predicts_and_is_known_by_its_files",),
@@ -50,7 +51,6 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_own_models_keep_stride_pixels_and_corner_rule",
     ),
     "test_models_vgg.py": ("test_vgg_base_computes_what_the_published_network_does",),
-    "test_methods_uda_recorded.py": ("test_four_steps_are_the_recorded_ones",),
     "test_pipeline_kill.py": ("test_a_pipeline_that_is_killed_ends_as_if_it_had_not_been",),
     "test_pipeline_pseudo_labels.py": (
         "test_a_killed_stage_resumes_exactly",

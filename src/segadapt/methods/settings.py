@@ -100,6 +100,13 @@ class TrainingSettings(QuirkySettings):
         Augmentation(), description="random scale, crop, mirror and colours of training images"
     )
     target_augment: Augmentation | None = Field(None, description="the same for target images; null: as `augment`")
+    fda: float | None = Field(
+        None,
+        gt=0,
+        lt=0.5,
+        description="source images get the low-frequency amplitudes of the target image beside them (FDA): up to this "
+        "share of the shorter side, published 0.01 to 0.09; null: no",
+    )
     checkpoint_every: PositiveInt = Field(500, description="steps between checkpoints", json_schema_extra=NOT_A_RESULT)
     keep: PositiveInt = Field(2, description="checkpoints kept", json_schema_extra=NOT_A_RESULT)
     log_every: PositiveInt = Field(

@@ -27,6 +27,7 @@ from segadapt.stages.image_files import need_shared
 from segadapt.stages.registry import kind_of
 from segadapt.stages.stage import Content, Cost, Role, Size, StageKind, Work
 from segadapt.stages.stand_in import stand_in, stand_in_domains
+from segadapt.stages.target_style import need_both_domains
 from segadapt.weights.provenance import model_step
 from segadapt.weights.saved import load_any
 
@@ -87,6 +88,7 @@ class Train(StageKind):
 
     def check(self, work: Work) -> None:
         training.need_equal_shares(work.run, work.name, work.settings)
+        need_both_domains(work.name, work.settings)
         training.need_selectable(work.name, work.settings, work.data)
         if "steps" in work.decided:
             training.need_long_schedule(work.name, work.settings, work.decided["steps"])

@@ -34,6 +34,7 @@ from segadapt.stages.domains import Domains, learned
 from segadapt.stages.image_files import threads
 from segadapt.stages.provenance import said_by_checkpoint, used_target_labels
 from segadapt.stages.stage import Work
+from segadapt.stages.target_style import in_target_style
 from segadapt.weights.initial import load_module, load_start
 from segadapt.weights.provenance import Answer, either
 from segadapt.weights.saved import GeneratorHeader, ModelHeader, SavedModel, load_any, save_generator, save_model
@@ -302,7 +303,8 @@ def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: in
                 "`segadapt data check` looks at all labels"
             )
 
-        return loader.on_device(loader.watched(read, len(run.space), looked_at, tell), runtime.device)
+        batches = loader.on_device(loader.watched(read, len(run.space), looked_at, tell), runtime.device)
+        return batches if settings.fda is None else (in_target_style(batch, settings.fda) for batch in batches)
 
     return from_step
 
