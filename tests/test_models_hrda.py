@@ -1,5 +1,6 @@
 """HRDA: the published forward passes, where its crops are, what its loss is, and that it goes around any network."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from segadapt.models import networks
 from segadapt.models.hrda import Hrda
 from segadapt.models.networks import build, plain
 from segadapt.models.segmenter import CAFFE, Box, Segmenter
-from segadapt.sample_randomness import Draws, drawing
+from segadapt.sample_randomness import Draws, draw_by_sample, drawing
 from segadapt.weights.mit import PUBLISHED_HRDA
 from segadapt.weights.published import published_state
 from segadapt.weights.saved import load_any
@@ -273,6 +274,31 @@ def test_checkpointing_changes_nothing() -> None:
         found.append([p.grad for p in ours.parameters() if p.grad is not None])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6 * float(one.abs().max()))
+
+
+@pytest.mark.numeric
+def test_compiled_it_computes_the_same_whatever_the_crops() -> None:
+    """And nothing is compiled anew for another crop."""
+    graphs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Any:
+        graphs.append(len(graph.graph.nodes))
+        return graph
+
+    ours = small().train()
+    draw_by_sample(ours)
+    made = copy.deepcopy(ours)
+    made.compile(backend=backend)
+    after = []
+    for seed in range(3):
+        found = []
+        for one in (ours, made):
+            with drawing(Draws((seed, seed + 9), DEVICE)):
+                found.append(one(images()))
+        assert found[0].details[0].boxes == found[1].details[0].boxes
+        torch.testing.assert_close(found[0].logits, found[1].logits, rtol=1e-4, atol=1e-5)
+        after.append(len(graphs))
+    assert after[0] > 0 and after[2] == after[1]
 
 
 @pytest.mark.numeric
