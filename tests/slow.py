@@ -37,6 +37,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_three_steps_on_this_cpu_are_the_recorded_ones",
     ),
     "test_methods_matrix.py": ("test_compiled", "test_two_ranks"),
+    "test_models_hrda.py": ("test_compiled_it_computes_the_same_whatever_the_crops",),
     "test_methods_tgstn.py": ("test_three_steps_equal_the_hand_written_ones",),
     "test_methods_uda_recorded.py": ("test_four_steps_are_the_recorded_ones",),
     "test_models_checkpointing.py": ("test_less_is_kept_for_the_way_back", "test_nothing_changes"),

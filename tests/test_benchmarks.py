@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import bench
 import bf16_accuracy
 import gpu
+import network_memory
 import profile_step
 from bf16_accuracy import verdict
 from reference import steps
@@ -291,3 +292,12 @@ def test_without_a_reference_there_are_no_ratios(tmp_path: Path) -> None:
     assert row["reference"] is None and row["ratio"] is None and row["bare"] is not None
     with pytest.raises(SystemExit):
         bench.main(["--only", "everything"])
+
+
+def test_the_memory_of_networks_is_estimated_without_their_numbers() -> None:
+    """On the meta device; attention keeps no matrix, so that twice the pixels take twice the memory."""
+    network = network_memory.on_meta({"name": "segformer", "size": "b0", "width": 16})
+    one, two = (network_memory.kept(network, 128, batch) for batch in (1, 2))
+    assert 1.9 * one < two <= 2 * one and network_memory.kept(network, 128, 1, checkpointing=True) < 0.8 * one
+    (*_, row) = network_memory.table(["deeplab_small"], [64], 1).splitlines()
+    assert row.startswith("| `deeplab_small` | 0.7 million | 0.0 GB | 0.0 GB (0.0) |")

@@ -104,14 +104,15 @@ class Hrda(Segmenter):
 
     # --- a pass ---
 
+    # Not compiled as a whole: code would be made for each box. What it calls is compiled, but for what handles boxes.
+    @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator, no-untyped-call]
     def segment(self, pixels: Tensor) -> SegOutput:
         original, pixels = pixels.shape[-2:], self._stretched(pixels)
         size = pixels.shape[-2:]
         each = self.training or bool(self._given)  # a crop of each image; else windows over all images
         boxes = self.draw_boxes(len(pixels), size) if each else self.windows(size)
         small = self._small(pixels)
-        crops = [cut(one, box) for one, box in zip(pixels, boxes, strict=True)] if each else []
-        detailed = torch.stack(crops) if each else torch.cat([cut(pixels, box) for box in boxes])
+        detailed = cropped(pixels, boxes, each)
         scales, detail_scales = self.network.encode_scales(small), self.network.encode_scales(detailed)
         features, attention, context = self._decoded(scales, small.shape[-2:])
         detail = self._decoded(detail_scales, detailed.shape[-2:])[2]
@@ -169,6 +170,7 @@ class Hrda(Segmenter):
         top, bottom, left, right = (side // pixels for side in box)
         return slice(top, bottom), slice(left, right)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _mask(self, like: Tensor, boxes: Sequence[Box]) -> Tensor:
         """(B, 1, h, w) at the context's cells: 1 in each image's box, 0 elsewhere."""
         mask = torch.zeros_like(like[:, :1])
@@ -176,6 +178,7 @@ class Hrda(Segmenter):
             one[(..., *self._cells(box, self.unit))] = 1
         return mask
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _placed(self, detail: Tensor, boxes: Sequence[Box], size: Sequence[int]) -> Tensor:
         """Logits of a crop of each image at its place in zeros: (B, C, H / stride, W / stride)."""
         whole = detail.new_zeros(*detail.shape[:2], *(side // self.stride for side in size))
@@ -183,6 +186,7 @@ class Hrda(Segmenter):
             whole[(i, ..., *self._cells(box, self.stride))] = detail[i]
         return whole
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _averaged(self, detail: Tensor, boxes: Sequence[Box], size: Sequence[int]) -> Tensor:
         """Logits of windows over all images, window by window: their mean (B, C, H / stride, W / stride)."""
         parts = detail.chunk(len(boxes))
@@ -288,10 +292,12 @@ class Hrda(Segmenter):
         return self.number_of_depths if inner == name else self.network.depth_of(inner)
 
 
-def cut(values: Tensor, box: Box) -> Tensor:
-    """The box of (…, H, W)."""
-    top, bottom, left, right = box
-    return values[..., top:bottom, left:right]
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def cropped(pixels: Tensor, boxes: Sequence[Box], each: bool) -> Tensor:
+    """A crop of each of the images (B, 3, H, W), or crops of all of them, box by box."""
+    if each:
+        return torch.stack([one[:, t:b, left:r] for one, (t, b, left, r) in zip(pixels, boxes, strict=True)])
+    return torch.cat([pixels[..., t:b, left:r] for t, b, left, r in boxes])
 
 
 def resized(pixels: Tensor, size: Sequence[int]) -> Tensor:
