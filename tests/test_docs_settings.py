@@ -17,6 +17,9 @@ from segadapt.data.settings import DomainSettings
 from segadapt.data.transforms import Augmentation
 from segadapt.engine.runtime import RuntimeSettings
 from segadapt.methods.adaptsegnet import AdaptSegNetSettings
+from segadapt.methods.dacs import DacsSettings
+from segadapt.methods.daformer import DaformerSettings
+from segadapt.methods.mic import MicSettings
 from segadapt.methods.registry import METHODS
 from segadapt.methods.se_gan import SeGanSettings
 from segadapt.methods.sean import SeanSettings
@@ -37,6 +40,7 @@ METHOD_PAGES = {
     "sean": "docs/methods/sean.md",
     "source_only": "docs/methods/source-only.md",
     "adaptsegnet": "docs/methods/adaptsegnet.md",
+    **{name: f"docs/methods/{name}.md" for name in ("dacs", "daformer", "mic")},
     **dict.fromkeys(("tgstn", "stylize", "se_gan", "pseudo_labels", "self_training", "evaluate"), SE_GAN),
 }
 
@@ -52,6 +56,9 @@ KEYS: list[tuple[str, str, type[BaseModel], set[str]]] = [
     ("docs/methods/sean.md", "Settings", SeanSettings, set(SegmenterSettings.model_fields)),
     ("docs/methods/source-only.md", "Settings", SourceOnlySettings, set(SegmenterSettings.model_fields)),
     ("docs/methods/adaptsegnet.md", "Settings", AdaptSegNetSettings, set(SegmenterSettings.model_fields)),
+    ("docs/methods/dacs.md", "Settings", DacsSettings, set(SegmenterSettings.model_fields)),
+    ("docs/methods/daformer.md", "Settings", DaformerSettings, set(SegmenterSettings.model_fields)),
+    ("docs/methods/mic.md", "Settings", MicSettings, set(SegmenterSettings.model_fields)),
     (SE_GAN, "Settings of `tgstn`", TgstnSettings, set(TrainingSettings.model_fields)),
     (SE_GAN, "Settings of `se_gan`", SeGanSettings, set(SegmenterSettings.model_fields)),
     (SE_GAN, "Settings of `self_training`", SelfTrainingSettings, set(SegmenterSettings.model_fields)),
