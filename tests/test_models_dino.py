@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import record_dino
+from record_dino import KINDS, RECORDED, TINY
 from segadapt.errors import UsageError
 from segadapt.losses import precise
 from segadapt.methods.optimizers import segmenter_optimizer
@@ -21,8 +24,6 @@ from segadapt.weights.checkpoint_files import read_checkpoint
 from segadapt.weights.initial import load_start
 from segadapt.weights.published import encoder_state, export_encoder
 
-TINY = vit.Size(32, 3, 2)
-KINDS: list[dict[str, Any]] = [{"name": "dinov2"}, {"name": "dinov2", "registers": True}, {"name": "dinov3"}]
 NAMES = ["dinov2", "dinov2_registers", "dinov3"]
 EACH_KIND = pytest.mark.parametrize("choice", KINDS, ids=NAMES)
 
@@ -60,43 +61,37 @@ def images(height: int = 60, width: int = 90, batch: int = 2) -> Tensor:
 # --- against transformers ---
 
 
-def theirs(choice: dict[str, Any]) -> Any:
-    """transformers' network of this kind, with random weights."""
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed: nothing to compare with")
-    shape = {"hidden_size": TINY.width, "num_hidden_layers": TINY.depth, "num_attention_heads": TINY.heads}
-    if choice["name"] == "dinov3":
-        config = transformers.DINOv3ViTConfig(
-            **shape, intermediate_size=4 * TINY.width, num_register_tokens=4, patch_size=16
-        )
-        network = transformers.DINOv3ViTModel(config)
-    elif choice.get("registers"):
-        network = transformers.Dinov2WithRegistersModel(
-            transformers.Dinov2WithRegistersConfig(**shape, image_size=518, patch_size=14)
-        )
-    else:
-        network = transformers.Dinov2Model(transformers.Dinov2Config(**shape, image_size=518, patch_size=14))
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.2 + ("norm" in name))
-    return network.eval()
-
-
 @torch.no_grad()
 @EACH_KIND
 def test_tokens_are_those_of_transformers(choice: dict[str, Any], tmp_path: Path) -> None:
-    other = theirs(choice)
+    pytest.importorskip("transformers", reason="transformers is not installed: nothing to compare with")
+    other = record_dino.theirs(choice, record_dino.weighed(choice))
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.2 + ("norm" in name))
     other.save_pretrained(tmp_path / "folder")
     network = made(choice)
     report = load_start(network, tmp_path / "folder")
     assert "of the Hugging Face hub" in report.origin.title and len(report.fresh) == len(network.head_parameters())
-    patch = network.backbone.kind.patch
-    pixels = torch.randn(2, 3, 3 * patch, 5 * patch)
-    hidden = torch.rand(2, 3, 5) < 0.5
-    before = network.backbone.before_patches
-    for mask in (None, hidden):
-        expected = other(pixels, bool_masked_pos=None if mask is None else mask.flatten(1)).last_hidden_state
-        found = network._tokens(pixels, mask)
-        torch.testing.assert_close(found.flatten(2).mT, expected[:, before:], rtol=0, atol=1e-5)
+    pixels = torch.randn(record_dino.pixels(network).shape)
+    for hidden in record_dino.masks(network).values():
+        mask = None if hidden is None else hidden.flatten(1)
+        expected = other(pixels, bool_masked_pos=mask).last_hidden_state[:, network.backbone.before_patches :]
+        torch.testing.assert_close(network._tokens(pixels, hidden).flatten(2).mT, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.numeric
+@EACH_KIND
+def test_tokens_are_those_that_transformers_gave(choice: dict[str, Any]) -> None:
+    """The same without transformers (5.24), whose numbers `record_dino.py` has written down."""
+    name = choice["name"] + ("_registers" if "registers" in choice else "")
+    with np.load(RECORDED) as recorded:
+        network = record_dino.weighed(choice)
+        for key, hidden in record_dino.masks(network).items():
+            found = network._tokens(record_dino.pixels(network), hidden).flatten(2).mT
+            expected = torch.from_numpy(recorded[f"{name}/{key}"])
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 # --- files ---
