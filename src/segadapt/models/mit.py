@@ -84,12 +84,25 @@ class Attention(nn.Module):
             reduced = self.norm(convolved(self.sr, values))
         query = self._split(self.q(values))
         key, value = (self._split(part) for part in self.kv(reduced).chunk(2, dim=-1))
-        attended = F.scaled_dot_product_attention(query, key, value)  # (B, heads, h·w, C / heads)
+        attended = attention(query, key, value)  # (B, heads, h·w, C / heads)
         return cast(Tensor, self.proj(attended.transpose(1, 2).reshape(values.shape)))
 
     def _split(self, values: Tensor) -> Tensor:
         """(B, h, w, C) -> (B, heads, h·w, C / heads)."""
         return values.reshape(len(values), -1, self.head_count, values.shape[-1] // self.head_count).transpose(1, 2)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(q kᵀ / √C) v; all (B, heads, tokens, C), of the keys fewer tokens.
+
+    On a CPU operation by operation, as the published program computes it: PyTorch's fused kernel there rounds
+    otherwise with AVX-512, so that two encoders with the same weights are not quite the same where one has gradients
+    (feature distance, CVPR 2022).
+    """
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value)
+    weights = (query @ key.transpose(-2, -1)) * query.shape[-1] ** -0.5
+    return weights.softmax(-1) @ value
 
 
 class DepthwiseConv(nn.Module):
