@@ -102,7 +102,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value)
     weights = (query @ key.transpose(-2, -1)) * query.shape[-1] ** -0.5
-    return weights.softmax(-1) @ value
+    return torch.matmul(weights.softmax(-1), value)
 
 
 class DepthwiseConv(nn.Module):
