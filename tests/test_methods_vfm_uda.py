@@ -66,7 +66,7 @@ def vfm_uda(name: str, **changes: Any) -> VfmUda:
 
 def weak(images: Tensor, seeds: Tensor, domain: str) -> Tensor:
     """Each image by itself: jittered with probability 0.9."""
-    drawn = draw_jitter(seeds, f"weak/{domain}", 32 / 255, 0.5, 0.5, 0.05)
+    drawn = draw_jitter(seeds, f"weak/{domain}", 0.1255, 0.5, 0.5, 0.05)
     changed = jitter(images.double(), drawn)
     happens = uniform(seeds, f"weak/{domain}/happens")
     return torch.stack([changed[i] if happens[i] < 0.9 else images[i].double() for i in range(len(images))])
