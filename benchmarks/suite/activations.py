@@ -1,8 +1,8 @@
 """What a training step of a network keeps in memory, without a GPU and without computing anything.
 
-Tensors are fake ones of the CPU, which know their shapes alone; what autograd keeps for the backward pass is seen by its
-hooks. Attention is as its fused kernels have it (queries, keys, values and output, no matrix of all pairs), on a GPU too.
-Workspaces of convolutions, copies of weights under autocast and what an allocator rounds up to are not in it.
+Tensors are fake ones of the CPU, which know their shapes alone; what autograd keeps for the backward pass is seen by
+its hooks. Attention is as its fused kernels have it, on a GPU too: queries, keys, values and output, no matrix of all
+pairs. Workspaces of convolutions, copies of weights under autocast and what an allocator rounds up to are not in it.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ STATES = 4
 
 
 def activations(choice: Choice, size: tuple[int, int], batch: int = 2, bf16: bool = False, classes: int = 19) -> int:
-    """Bytes that a pass over `batch` images of `size` (width, height), its loss at their size, keeps for its backward."""
+    """Bytes that a pass over `batch` images of `size` (width, height) keeps for its backward pass, with its loss."""
     width, height = size
     kept: dict[int, Any] = {}  # the storages, each once; held, so that no number is given again
     with torch.device("meta"):
