@@ -29,7 +29,7 @@ from reference.pictures import stylize as plain_stylize
 from reference.pictures import view_sum
 from reference.reading import known_ids, read_example
 from reference.steps import examples_of
-from suite import layers, memory
+from suite import activations, layers, memory
 from suite.frames import opened, write_domain
 from suite.measure import in_fresh_process, peak_memory
 from suite.sizes import NAMED
@@ -45,6 +45,7 @@ from segadapt.engine.runtime import Runtime
 from segadapt.inference.predictor import PUBLISHED_RULES, Predictor
 from segadapt.inference.stylizer import Stylizer
 from segadapt.models import networks
+from segadapt.models.networks import build
 from segadapt.models.segmenter import CAFFE
 from segadapt.models.small import WIDTHS, DeepLabSmall, SmallOptions
 from segadapt.models.style_transfer import StyleTransfer
@@ -301,3 +302,28 @@ def test_the_memory_of_networks_is_estimated_without_their_numbers() -> None:
     assert 1.9 * one < two <= 2 * one and network_memory.kept(network, 128, 1, checkpointing=True) < 0.8 * one
     (*_, row) = network_memory.table(["deeplab_small"], [64], 1).splitlines()
     assert row.startswith("| `deeplab_small` | 0.7 million | 0.0 GB | 0.0 GB (0.0) |")
+
+
+def test_activations_without_a_pass_are_those_of_one() -> None:
+    """Fake tensors keep what real ones do; twice the images twice of it, and a frozen encoder keeps nothing."""
+    size, network = (64, 32), build("deeplab_small", classes=19)
+    own = {parameter.untyped_storage().data_ptr() for parameter in network.state_dict().values()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def seen(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+        output = network(torch.zeros(2, 3, 32, 64, dtype=torch.uint8))
+        loss = nn.functional.cross_entropy(
+            network.upsample(output.logits, (32, 64)), torch.zeros(2, 32, 64, dtype=torch.long)
+        )
+    real = sum(storage.nbytes() for storage in kept.values())
+    assert loss.requires_grad and activations.activations("deeplab_small", size) == real
+    assert activations.activations("deeplab_small", size, batch=4) == pytest.approx(2 * real, rel=0.01)
+    dino = {"name": "dinov3", "size": "s"}
+    frozen = activations.activations(dino | {"freeze": "encoder"}, size)
+    assert 0 < frozen < 0.2 * activations.activations(dino, size)

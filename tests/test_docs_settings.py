@@ -27,6 +27,7 @@ from segadapt.methods.self_training import SelfTrainingSettings
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.methods.tgstn import TgstnSettings
+from segadapt.methods.vfm_uda import VfmUdaSettings
 from segadapt.models.networks import NETWORKS
 from segadapt.quirks import QUIRKS
 from segadapt.stages.evaluate import EvaluateSettings
@@ -41,6 +42,7 @@ METHOD_PAGES = {
     "source_only": "docs/methods/source-only.md",
     "adaptsegnet": "docs/methods/adaptsegnet.md",
     **{name: f"docs/methods/{name}.md" for name in ("dacs", "daformer", "mic")},
+    "vfm_uda": "docs/methods/vfm-uda.md",
     **dict.fromkeys(("tgstn", "stylize", "se_gan", "pseudo_labels", "self_training", "evaluate"), SE_GAN),
 }
 
@@ -59,6 +61,7 @@ KEYS: list[tuple[str, str, type[BaseModel], set[str]]] = [
     ("docs/methods/dacs.md", "Settings", DacsSettings, set(SegmenterSettings.model_fields)),
     ("docs/methods/daformer.md", "Settings", DaformerSettings, set(SegmenterSettings.model_fields)),
     ("docs/methods/mic.md", "Settings", MicSettings, set(SegmenterSettings.model_fields)),
+    ("docs/methods/vfm-uda.md", "Settings", VfmUdaSettings, set(SegmenterSettings.model_fields)),
     (SE_GAN, "Settings of `tgstn`", TgstnSettings, set(TrainingSettings.model_fields)),
     (SE_GAN, "Settings of `se_gan`", SeGanSettings, set(SegmenterSettings.model_fields)),
     (SE_GAN, "Settings of `self_training`", SelfTrainingSettings, set(SegmenterSettings.model_fields)),

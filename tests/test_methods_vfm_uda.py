@@ -1,6 +1,7 @@
 """A step of VFM-UDA against its formula, written by hand in float64; with hidden tokens and with masked blocks."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import segadapt
 from by_hand import CLASSES, CPU, EQUAL, Sgd, Toy, check_weights, cross_entropy
+from command import assert_told, command
 from matrix import given
+from planning import without_report
 from segadapt.augment.block_mask import draw_blocks
 from segadapt.augment.class_mix import draw_classes
 from segadapt.augment.colour import draw_jitter, jitter
@@ -21,6 +25,7 @@ from segadapt.methods.vfm_uda import VfmUda, VfmUdaSettings
 from segadapt.models import vit
 from segadapt.models.networks import build
 from segadapt.models.segmenter import Segmenter
+from tiny_runs import tree, write_data, write_recipe
 
 pytestmark = pytest.mark.numeric
 
@@ -66,7 +71,7 @@ def vfm_uda(name: str, **changes: Any) -> VfmUda:
 
 def weak(images: Tensor, seeds: Tensor, domain: str) -> Tensor:
     """Each image by itself: jittered with probability 0.9."""
-    drawn = draw_jitter(seeds, f"weak/{domain}", 32 / 255, 0.5, 0.5, 0.05)
+    drawn = draw_jitter(seeds, f"weak/{domain}", 0.1255, 0.5, 0.5, 0.05)
     changed = jitter(images.double(), drawn)
     happens = uniform(seeds, f"weak/{domain}/happens")
     return torch.stack([changed[i] if happens[i] < 0.9 else images[i].double() for i in range(len(images))])
@@ -205,3 +210,25 @@ def test_recipes(recipe: str, size: str, official: bool) -> None:
     assert stage.network in ("dinov2", {"name": "dinov2", "size": size}) and stage.start == f"dinov2_{size}"
     assert stage.quirk("pseudo_weight_per_batch") == official
     assert stage.lr * stage.head_lr == pytest.approx(5e-5 * stage.batch**0.5, rel=1e-2) and stage.head_lr == 10
+
+
+def test_a_run_whose_encoder_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the recipe to a file as DINOv2's authors have it: LoRA is merged."""
+    without_report(monkeypatch)
+    options = {"name": "dinov2", "freeze": "encoder", "lora": 2}
+    stage = {"method": "vfm_uda", "network": options, "steps": 2, "batch": 2, "head_lr": 10}
+    recipe = write_recipe(tmp_path / "recipe.yaml", tree(write_data(tmp_path / "data"), adapt=stage))
+    done = segadapt.run_recipe(recipe, tmp_path / "run")
+    assert {one.state for one in done.stages.values()} == {"done"}
+    model = segadapt.load(done.folder, device="cpu")
+    assert model.header.options["lora"] == 2
+    out = tmp_path / "encoder.pth"
+    assert command(capsys, "export", done.folder / "adapt", "-o", out, "--encoder", "dinov2").code == 0
+    state = torch.load(out, weights_only=True)
+    assert "blocks.1.attn.qkv.weight" in state and not any("lora" in name for name in state)
+    both = command(capsys, "export", done.folder, "-o", out, "--encoder", "dinov2", "--start-file")
+    assert_told(both, 2, "--encoder", "is another kind of file than --start-file", "Leave one of them out.")
+    refused = command(capsys, "export", done.folder / "adapt", "-o", tmp_path / "mit.pth", "--encoder", "mit")
+    assert_told(refused, 2, "--encoder", "has no such kind of file: 'mit'", "It has dinov2, dinov2_hub.")

@@ -5,20 +5,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError
 from torch import Tensor, nn
 
 import record_dino
 from record_dino import KINDS, RECORDED, TINY
-from segadapt.errors import UsageError
+from segadapt.errors import SegadaptError, UsageError
 from segadapt.losses import precise
 from segadapt.methods.optimizers import segmenter_optimizer
 from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.models import vit
 from segadapt.models.dino import Dino
 from segadapt.models.networks import build
+from segadapt.weights import starts
 from segadapt.weights.adapt import adapt
 from segadapt.weights.checkpoint_files import read_checkpoint
 from segadapt.weights.initial import load_start
@@ -350,3 +353,42 @@ def test_a_file_of_another_variant_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"it has 'backbone.register_tokens' and DINOv2 with 4 classes has not"):
         load_start(made(KINDS[0]), path)
     assert adapt(read_checkpoint(path), made(KINDS[1])).partial
+
+
+# --- the hub ---
+
+
+class _Refused(GatedRepoError):
+    """As the hub's client raises it, without an answer to show."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "403")
+
+
+def test_a_gated_repository_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> str:
+        raise _Refused
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refused)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", refused)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    with pytest.raises(SegadaptError) as caught:
+        load_start(made(KINDS[2]), "dinov3_b")
+    told = str(caught.value)
+    assert told.startswith(
+        "dinov3_b: https://huggingface.co/facebook/dinov3-vitb16-pretrain-lvd1689m gives its files only"
+    )
+    assert "hf auth login" in told and "\n" not in told
+    assert "its licence must be accepted" in (starts.missing_download("dinov3_b") or "")
+
+
+@pytest.mark.parametrize(
+    ("start", "repository"),
+    [
+        ("dinov2_s", "facebook/dinov2-small"),
+        ("dinov2_l_registers", "facebook/dinov2-with-registers-large"),
+        ("dinov3_s", "facebook/dinov3-vits16-pretrain-lvd1689m"),
+    ],
+)
+def test_starts_have_names(start: str, repository: str) -> None:
+    assert starts.DOWNLOADS[start].repository == repository and start in starts.STARTS

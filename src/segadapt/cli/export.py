@@ -41,6 +41,9 @@ def export(
     from segadapt.errors import UsageError
     from segadapt.weights.published import export_discriminator, export_encoder, export_published
 
+    if encoder is not None and (start_file or discriminator is not None):
+        other = "--start-file" if start_file else "--discriminator"
+        raise UsageError(f"is another kind of file than {other}", where="--encoder", remedy="Leave one of them out.")
     output = OutputFile.parse(out, "--out", (".pth",))
     if discriminator is not None:
         if start_file:

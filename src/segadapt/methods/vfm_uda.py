@@ -49,10 +49,10 @@ class VfmUdaSettings(MixingSettings):
     mask_ratio: float = Field(0.7, ge=0, lt=1, description="r: share of tokens (or blocks) that are not shown")
     mask_block: PositiveInt = Field(64, description="side in pixels of a block, for networks without a mask token")
     weak_probability: float = Field(0.9, ge=0, le=1, description="probability of the weak jitter")
-    weak_brightness: float = Field(32 / 255, ge=0, le=1, description="times 1 ± this")
+    weak_brightness: float = Field(0.1255, ge=0, le=1, description="times 1 ± this (published: 32/255)")
     weak_contrast: float = Field(0.5, ge=0, le=1, description="times 1 ± this")
     weak_saturation: float = Field(0.5, ge=0, le=1, description="times 1 ± this")
-    weak_hue: float = Field(18 / 360, ge=0, le=0.5, description="turned by ± this, in turns")
+    weak_hue: float = Field(0.05, ge=0, le=0.5, description="turned by ± this, in turns")
 
 
 class VfmUda(Method):

@@ -27,7 +27,7 @@ UPSAMPLED = 4
 class DinoOptions(NetworkOptions):
     """What a recipe may choose about these networks."""
 
-    size: Literal["s", "b", "l"] = Field("b", description="of the encoder: 22, 86 or 303 million parameters")
+    size: Literal["s", "b", "l"] = Field("b", description="of the encoder: 22, 86 or 304 million parameters")
     fit: Literal["resize", "pad"] = Field(
         "resize", description="what is done to an image that patches do not divide: stretched, or padded"
     )
