@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from segadapt.losses import precise
 from segadapt.models import bilinear
+from segadapt.models.choice import build, name_of, plain
 from segadapt.models.daformer import DaformerHead, fold_norms
 from segadapt.models.segmenter import IMAGENET, Box, Detail, NetworkOptions, Segmenter, SegOutput
 from segadapt.sample_randomness import numbers
@@ -50,11 +51,9 @@ class HrdaOptions(NetworkOptions):
     @field_validator("of")
     @classmethod
     def _plain(cls, of: str | dict[str, Any]) -> str | dict[str, Any]:
-        from segadapt.models import networks  # which knows this network, too
-
-        if networks.name_of(of) == "hrda":
+        if name_of(of) == "hrda":
             raise ValueError("it cannot be hrda itself")
-        return networks.plain(of)
+        return plain(of)
 
     @field_validator("context")
     @classmethod
@@ -87,14 +86,12 @@ class Hrda(Segmenter):
     stride = 4
 
     def __init__(self, classes: int, attention: bool = False, options: HrdaOptions | None = None) -> None:
-        from segadapt.models import networks
-
         options = HrdaOptions() if options is None else options
         with torch.device("meta"):
-            scales, features = channels(networks.build(options.of, classes=classes))
+            scales, features = channels(build(options.of, classes=classes))
         super().__init__(classes, features, attention, options)
         self.chosen = options
-        self.network = networks.build(options.of, classes=classes)
+        self.network = build(options.of, classes=classes)
         chosen = self.network.options
         width, dropout = getattr(chosen, "width", WIDTH), getattr(chosen, "dropout", DROPOUT)
         self.scale_attention = DaformerHead(scales, classes, width, dropout, context=False)
