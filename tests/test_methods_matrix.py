@@ -93,6 +93,7 @@ def test_compiled(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         logging.getLogger("torch.__trace"), "disabled", True
     )  # pytest would keep thousands of its lines
     runtime = replace(CPU, compile=True)
+    torch.compiler.reset()  # as a training's beginning does
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):  # else it would no longer be compiled
         assert_same(matrix.updated(name, matrix.made(name, runtime), runtime), name)
 

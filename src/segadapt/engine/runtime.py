@@ -92,6 +92,7 @@ class Runtime:
         """
         if not self.compile:
             return
+        torch.compiler.reset()  # what a training before has compiled: PyTorch compiles a function only a few times
         try:
             torch.compile(torch.neg)(torch.ones(2, device=self.device))
         except Exception as error:  # of many kinds: no compiler, no Triton, no space for what they write
