@@ -88,7 +88,7 @@ def roughen(case: Case) -> None:
                 parameter.mul_(1 + 0.2 * torch.rand_like(parameter))
 
 
-@pytest.mark.numeric
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", TIMED)
 def test_the_reference_step_computes_the_same(name: str, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def noisy(images: Tensor, sigma: float) -> Tensor:

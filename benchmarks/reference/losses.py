@@ -28,7 +28,11 @@ def cross_entropy_2d(logits: Tensor, labels: Tensor, class_weights: Tensor | Non
     labelled = (labels >= 0) * (labels != IGNORE)
     if not labelled.any():
         return torch.zeros((), device=logits.device)
-    return F.cross_entropy(pixel_rows(logits, labelled), labels[labelled], weight=class_weights)
+    return F.cross_entropy(
+        pixel_rows(logits, labelled),
+        labels[labelled],
+        weight=None if class_weights is None else class_weights.to(logits.dtype),
+    )
 
 
 def domain_bce(answers: Tensor, domain: float) -> Tensor:
