@@ -142,3 +142,23 @@ def test_a_home_folder_that_is_not_there(recipe: Path, key: str) -> None:
             load_label_space(loaded.label_space)
         else:
             loaded.data.domains("source")[0].pairs("train")
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "what"),
+    [
+        ("data.target.labelled=0", "data.target.labelled", "greater than or equal to 1, or it must be a path"),
+        ("data.target.labelled=[1]", "data.target.labelled", "a valid integer, or it must be a path"),
+        (
+            "stages.sean.network={name: hrda, detail: x}",
+            "stages.sean.network",
+            "option `detail` of hrda is 'x': it must be a valid number.*, or it must be a valid tuple",
+        ),
+    ],
+)
+def test_a_value_of_several_types_is_one_error_without_their_inner_names(
+    override: str, key: str, what: str, recipe: Path
+) -> None:
+    with pytest.raises(UsageError, match=rf"command line: '{key}'(: | is ).*{what}") as error:
+        load_recipe(str(recipe), [override, "stages.sean.official=false", "stages.sean.quirks={}"])
+    assert not isinstance(error.value, UsageErrors)

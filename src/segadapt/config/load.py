@@ -192,9 +192,8 @@ def open_value(key: str, where: Path | str) -> UsageError:
 
 def _explain(error: ValidationError, tree: Tree, path: Path, given: set[str]) -> Iterator[UsageError]:
     """One UsageError per finding of pydantic, with the key as the user writes it and the nearest existing one."""
-    for finding in error.errors(include_url=False):
-        keys = _as_written(finding["loc"])
-        key = ".".join(keys)
+    for keys, alternatives in _findings(error, tree):
+        finding, key = alternatives[0], ".".join(keys)
         where = (
             COMMAND_LINE if any(key == g or key.startswith(f"{g}.") or g.startswith(f"{key}.") for g in given) else path
         )
@@ -228,9 +227,8 @@ def _explain(error: ValidationError, tree: Tree, path: Path, given: set[str]) ->
                 what, _, remedy = finding["msg"].removeprefix("Value error, ").partition(". ")
                 yield UsageError(place + what, where=where, remedy=remedy or "Change it.")
             case _:
-                yield UsageError(
-                    f"'{key}' is {_short(value)}: {_plain(finding)}", where=where, remedy=_change(keys, tree)
-                )
+                wrong = ", or ".join(dict.fromkeys(map(_plain, alternatives)))
+                yield UsageError(f"'{key}' is {_short(value)}: {wrong}", where=where, remedy=_change(keys, tree))
 
 
 def _short(value: object) -> str:
@@ -266,9 +264,35 @@ def _change(keys: list[str], tree: Tree) -> str:
     return f"Change it; `{keys[-1]}` is: {field.description}."
 
 
-def _as_written(location: tuple[int | str, ...]) -> list[str]:
-    """pydantic's location, key by key."""
-    return [str(part) for part in location]
+def _findings(error: ValidationError, tree: Tree) -> list[tuple[list[str], list[ErrorDetails]]]:
+    """pydantic's findings by the key as the user writes it.
+
+    A value that may be of several types has one finding for each, whose location ends with the type in pydantic's
+    words: these are one.
+    """
+    found: list[tuple[list[str], list[ErrorDetails]]] = []
+    of_type: dict[tuple[str, ...], list[ErrorDetails]] = {}
+    for finding in error.errors(include_url=False):
+        location = finding["loc"]
+        keys = [str(part) for part in (location if finding["type"] == "missing" else _written(location, tree))]
+        cut = len(keys) < len(location)
+        if cut and tuple(keys) in of_type:
+            of_type[tuple(keys)].append(finding)
+            continue
+        found.append((keys, [finding]))
+        if cut:
+            of_type[tuple(keys)] = found[-1][1]
+    return found
+
+
+def _written(location: tuple[int | str, ...], tree: Tree) -> Iterator[int | str]:
+    """The parts of pydantic's location that stand in the recipe: not the types among which a value's is sought."""
+    place: Any = tree
+    for part in location:
+        inside = part in place if isinstance(place, dict) else isinstance(place, list) and part in range(len(place))
+        if inside:
+            yield part
+            place = place[part]
 
 
 def _model_around(keys: list[str], tree: Tree) -> type[BaseModel]:

@@ -12,16 +12,13 @@ student S, teacher T (moving average of S); source (x_s, y_s), target x_t; p = s
 from typing import ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from segadapt.augment.class_mix import class_mix
 from segadapt.batch import Batch
-from segadapt.ema import teacher_of
 from segadapt.losses import IGNORE, Loss, labelled_pixels, precise
-from segadapt.methods.method import DomainName, Method, Update
-from segadapt.methods.mixing import MixingSettings, Seen, augmented, predicted, seeds_of, weighed
-from segadapt.methods.optimizers import segmenter_optimizer
+from segadapt.methods.method import Update
+from segadapt.methods.mixing import MixingMethod, MixingSettings, Seen, augmented, predicted, seeds_of, weighed
 from segadapt.methods.segmentation import loss_terms
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.segmenter import Segmenter, SegOutput
@@ -34,19 +31,14 @@ class DacsSettings(MixingSettings):
     ema: float = Field(0.99, ge=0, lt=1, description="α: decay of the teacher's moving average")
 
 
-class Dacs(Method):
+class Dacs(MixingMethod):
     """Domain adaptation via cross-domain mixed sampling; see the algorithm at the top of this file."""
 
     settings_type: ClassVar[type[TrainingSettings]] = DacsSettings
-    domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
 
     def __init__(self, network: Segmenter, settings: MixingSettings) -> None:
-        self.student, self.settings = network, settings
-        network.set_mode(batch_norm=settings.learns_statistics)
-        learns = settings.learns_statistics or settings.quirk("teacher_train_mode")
-        self.teacher: Segmenter = teacher_of(network, learns_statistics=learns)
-        self.modules: dict[str, nn.Module] = {"student": self.student, "teacher": self.teacher}
-        self.optimizers: dict[str, Optimizer] = {"student": segmenter_optimizer(self.student, settings)}
+        super().__init__(network, settings)
+        self.settings = settings
 
     def step(self, batch: Batch, update: Update) -> None:
         for part, seen in zip(update.micro_batches(batch), self.begin(batch, update), strict=True):
@@ -98,7 +90,3 @@ class Dacs(Method):
         """T ← α T + (1 - α) S."""
         buffers = not self.settings.quirk("ema_parameters_only")
         update.follow(self.teacher, self.student, self.settings.decay(batch.step), buffers)
-
-    @property
-    def result(self) -> Segmenter:
-        return self.student if self.settings.result == "student" else self.teacher

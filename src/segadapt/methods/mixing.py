@@ -4,12 +4,15 @@ from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from segadapt.augment.strong import draw_strong, strong
 from segadapt.batch import Batch, Images
+from segadapt.ema import teacher_of
 from segadapt.losses import precise
-from segadapt.methods.method import Update
+from segadapt.methods.method import DomainName, Method, Update
+from segadapt.methods.optimizers import segmenter_optimizer
 from segadapt.methods.settings import WithExtraSource
 from segadapt.methods.teacher import TeacherSettings
 from segadapt.models.segmenter import Segmenter
@@ -61,6 +64,25 @@ class MixingSettings(WithExtraSource, TeacherSettings):
         if sum(self.margins) >= target[1]:
             raise ValueError(f"margins {list(self.margins)} leave nothing of {target[1]} rows. Make them smaller")
         return self
+
+
+class MixingMethod(Method):
+    """Base of DACS and its successors: a student, and a mean teacher of it."""
+
+    domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
+
+    def __init__(self, network: Segmenter, settings: MixingSettings) -> None:
+        self.student = network
+        self.chosen = settings.result
+        network.set_mode(batch_norm=settings.learns_statistics)
+        learns = settings.learns_statistics or settings.quirk("teacher_train_mode")
+        self.teacher: Segmenter = teacher_of(network, learns_statistics=learns)
+        self.modules: dict[str, nn.Module] = {"student": self.student, "teacher": self.teacher}
+        self.optimizers: dict[str, Optimizer] = {"student": segmenter_optimizer(self.student, settings)}
+
+    @property
+    def result(self) -> Segmenter:
+        return self.student if self.chosen == "student" else self.teacher
 
 
 class PseudoLabels(NamedTuple):

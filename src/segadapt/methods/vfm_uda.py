@@ -18,19 +18,16 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from segadapt.augment.block_mask import draw_blocks, masked
 from segadapt.augment.class_mix import class_mix
 from segadapt.augment.colour import draw_jitter, jitter
 from segadapt.augment.draw import uniform
 from segadapt.batch import Batch
-from segadapt.ema import teacher_of
 from segadapt.losses import labelled_pixels, precise
-from segadapt.methods.method import DomainName, Method, Update
-from segadapt.methods.mixing import MixingSettings, PseudoLabels, augmented, predicted, seeds_of, weighed
-from segadapt.methods.optimizers import segmenter_optimizer
+from segadapt.methods.method import DomainName, Update
+from segadapt.methods.mixing import MixingMethod, MixingSettings, PseudoLabels, augmented, predicted, seeds_of, weighed
 from segadapt.methods.segmentation import loss_terms
 from segadapt.methods.settings import NetworkChoice, TrainingSettings
 from segadapt.models.segmenter import Segmenter, SegOutput
@@ -55,19 +52,14 @@ class VfmUdaSettings(MixingSettings):
     weak_hue: float = Field(0.05, ge=0, le=0.5, description="turned by ± this, in turns")
 
 
-class VfmUda(Method):
+class VfmUda(MixingMethod):
     """Self-training of a vision foundation model; see the algorithm at the top of this file."""
 
     settings_type: ClassVar[type[TrainingSettings]] = VfmUdaSettings
-    domains: ClassVar[tuple[DomainName, ...]] = ("source", "target")
 
     def __init__(self, network: Segmenter, settings: VfmUdaSettings) -> None:
-        self.student, self.settings = network, settings
-        network.set_mode(batch_norm=settings.learns_statistics)
-        learns = settings.learns_statistics or settings.quirk("teacher_train_mode")
-        self.teacher: Segmenter = teacher_of(network, learns_statistics=learns)
-        self.modules: dict[str, nn.Module] = {"student": self.student, "teacher": self.teacher}
-        self.optimizers: dict[str, Optimizer] = {"student": segmenter_optimizer(self.student, settings)}
+        super().__init__(network, settings)
+        self.settings = settings
 
     def step(self, batch: Batch, update: Update) -> None:
         labelled = labelled_pixels(batch.labels("source"))
@@ -118,7 +110,3 @@ class VfmUda(Method):
         keep = draw_blocks(seeds, "masked/blocks", size, settings.mask_block, settings.mask_ratio)
         mean = self.student.pixels.inverse(images.new_zeros(1, 3, 1, 1)).flatten()
         return self.student(masked(images, keep, mean))  # type: ignore[no-any-return]
-
-    @property
-    def result(self) -> Segmenter:
-        return self.student if self.settings.result == "student" else self.teacher

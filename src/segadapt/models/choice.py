@@ -96,13 +96,15 @@ def with_option(choice: Choice, option: str, value: object) -> PlainChoice:
 
 def _wrong_option(name: str, kind: type[NetworkOptions], error: ValidationError) -> UsageError:
     """The first finding of pydantic, as an error of the choice."""
-    finding = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in finding["loc"])
+    findings = error.errors(include_url=False)
+    finding, key = findings[0], str((*findings[0]["loc"], "")[0])
     if finding["type"] == "extra_forbidden":
         remedy = nearest(key, list(kind.model_fields)) if kind.model_fields else _options_in_words(kind)
         return UsageError(f"{name} has no option `{key}`", where="network", remedy=remedy)
-    what = finding["msg"].removeprefix("Value error, ").replace("Input should", "it must", 1)
-    field = kind.model_fields.get(str(finding["loc"][0])) if finding["loc"] else None
+    # An option that may be of several types has one finding for each.
+    same = [one["msg"] for one in findings if one["loc"][:1] == finding["loc"][:1]]
+    what = ", or ".join(msg.removeprefix("Value error, ").replace("Input should", "it must", 1) for msg in same)
+    field = kind.model_fields.get(key)
     remedy = f"`{key}` is: {field.description}." if field is not None and field.description else "Change it."
     return UsageError(
         f"option `{key}` of {name} is {finding.get('input')!r:.60}: {what}", where="network", remedy=remedy
