@@ -61,7 +61,7 @@ def normed(conv: nn.Conv2d, norm: nn.Module, activations: Tensor) -> Tensor:
     if conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
         given = F.linear(activations.permute(0, 2, 3, 1), weights.flatten(1), bias).permute(0, 3, 1, 2)
     else:
-        given = F.conv2d(activations, weights, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        given = conv._conv_forward(activations, weights, bias)  # a subclass's, too
     return after(given)  # type: ignore[no-any-return]
 
 

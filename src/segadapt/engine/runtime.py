@@ -79,7 +79,9 @@ class Runtime:
         that learn go by the activations of all ranks, and its dropout draws for each sample.
         """
         draw_by_sample(module)
-        module.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        # A network may know better about float32 on a CPU.
+        layout = torch.channels_last if getattr(module, "channels_last", False) else self.memory_format
+        module.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         if self.ranks > 1:
             share_statistics(module, between.total)
         if self.compile:

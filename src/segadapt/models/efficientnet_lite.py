@@ -19,7 +19,8 @@ from typing import Self, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segadapt.batch_norm import BatchNorm2d
+from segadapt.batch_norm import BatchNorm2d, normed
+from segadapt.models.depthwise import depthwise_conv2d, gains_from_depthwise
 from segadapt.models.folding import fold
 from segadapt.models.segmenter import TENSORFLOW, NetworkOptions, Segmenter
 
@@ -65,7 +66,8 @@ class SameConv2d(nn.Conv2d):
     An odd pixel of padding goes to the right and to the bottom.
     """
 
-    def forward(self, features: Tensor) -> Tensor:
+    def _conv_forward(self, features: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
+        """What `forward` does, with any weights: `normed` calls it with those of the norm in them."""
         needed = [
             max(0, (-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size)
             for size, kernel, stride, dilation in zip(
@@ -73,9 +75,12 @@ class SameConv2d(nn.Conv2d):
             )
         ]
         (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in needed)
-        if top == bottom and left == right:  # symmetric: the convolution does it itself
-            return F.conv2d(features, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
-        return super().forward(F.pad(features, (left, right, top, bottom)))
+        padding = (top, left)
+        if top != bottom or left != right:  # else the convolution does it itself
+            features, padding = F.pad(features, (left, right, top, bottom)), (0, 0)
+        if gains_from_depthwise(self, features):
+            return depthwise_conv2d(features, weights, bias, self.stride[0], padding, self.dilation[0])
+        return F.conv2d(features, weights, bias, self.stride, padding, self.dilation, self.groups)
 
 
 class InvertedBottleneck(nn.Module):
@@ -94,9 +99,9 @@ class InvertedBottleneck(nn.Module):
         self.shortcut = stride == 1 and inputs == outputs
 
     def forward(self, features: Tensor) -> Tensor:
-        inner = features if self.expand is None else F.relu6(self.expand(features), inplace=True)
-        inner = F.relu6(self.depthwise_norm(self.depthwise(inner)), inplace=True)
-        projected = cast(Tensor, self.project(inner))
+        inner = features if self.expand is None else F.relu6(in_turn(self.expand, features), inplace=True)
+        inner = F.relu6(normed(self.depthwise, self.depthwise_norm, inner), inplace=True)
+        projected = in_turn(self.project, inner)
         return features + projected if self.shortcut else projected
 
 
@@ -128,6 +133,12 @@ def norm(channels: int) -> BatchNorm2d:
     return BatchNorm2d(channels, eps=EPSILON, momentum=MOMENTUM)
 
 
+def in_turn(pair: nn.Sequential, features: Tensor) -> Tensor:
+    """A convolution and its norm, as quickly as can be: see `normed`."""
+    conv, following = pair
+    return normed(cast(nn.Conv2d, conv), following, features)
+
+
 def depthwise(channels: int, dilation: int) -> nn.Conv2d:
     """A depthwise 3×3 convolution that keeps the size."""
     return nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels)
@@ -139,6 +150,7 @@ class EfficientNetLite0(Segmenter):
     title = "EfficientNet-Lite0"
     pixels = TENSORFLOW
     stride = 8
+    channels_last = True
 
     def __init__(self, classes: int, attention: bool = False, options: NetworkOptions = NetworkOptions()) -> None:
         super().__init__(classes, WIDTH, attention, options)
@@ -151,7 +163,7 @@ class EfficientNetLite0(Segmenter):
 
     def encode_scales(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Pixels (B, 3, H, W) -> features (B, 40, H/8, W/8) and (B, 320, H/16, W/16), rounded up."""
-        features = F.relu6(self.stem["norm"](self.stem["conv"](pixels)), inplace=True)
+        features = F.relu6(normed(cast(nn.Conv2d, self.stem["conv"]), self.stem["norm"], pixels), inplace=True)
         shallow = self.through(self.blocks[:SHALLOW], features)
         return shallow, self.through(self.blocks[SHALLOW:], shallow)
 

@@ -168,6 +168,7 @@ class Segmenter(nn.Module):
     """
 
     Options: ClassVar[type[NetworkOptions]] = NetworkOptions
+    channels_last: ClassVar[bool] = False  # whether that layout is the quicker one in float32 on a CPU, too
     title: ClassVar[str] = ""  # for a person; the class's name where it is empty
     pixels: PixelFormat
     stride: int  # of the logits against the input
