@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from command import assert_told, command
 from planning import actions, finish, planned, recipe_of, without_report
@@ -16,7 +18,7 @@ from segadapt.pipeline.costs import costs
 from segadapt.pipeline.lock import locked
 from segadapt.pipeline.plan import Choice
 from segadapt.pipeline.time_left import duration
-from segadapt.stages.estimate import Estimator
+from segadapt.stages.estimate import Counter, Estimator
 from tiny_runs import last_checkpoint, run, same
 
 
@@ -118,6 +120,21 @@ def test_operations_are_counted_and_grow_with_pixels_steps_and_views(recipe: Pat
     more = each[0] - each[1]
     # a batch of two: the student forward and backward on both domains, the teacher forward on one
     assert more == pytest.approx(2000 * 2 * 7 * work / estimator.rate, rel=0.2)
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_a_backward_pass_of_a_convolution_counts_twice_its_forward_pass(
+    kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], groups: int
+) -> None:
+    convolution, activations = kind(8, 16, 3, 2, groups=groups), torch.zeros(2, 8, 9, 9, requires_grad=True)
+    with Counter() as forward:
+        convolved = convolution(activations)
+    with Counter() as backward:
+        convolved.sum().backward()
+    positions = 2 * (4 * 4 if kind is nn.Conv2d else 9 * 9)
+    assert forward.operations == 2 * positions * 8 * 16 // groups * 9
+    assert backward.operations == 2 * forward.operations
 
 
 def test_the_disk_estimate_is_about_what_a_run_takes(finished: Path, recipe: Path, tmp_path: Path) -> None:

@@ -183,9 +183,21 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         count = flop_registry.get(function._overloadpacket)
-        if count is not None:
+        if function._overloadpacket == torch.ops.aten.convolution_backward:
+            self.operations += convolution_backward_operations(*args)
+        elif count is not None:
             self.operations += count(*args, **(kwargs or {}), out_val=result)
         return result
+
+
+def convolution_backward_operations(gradient: Tensor, activations: Tensor, weights: Tensor, *how: Any) -> int:
+    """Floating-point operations of `aten::convolution_backward`: for each gradient asked for those of the forward pass.
+
+    PyTorch's own formula forgets the groups: a depthwise convolution of 1,152 channels counts 1,152 times too much.
+    """
+    *_, transposed, _, _, wanted = how
+    at_each = activations if transposed else gradient
+    return int(2 * at_each.numel() * weights[0].numel() * sum(wanted[:2]))
 
 
 def conv_rate(runtime: Runtime, seconds: float = 0.5) -> float:
