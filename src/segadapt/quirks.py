@@ -98,6 +98,11 @@ QUIRKS: dict[str, Quirk] = {
             "Each view is upsampled to the size of the labels at once.",
         ),
         Quirk(
+            "half_windows",
+            "Sliding windows begin half a window apart, and the mean of their logits is taken.",
+            "They overlap by a third at least, and a window counts less towards its borders, where it sees least.",
+        ),
+        Quirk(
             "truncated",
             "Stylized pixels are cut to whole numbers: darker by half a grey level on average.",
             "They are rounded.",

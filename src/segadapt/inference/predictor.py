@@ -33,15 +33,16 @@ QUADRANTS_FROM = 1.5  # the scale from which `ViewRules.quadrants` cuts the inpu
 
 @dataclass(frozen=True)
 class ViewRules:
-    """How several views become one softmax map.
+    """How several views become one softmax map, and several windows one view.
 
-    All off: each is upsampled to the output size, then softmax, then the mean. The published SE-GAN program has all
-    three on; one view alone is always treated as the published evaluation does.
+    All off: each view is upsampled to the output size, then softmax, then the mean. The published SE-GAN program has
+    the first three on; one view alone is always treated as its evaluation does. HRDA's and MIC's has the last one on.
     """
 
     quadrants: bool = False  # scales from 1.5 run as four quadrants; of a mirror image, the whole is mirrored, then cut
     softmax_order: bool = False  # all views but the plain one: softmax first, then upsampled
     sum_at_input: bool = False  # views are summed at the network's input size, the sum is upsampled to the output size
+    half_windows: bool = False  # windows begin half a window apart, and the mean of their logits is taken
 
     @classmethod
     def of(cls, settings: QuirkySettings) -> "ViewRules":
@@ -301,18 +302,22 @@ class Predictor:
         """Pixels (B, 3, H, W) -> logits (B, C, h, w); blended (B, C, H, W) where the window is smaller than the input.
 
         Each window's logits count with a weight that falls linearly from its middle to its borders, where a network
-        sees least context, so that no seams show.
+        sees least context, so that no seams show; with the rule `half_windows` all count alike.
         """
         height, width = pixels.shape[-2:]
         window_width, window_height = self.window or (width, height)
         if window_width >= width and window_height >= height:
             return self._whole(pixels)
         window_width, window_height = min(window_width, width), min(window_height, height)
+        half = self.rules.half_windows
+        starts = _starts_half_apart if half else _starts
         weight = _tent(window_height, self.device)[:, None] * _tent(window_width, self.device)[None, :]
+        if half:
+            weight = torch.ones_like(weight)
         total = torch.zeros((len(pixels), self.network.classes, height, width), device=self.device)
         weights = torch.zeros((height, width), device=self.device)
-        for top in _starts(height, window_height):
-            for left in _starts(width, window_width):
+        for top in starts(height, window_height):
+            for left in starts(width, window_width):
                 here = (..., slice(top, top + window_height), slice(left, left + window_width))
                 logits = self.network.upsample(self._whole(pixels[here]), (window_height, window_width))
                 total[here] += weight * logits
@@ -330,6 +335,12 @@ def _starts(length: int, window: int) -> list[int]:
     step = max(1, int(window * (1 - WINDOW_OVERLAP)))
     count = 1 + max(0, -(-(length - window) // step))
     return [round(index * (length - window) / max(1, count - 1)) for index in range(count)]
+
+
+def _starts_half_apart(length: int, window: int) -> list[int]:
+    """Where windows begin, half a window apart, the last at the end: as the published HRDA cuts its input."""
+    step = max(1, window // 2)
+    return [min(index * step, length - window) for index in range(1 + -(-(length - window) // step))]
 
 
 def _tent(length: int, device: torch.device) -> Tensor:
