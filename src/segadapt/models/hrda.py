@@ -101,9 +101,17 @@ class Hrda(Segmenter):
 
     # --- a pass ---
 
+    def segment(self, pixels: Tensor) -> SegOutput:
+        if torch.compiler.is_exporting():  # at one size, with windows alone; an exporter refuses what `_eager` says
+            return self._seen_twice(pixels)
+        return self._eager(pixels)
+
     # Not compiled as a whole: code would be made for each box. What it calls is compiled, but for what handles boxes.
     @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator, no-untyped-call]
-    def segment(self, pixels: Tensor) -> SegOutput:
+    def _eager(self, pixels: Tensor) -> SegOutput:
+        return self._seen_twice(pixels)
+
+    def _seen_twice(self, pixels: Tensor) -> SegOutput:
         original, pixels = pixels.shape[-2:], self._stretched(pixels)
         size = pixels.shape[-2:]
         each = self.training or bool(self._given)  # a crop of each image; else windows over all images
@@ -186,8 +194,8 @@ class Hrda(Segmenter):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _averaged(self, detail: Tensor, boxes: Sequence[Box], size: Sequence[int]) -> Tensor:
         """Logits of windows over all images, window by window: their mean (B, C, H / stride, W / stride)."""
-        parts = detail.chunk(len(boxes))
-        whole = detail.new_zeros(*parts[0].shape[:2], *(side // self.stride for side in size))
+        parts = detail.unflatten(0, (len(boxes), -1))
+        whole = detail.new_zeros(*parts.shape[1:3], *(side // self.stride for side in size))
         count = detail.new_zeros(whole.shape[-2:])
         for part, box in zip(parts, boxes, strict=True):
             here = self._cells(box, self.stride)
