@@ -1,5 +1,6 @@
 """The verb `export`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,9 +69,7 @@ def export(
     segadapt export runs/sean_gta5_cityscapes_official/sean -o seanet.pth
     """
     published = {"--start-file": start_file, "--discriminator": discriminator, "--encoder": encoder}
-    onnx = OnnxOptions(
-        precision, calibrate, check, outputs, size, least_agreement, evaluate, layout, root, split, json
-    )
+    onnx = OnnxOptions(precision, calibrate, check, outputs, size, least_agreement, evaluate, layout, root, split, json)
     output = OutputFile.parse(out, "--out", (".pth", ".onnx"))
     if output.suffix == ".onnx":
         need_none(published, ".pth", output)
@@ -78,10 +77,10 @@ def export(
     else:
         need_none(onnx.given(), ".onnx", output)
         _export_published(model, output, start_file, discriminator, encoder, label_space)
-    output.written()
+        output.written()
 
 
-def need_none(options: dict[str, object], suffix: str, output: OutputFile) -> None:
+def need_none(options: Mapping[str, object], suffix: str, output: OutputFile) -> None:
     """Raise UsageError when one of the options is given, which are for files of another suffix."""
     from segadapt.errors import UsageError
 

@@ -72,6 +72,7 @@ class OnnxOptions:
 
     def export(self, model: Path, label_space: str | None, output: OutputFile) -> None:
         """Make the file, check it, write it, and score it if asked for."""
+        from segadapt.errors import UsageError
         from segadapt.export.onnx_check import images_of
         from segadapt.export.onnx_file import as_record, export_onnx
         from segadapt.export.onnx_graph import need_onnx
@@ -82,6 +83,9 @@ class OnnxOptions:
         wanted = self._wanted()
         need_onnx()
         record = None if self.json is None else OutputFile.parse(self.json, "--json", (".json",))
+        beside = output if record is None or output.path is None else record  # whichever may be standard output
+        if record is not None and record.path is None and output.path is None:
+            raise UsageError("is standard output already", where="--json", remedy="Give a file for one of them.")
         file = find_model(model)
         saved = load_segmenter(file, label_space)
         dataset = self._dataset(file, saved, wanted) if self.evaluate else None
@@ -89,15 +93,14 @@ class OnnxOptions:
         exported = export_onnx(file, saved, wanted, **images)
         with output.file() as path:
             exported.write(path)
-        self._tell(exported, output)
+        beside.say(_in_words(exported, output))
         rows: list[Row] = []
         if dataset is not None:
             rows = exported.score(dataset)
-            _print(rows, setting(), console_beside(record if record is not None else output))
+            _print(rows, setting(), console_beside(beside))
         if record is not None:
             with record.file() as path:
                 write_json(path, as_record(exported, rows, setting()))
-            record.written()
 
     def _wanted(self) -> "Wanted":
         """What kind of file. Raises UsageError for a wrong option."""
@@ -110,9 +113,7 @@ class OnnxOptions:
         if precision not in PRECISIONS:
             raise UsageError(f"'{precision}' is no precision", where="--precision", remedy="Use fp32, fp16 or int8.")
         if precision == "int8" and not self.calibrate:
-            raise UsageError(
-                "int8 needs images to calibrate on", where="--precision", remedy="Add --calibrate FOLDER."
-            )
+            raise UsageError("int8 needs images to calibrate on", where="--precision", remedy="Add --calibrate FOLDER.")
         if self.calibrate and precision != "int8":
             raise UsageError("is for --precision int8", where="--calibrate", remedy="Leave one of them out.")
         if not self.evaluate and (self.layout or self.root or self.split):
@@ -146,12 +147,14 @@ class OnnxOptions:
         split = data.split_of(name, settings)
         return open_domain(settings, saved.header.space, split, wanted.size or saved.header.size)
 
-    def _tell(self, exported: "Exported", output: OutputFile) -> None:
-        found = exported.agreement
-        output.say(
-            f"{exported.saved.network.in_words()}, {exported.precision}: {found.percent:.3f} % of the labels of "
-            f"{found.images} images are PyTorch's"
-        )
+
+def _in_words(exported: "Exported", output: OutputFile) -> str:
+    found = exported.agreement
+    place = "" if output.path is None else f"written: {output.path}: "
+    return (
+        f"{place}{exported.saved.network.in_words()}, {exported.precision}, {found.percent:.3f} % of the labels of "
+        f"{found.images} images as PyTorch's"
+    )
 
 
 def _print(rows: "list[Row]", setting: dict[str, Any], console: Any) -> None:

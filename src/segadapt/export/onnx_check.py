@@ -86,9 +86,7 @@ def labels_of(running: "onnxruntime.InferenceSession", images: Image) -> Image:
     return found
 
 
-def agreement(
-    running: "onnxruntime.InferenceSession", predictor: Predictor, images: Sequence[NamedImage]
-) -> Agreement:
+def agreement(running: "onnxruntime.InferenceSession", predictor: Predictor, images: Sequence[NamedImage]) -> Agreement:
     """Of the labels that PyTorch gives each image (`segadapt predict`), the share that the exported model gives too.
 
     The first image is also seen beside its mirror image, as a batch of two.

@@ -121,9 +121,7 @@ def export_onnx(
         model = whole_graph(converted(network.model, wanted.precision, around, calibration), around)
         found = agreement(session(model.SerializeToString()), predictor, images)
         need_agreement(found, LEAST[wanted.precision] if wanted.least is None else wanted.least, wanted.precision)
-    facts = metadata(
-        header, around, precision=wanted.precision, exporter=network.exporter, model_sha256=sha256(source)
-    )
+    facts = metadata(header, around, precision=wanted.precision, exporter=network.exporter, model_sha256=sha256(source))
     put(model, facts | {"agreement_percent": f"{found.percent:.3f}"})
     return Exported(model, plain, predictor, source, saved, wanted.precision, network.exporter, found)
 

@@ -12,11 +12,14 @@ arg-max. The three parts stay apart until the end, so that only the network is c
 
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, cast
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,14 +45,9 @@ EXPORTERS: tuple[Exporter, ...] = ("dynamo", "torchscript")
 
 def need_onnx() -> None:
     """Raise UsageError when the packages of the extra are not there."""
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"{error.name or 'onnx'} is not installed", where=".onnx", remedy="pip install 'segadapt[onnx]'."
-        ) from error
+    missing = next((name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None), None)
+    if missing is not None:
+        raise UsageError(f"{missing} is not installed", where=".onnx", remedy="pip install 'segadapt[onnx]'.")
 
 
 @dataclass(frozen=True)
@@ -126,19 +124,20 @@ def _exported(module: nn.Module, size: tuple[int, int], exporter: Exporter) -> "
             program, dynamo=True, opset_version=OPSET, input_names=[PIXELS], output_names=[NATIVE], verbose=False
         )
         assert made is not None
-        return cast("onnx.ModelProto", made.model_proto)
-    file = io.BytesIO()
-    torch.onnx.export(
-        module,
-        (example,),
-        file,
-        dynamo=False,
-        opset_version=OPSET,
-        input_names=[PIXELS],
-        output_names=[NATIVE],
-        dynamic_axes={PIXELS: {0: "N"}, NATIVE: {0: "N"}},
-    )
-    return onnx.load_model_from_string(file.getvalue())
+        return made.model_proto
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "network.onnx"
+        torch.onnx.export(
+            module,
+            (example,),
+            file,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[PIXELS],
+            output_names=[NATIVE],
+            dynamic_axes={PIXELS: {0: "N"}, NATIVE: {0: "N"}},
+        )
+        return onnx.load(file)
 
 
 def _reason(error: Exception) -> str:
@@ -279,6 +278,6 @@ def _after(around: Surroundings) -> _Part:
 def _output(name: Output, classes: int) -> "onnx.ValueInfoProto":
     from onnx import TensorProto, helper
 
-    shape = ["N", classes, "H", "W"] if name == "logits" else ["N", "H", "W"]
+    shape: list[str | int | None] = ["N", classes, "H", "W"] if name == "logits" else ["N", "H", "W"]
     kind = TensorProto.UINT8 if name == "labels" else TensorProto.FLOAT
     return helper.make_tensor_value_info(name, kind, shape)

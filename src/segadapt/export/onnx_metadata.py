@@ -38,7 +38,10 @@ def metadata(
         "network_options": header.options,
         "network_size": f"{width}x{height}",
         "pixel_format": {
-            **{"name": form.name, "order": form.order, "mean": list(form.mean), "std": list(form.std)},
+            "name": form.name,
+            "order": form.order,
+            "mean": list(form.mean),
+            "std": list(form.std),
             "note": "applied inside the graph",
         },
         "align_corners": around.align_corners,

@@ -55,9 +55,7 @@ def _in_half(model: "onnx.ModelProto") -> "onnx.ModelProto":
     return found
 
 
-def _in_8_bits(
-    model: "onnx.ModelProto", around: Surroundings, calibration: Sequence[NamedImage]
-) -> "onnx.ModelProto":
+def _in_8_bits(model: "onnx.ModelProto", around: Surroundings, calibration: Sequence[NamedImage]) -> "onnx.ModelProto":
     import onnx
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

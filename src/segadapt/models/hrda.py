@@ -104,7 +104,8 @@ class Hrda(Segmenter):
     def segment(self, pixels: Tensor) -> SegOutput:
         if torch.compiler.is_exporting():  # at one size, with windows alone; an exporter refuses what `_eager` says
             return self._seen_twice(pixels)
-        return self._eager(pixels)
+        eager: SegOutput = self._eager(pixels)
+        return eager
 
     # Not compiled as a whole: code would be made for each box. What it calls is compiled, but for what handles boxes.
     @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator, no-untyped-call]
@@ -194,7 +195,7 @@ class Hrda(Segmenter):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _averaged(self, detail: Tensor, boxes: Sequence[Box], size: Sequence[int]) -> Tensor:
         """Logits of windows over all images, window by window: their mean (B, C, H / stride, W / stride)."""
-        parts = detail.unflatten(0, (len(boxes), -1))
+        parts = detail.view(len(boxes), -1, *detail.shape[1:])
         whole = detail.new_zeros(*parts.shape[1:3], *(side // self.stride for side in size))
         count = detail.new_zeros(whole.shape[-2:])
         for part, box in zip(parts, boxes, strict=True):
