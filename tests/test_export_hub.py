@@ -20,6 +20,7 @@ from segadapt.files import sha256
 from segadapt.models.networks import build
 from segadapt.weights.hub import Repository, is_hub
 from segadapt.weights.initial import load_start
+from tiny_runs import tree, write_data, write_recipe
 
 __all__ = ["registered"]
 CapSys = pytest.CaptureFixture[str]
@@ -89,6 +90,13 @@ def test_a_revision_pins_a_model(hub: Hub, tmp_path: Path, capsys: CapSys, monke
     assert command(capsys, "predict", f"hf://anna/small@{old}", picture, "-o", tmp_path / "out").code == 0
     network = build("deeplab_small", classes=19)
     assert load_start(network, f"hf://anna/small@{old}").sha256 == sha256(first)
+    # In a recipe: whether target labels had a part in it is read from the file.
+    stage = {"method": "source_only", "network": "deeplab_small", "start": f"hf://anna/small@{old}", "size": [96, 48]}
+    recipe = write_recipe(tmp_path / "r.yaml", tree(write_data(tmp_path / "data"), s={**stage, "steps": 1, "batch": 1}))
+    outcome = command(capsys, "run", recipe, "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    trained = segadapt.load(tmp_path / "run").header
+    assert trained.used_target_labels is None and trained.step == 1
     # What was fetched once is there without a connection.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert segadapt.load(f"hf://anna/small@{old}").path == pinned.path
