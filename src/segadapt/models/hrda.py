@@ -102,15 +102,10 @@ class Hrda(Segmenter):
     # --- a pass ---
 
     def segment(self, pixels: Tensor) -> SegOutput:
-        if torch.compiler.is_exporting():  # at one size, with windows alone; an exporter refuses what `_eager` says
+        if torch.compiler.is_exporting():  # of one size, with windows alone: an exporter refuses the exemption below
             return self._seen_twice(pixels)
-        eager: SegOutput = self._eager(pixels)
-        return eager
-
-    # Not compiled as a whole: code would be made for each box. What it calls is compiled, but for what handles boxes.
-    @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator, no-untyped-call]
-    def _eager(self, pixels: Tensor) -> SegOutput:
-        return self._seen_twice(pixels)
+        output: SegOutput = self._seen_twice_eagerly(pixels)
+        return output
 
     def _seen_twice(self, pixels: Tensor) -> SegOutput:
         original, pixels = pixels.shape[-2:], self._stretched(pixels)
@@ -131,6 +126,9 @@ class Hrda(Segmenter):
             attention = self.upsample(attention, fused.shape[-2:])
         details = (Detail(detail, tuple(scaled(boxes, size, original)), self.chosen.detail_weight),) if each else ()
         return SegOutput((fused,), attention, features, scales, details)
+
+    # Not compiled as a whole: code would be made for each box. What it calls is compiled, but for what handles boxes.
+    _seen_twice_eagerly = torch.compiler.disable(recursive=False)(_seen_twice)  # type: ignore[no-untyped-call]
 
     def encode_scales(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Pixels (B, 3, H, W) -> the encoder's features of the context, as `SegOutput.scales` has them."""
