@@ -26,7 +26,7 @@ SHARED = {
 }
 ROOMS = {
     *("augment", "data", "sample", "models", "weights", "methods", "engine", "inference", "evaluation"),
-    *("stages", "config", "report", "pipeline", "cli"),
+    *("stages", "config", "report", "pipeline", "export", "cli"),
 }
 
 ALLOWED: dict[str, set[str]] = {
@@ -48,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
         *("weights.provenance", "weights.starts"),
         *("stages.context", "stages.domains", "stages.estimate", "stages.shipped", "stages.stage"),
     },
+    "export": {"data", "sample", "models", "weights", "inference", "evaluation"},
     "cli": ROOMS,
     "plugin": {"data.catalog", "methods", "models"},
     # When first used:
@@ -110,7 +111,19 @@ def test_the_page_names_every_room_and_what_it_may_import() -> None:
 
 VERBS = [
     "",
-    *("run", "recipes", "quirks", "schema", "evaluate", "predict", "report", "stylize", "pseudo-label", "export"),
+    *(
+        "run",
+        "recipes",
+        "quirks",
+        "schema",
+        "evaluate",
+        "predict",
+        "report",
+        "stylize",
+        "pseudo-label",
+        "export",
+        "push",
+    ),
     *("data", "data check", "data prepare", "data sample", "data spaces"),
 ]
 
