@@ -14,12 +14,43 @@ class _Written(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
+class _Calibration(_Written):
+    """Counts per bin of confidence."""
+
+    pixels: list[int]
+    right: list[int]
+    confidence: list[float]
+
+    @model_validator(mode="after")
+    def _as_long(self) -> "_Calibration":
+        if not len(self.pixels) == len(self.right) == len(self.confidence):
+            raise ValueError("pixels, right and confidence are not of one length")
+        return self
+
+
+class _PerImage(_Written):
+    """Scores of single images."""
+
+    names: list[str]
+    miou: list[Share]
+    pixel_accuracy: list[Share]
+
+    @model_validator(mode="after")
+    def _as_long(self) -> "_PerImage":
+        if not len(self.names) == len(self.miou) == len(self.pixel_accuracy):
+            raise ValueError("names and scores are not of one length")
+        return self
+
+
 class _Scores(_Written):
-    """One domain of evaluation.json; percent."""
+    """One domain of evaluation.json; percent. Earlier versions wrote less."""
 
     miou: float | None = Field(None, ge=0, le=100)
     subsets: dict[str, Share] | None = None
     per_class: dict[str, Share] | None = None
+    ece: float | None = Field(None, ge=0, le=100)
+    calibration: _Calibration | None = None
+    per_image: _PerImage | None = None
     scales: list[float] | None = None
     confusion: list[list[int]] | None = None
     columns: list[str] | None = None
