@@ -10,9 +10,10 @@ from scored_runs import blocks, paint, registered, write_run
 from segadapt.data.label_spaces import load_label_space
 from segadapt.errors import UsageError
 from segadapt.evaluation.label_free import label_free_agreement
+from segadapt.report.gains import gain
 from segadapt.report.page import Underway, is_underway, settle, write_report
 from segadapt.report.records import read_run
-from segadapt.report.tables import class_table, gain, summary_table
+from segadapt.report.tables import class_table, summary_table
 from web_page import Page
 
 __all__ = ["registered"]

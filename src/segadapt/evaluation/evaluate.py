@@ -135,13 +135,27 @@ def scores_of(confusion: Confusion, space: LabelSpace) -> dict[str, Any]:
         "miou": _or_none(confusion.miou()),
         "subsets": {name: _or_none(confusion.subset(members)) for name, members in space.subsets.items()},
         "per_class": confusion.by_class(confusion.iou()),
+        **_beside_iou(confusion),
+        "confusion": confusion.counts.tolist(),
+        "columns": list(confusion.columns),
+    }
+
+
+def completed(scores: dict[str, Any]) -> dict[str, Any]:
+    """The scores of a domain with what files of earlier versions lack, as far as it follows from their counts."""
+    if not scores.get("confusion"):
+        return scores
+    classes, counts = list(scores["per_class"]), np.array(scores["confusion"], np.int64)
+    return {**_beside_iou(Confusion(classes, len(scores["columns"]) > len(classes), counts)), **scores}
+
+
+def _beside_iou(confusion: Confusion) -> dict[str, Any]:
+    return {
         "pixel_accuracy": _or_none(confusion.pixel_accuracy()),
         "mean_accuracy": _or_none(mean_score(confusion.accuracy())),
         "dice": _or_none(mean_score(confusion.dice())),
         "per_class_accuracy": confusion.by_class(confusion.accuracy()),
         "per_class_dice": confusion.by_class(confusion.dice()),
-        "confusion": confusion.counts.tolist(),
-        "columns": list(confusion.columns),
     }
 
 

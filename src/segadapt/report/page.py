@@ -15,6 +15,7 @@ from segadapt.errors import SegadaptError
 from segadapt.files import need_writable, write_text
 from segadapt.inference.model import RECIPE
 from segadapt.report import tables
+from segadapt.report.gains import gain
 from segadapt.report.images import Budget, Row, figures, prediction_rows
 from segadapt.report.records import RunRecord, StageRecord, digest_of_results, mapping, read_run
 from segadapt.report.stages import overview, stage_by_stage
@@ -192,7 +193,7 @@ def _cards(run: RunRecord) -> str:
         if stage is not None:
             title = f"{CARD_TITLES[stage.role]}: {stage.name}"
             cards.append(_card(stage.role, f"{tables.number(stage.miou(), 1)}", f"target mIoU, {title}"))
-    share = tables.gain(run, adapted) if adapted is not None else None
+    share = gain(run, adapted) if adapted is not None else None
     if share is not None:
         text = "of the gap between source only and target trained closed"
         cards.append(_card("adapted", tables.percent(share), text if share >= 0 else f"{text}: worse than source only"))

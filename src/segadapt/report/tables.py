@@ -8,12 +8,11 @@ from html import escape
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.evaluation.criteria import CRITERIA
 from segadapt.plain_data import Json
+from segadapt.report.gains import gain
 from segadapt.report.records import RunRecord, StageRecord, mapping
 
 NOTHING = "–"
 RANGE = "0 … 100"
-SAME_CONDITIONS = ("layout", "root", "split", "data_digest", "size", "scales", "mirror", "window")
-"""What must agree between rows before a gain may be computed from them."""
 FULL_TINT = 20.0  # percentage points of difference that give a cell its strongest tint
 TEXT_COLUMNS = {"stage", "method", "state", "result", "model kept", "target labels", "criterion", RANGE}  # aligned left
 BADGE = '<span class="badge">used target labels</span>'
@@ -37,19 +36,6 @@ def number(value: float | None, digits: int = 2) -> str:
 def percent(share: float | None) -> str:
     """A share in percent, whole; a dash for None."""
     return NOTHING if share is None else f"{share:.0f} %".replace("-", "−")
-
-
-def gain(run: RunRecord, stage: StageRecord) -> float | None:
-    """(adapted - source-only) / (target-trained - source-only) in percent; None unless all are scored alike."""
-    baseline, upper = run.first("baseline"), run.first("upper_bound")
-    if stage.role != "adapted" or baseline is None or upper is None:
-        return None
-    domains = [entry.domain("target") for entry in (stage, baseline, upper)]
-    conditions = [[(domain or {}).get(key) for key in SAME_CONDITIONS] for domain in domains]
-    mine, low, high = stage.miou(), baseline.miou(), upper.miou()
-    if mine is None or low is None or high is None or high <= low or conditions.count(conditions[0]) < 3:
-        return None
-    return 100 * (mine - low) / (high - low)
 
 
 def summary_table(run: RunRecord) -> str:
