@@ -203,5 +203,5 @@ def test_the_table_shows_intervals_of_several_seeds_alone(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     several, one = (command(capsys, "compare", *runs).out for runs in (seeds, seeds[:1]))
-    assert "41.67 ± 1.53" in several and "+10.67 [" in several and "53 % [" in several
+    assert "41.7 ± 1.5" in several and "+10.67 [" in several and "53 % [" in several
     assert "±" not in one and "[" not in one and "one seed" in one and "+10.00" in one and "50 %" in one

@@ -85,6 +85,7 @@ def _print(console: "Console", compared: "Comparison") -> None:
     from segadapt.report.seeds import LEVEL
 
     on, shown = compared.scored_on, dict.fromkeys([*MEANS, compared.metric])
+    digits = 1 if any(len(row.seeds) > 1 for row in compared.rows) else 2
     console.print(
         f"{compared.domain} {on['split']}, {on['images']} images, {compared.label_space}; percent", style="bold"
     )
@@ -92,7 +93,7 @@ def _print(console: "Console", compared: "Comparison") -> None:
         console,
         compared,
         [metric_title(key) for key in shown],
-        [[_spread(row.scores.get(key)) for key in shown] for row in compared.rows],
+        [[_spread(row.scores.get(key), digits) for key in shown] for row in compared.rows],
     )
     gains = [(_interval(row.difference, "+.2f"), _interval(row.gap, "z.0f", " %")) for row in compared.rows]
     if any(row.difference is not None for row in compared.rows):
@@ -147,7 +148,7 @@ def _print_classes(console: "Console", compared: "Comparison") -> None:
         console.print(table)
 
 
-def _spread(spread: "Spread | None", digits: int = 2) -> str:
+def _spread(spread: "Spread | None", digits: int) -> str:
     return "–" if spread is None else spread.text(digits)
 
 
