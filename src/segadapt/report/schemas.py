@@ -102,7 +102,20 @@ class _About(_Written):
     decided: _Decided | None = None
 
 
-FILES: dict[str, type[_Written]] = {"evaluation.json": _Evaluation, "result.json": _Result, "stage.json": _About}
+class _Cost(_Written):
+    """cost.json; bytes."""
+
+    seconds: float | None = Field(None, ge=0)
+    memory: int | None = Field(None, ge=0)
+    device_memory: int | None = Field(None, ge=0)
+
+
+FILES: dict[str, type[_Written]] = {
+    "evaluation.json": _Evaluation,
+    "result.json": _Result,
+    "stage.json": _About,
+    "cost.json": _Cost,
+}
 
 
 def fault(name: str, content: Json) -> str | None:
