@@ -35,7 +35,7 @@ def overview(run: RunRecord) -> str:
             "steps": _steps(stage),
             "result": _result(stage),
             "time": tables.duration(stage.seconds or 0.0),
-            "images/s": tables.number(stage.images_per_second, 1),
+            "images/s": tables.NOTHING if stage.images_per_second is None else f"{stage.images_per_second:.3g}",
             "peak memory": _memory(stage),
         }
         rows.append(tables.Row(cells, stage.role))

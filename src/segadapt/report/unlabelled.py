@@ -158,7 +158,7 @@ def disagreement_table(seen: Seen) -> str:
 
 def worst_agreed(looking: Looking, seen: Seen, count: int, budget: Budget, problems: list[str]) -> list[Row]:
     """The images that the stages agree least about: each one's labels, and where not all are the same."""
-    worst = seen.by_image[:count]
+    worst = [(share, index) for share, index in seen.by_image if share > 0][:count]
     return taken((partial(_row, looking, list(seen.said), index, share) for share, index in worst), budget, problems)
 
 
