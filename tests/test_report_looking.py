@@ -112,7 +112,7 @@ def test_calibration_is_shown_where_it_was_counted(run: Path) -> None:
 
 
 def test_a_target_without_labels_still_says_something(run: Path) -> None:
-    """adapt sees one class fewer than the others: it differs from them in the rows of car."""
+    """adapt never sees car: it differs from the others in its rows."""
     for label in (run.parent / "data").rglob("*_labelIds.png"):
         label.unlink()
     record, looking = looked(run)
@@ -131,7 +131,8 @@ def test_a_target_without_labels_still_says_something(run: Path) -> None:
     assert shares[CAR] == pytest.approx(3 / 16, abs=5e-3) and shares.sum() == pytest.approx(1)
     assert shares[ROAD] > shares[SKY] > shares[CAR]
     assert seen.said["adapt"].shares[CAR] == 0 and seen.said["adapt"].confidence > 0.99
-    assert seen.said["baseline"].criteria["bnm"] > seen.said["adapt"].criteria["bnm"]  # one class more in use
+    # Another colour takes the place of car: as many classes, each as sure.
+    assert seen.said["baseline"].criteria["bnm"] == pytest.approx(seen.said["adapt"].criteria["bnm"], abs=1e-3)
     rows = unlabelled.worst_agreed(looking, seen, 9, Budget(), [])
     assert len(rows) == 3 and len(rows[0].pictures) == 1 + 3 + 1  # of the first image all say the same
     share = seen.differ["baseline", "adapt"]
