@@ -75,8 +75,7 @@ def compare(
             from segadapt.report.compare_figures import classes_figure, scores_figure
 
             as_figure(path, (classes_figure if per_class else scores_figure)(compared))
-    if output.path is not None:
-        typer.echo(f"written: {output.path}", err=as_json)
+    output.written(err=as_json)
 
 
 def _print(console: "Console", compared: "Comparison") -> None:

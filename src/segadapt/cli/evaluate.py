@@ -65,6 +65,9 @@ def evaluate(
             "--out", "-o", metavar="FILE", help="FILE.json or FILE.csv, with confusion plots beside it; - prints JSON."
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON on stdout, as --out - does; the tables go to stderr.")
+    ] = False,
     write_predictions: Annotated[Path | None, typer.Option(help="Write all predictions to this folder.")] = None,
     formats: Formats = "train_id",
 ) -> None:
@@ -84,9 +87,11 @@ def evaluate(
     output = None if out is None else OutputFile.parse(out, "--out", (".json", ".csv"))
     if write_predictions is not None:
         need_folder_name(write_predictions, "--write-predictions")
-    records = _score_all(files, views, data, write_predictions, forms, console_beside(output))
-    if output is not None:
-        _write_scores(output, records)
+    printed = OutputFile(None, ".json") if as_json else None
+    outputs = [one for one in dict.fromkeys((output, printed)) if one is not None]
+    records = _score_all(files, views, data, write_predictions, forms, console_beside(printed or output))
+    for one in outputs:
+        _write_scores(one, records, beside_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -288,7 +293,7 @@ def _print_scores(console: "Console", file: Path, record: dict[str, Any]) -> Non
             typer.echo(f"warning: {name} {scores['split']}: {doubt}", err=True)
 
 
-def _write_scores(output: OutputFile, records: list[dict[str, Any]]) -> None:
+def _write_scores(output: OutputFile, records: list[dict[str, Any]], beside_json: bool) -> None:
     """One record as it is, several as a list (JSON), or a row per model and domain (CSV); plots beside the file."""
     from segadapt.evaluation.evaluate import scores_as_csv
     from segadapt.files import write_json, write_text
@@ -301,7 +306,7 @@ def _write_scores(output: OutputFile, records: list[dict[str, Any]]) -> None:
     if output.path is not None:
         for record in records:
             _plot_confusions(output.path, record)
-    output.written()
+    output.written(err=beside_json)
 
 
 def _plot_confusions(out: Path, record: dict[str, Any]) -> None:

@@ -73,10 +73,10 @@ class OutputFile:
         """A line for a person: on stderr where the file itself is on stdout."""
         typer.echo(text, err=self.path is None)
 
-    def written(self) -> None:
-        """Say where the file is."""
+    def written(self, err: bool = False) -> None:
+        """Say where the file is; on stderr where something else is on stdout."""
         if self.path is not None:
-            typer.echo(f"written: {self.path}")
+            typer.echo(f"written: {self.path}", err=err)
 
 
 def console_beside(output: OutputFile | None) -> "Console":

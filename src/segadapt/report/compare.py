@@ -153,7 +153,7 @@ def _missing(run: RunRecord) -> list[str]:
 
 def _reference(run: RunRecord, domain: str) -> StageRecord | None:
     """The stage that says how a run was scored: the first one with scores that is not there for other scores."""
-    found = [stage for stage in run.stages if "per_class" in (stage.domain(domain) or {})]
+    found = [stage for stage in run.stages if (stage.domain(domain) or {}).get("per_class")]
     return next((stage for stage in found if stage.role != "evaluation"), found[0] if found else None)
 
 
@@ -286,7 +286,7 @@ def _rows(
         for run in runs:
             stage = next((stage for stage in run.stages if stage.name == name), None)
             scores = None if stage is None else stage.domain(domain)
-            if stage is None or scores is None or "per_class" not in scores:
+            if stage is None or scores is None or not scores.get("per_class"):
                 continue
             reference = references[id(run)].domain(domain) or {}
             if not _same(scores, reference, SAME_IMAGES) or list(scores["per_class"]) != list(reference["per_class"]):

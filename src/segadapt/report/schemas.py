@@ -3,11 +3,15 @@
 Other keys may be there: newer versions write more. Numbers are numbers and not text, and finite.
 """
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from segadapt.plain_data import Json
 
 Share = float | None
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+"""Of pixels: what float64 holds exactly."""
 
 
 class _Written(BaseModel):
@@ -17,9 +21,9 @@ class _Written(BaseModel):
 class _Calibration(_Written):
     """Counts per bin of confidence."""
 
-    pixels: list[int]
-    right: list[int]
-    confidence: list[float]
+    pixels: list[Count]
+    right: list[Count]
+    confidence: list[Annotated[float, Field(ge=0)]]
 
     @model_validator(mode="after")
     def _as_long(self) -> "_Calibration":
@@ -52,7 +56,7 @@ class _Scores(_Written):
     calibration: _Calibration | None = None
     per_image: _PerImage | None = None
     scales: list[float] | None = None
-    confusion: list[list[int]] | None = None
+    confusion: list[list[Count]] | None = None
     columns: list[str] | None = None
 
     @model_validator(mode="after")
@@ -61,6 +65,8 @@ class _Scores(_Written):
             rows, columns = len(self.per_class or {}), len(self.columns or [])
             if len(self.confusion) != rows or any(len(row) != columns for row in self.confusion):
                 raise ValueError(f"the confusion matrix is not {rows} × {columns}")
+            if columns not in (rows, rows + 1):
+                raise ValueError(f"the confusion matrix has {columns} columns for {rows} classes")
         return self
 
 
