@@ -1,11 +1,14 @@
 """The verb `compare`."""
 
+import csv
+import io
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segadapt.cli.output import OutputFile, console_beside
+from segadapt.cli.output import AsJson, OutputFile, console_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +32,7 @@ def compare(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Allow runs that were scored at other input sizes or views.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and no tables.")] = False,
+    as_json: AsJson = False,
     out: Annotated[
         str | None,
         typer.Option(
@@ -44,7 +47,6 @@ def compare(
     segadapt compare runs/dacs runs/mic --stages dacs,mic --out figure.svg
     """
     from segadapt.errors import UsageError
-    from segadapt.files import write_json, write_text
     from segadapt.report.compare import compare as put_together
     from segadapt.report.records import read_run
 
@@ -56,26 +58,29 @@ def compare(
     chosen = None if stages is None else [name.strip() for name in stages.split(",") if name.strip()]
     compared = put_together([read_run(run) for run in runs], metric=metric, stages=chosen, domain=domain, mixed=mixed)
     if as_json:
-        import json
-
         typer.echo(json.dumps(compared.plain(), indent=1, allow_nan=False))
     else:
         _print(console_beside(output), compared)
     for note in compared.notes:
         typer.echo(f"note: {note}", err=True)
-    if output is None:
-        return
+    if output is not None:
+        _write(output, compared, per_class)
+        output.written(err=as_json)
+
+
+def _write(output: OutputFile, compared: "Comparison", per_class: bool) -> None:
+    """CSV, JSON or a figure, as the suffix says."""
+    from segadapt.evaluation.pictures import as_figure
+    from segadapt.files import write_json, write_text
+    from segadapt.report.compare_figures import classes_figure, scores_figure
+
     with output.file() as path:
         if output.suffix == ".csv":
             write_text(path, as_csv(compared))
         elif output.suffix == ".json":
             write_json(path, compared.plain())
         else:
-            from segadapt.evaluation.pictures import as_figure
-            from segadapt.report.compare_figures import classes_figure, scores_figure
-
             as_figure(path, (classes_figure if per_class else scores_figure)(compared))
-    output.written(err=as_json)
 
 
 def _print(console: "Console", compared: "Comparison") -> None:
@@ -161,9 +166,6 @@ def _interval(spread: "Spread | None", form: str, unit: str = "") -> str:
 
 def as_csv(compared: "Comparison") -> str:
     """A line per row; the standard deviation and the interval beside each mean, empty of one seed."""
-    import csv
-    import io
-
     lines = [_line(row, compared) for row in compared.rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)), lineterminator="\n")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segadapt.cli.output import OutputFile, console_beside, need_folder_name
+from segadapt.cli.output import AsJson, OutputFile, console_beside, need_folder_name
 from segadapt.cli.views import (
     MODEL,
     Device,
@@ -65,9 +65,7 @@ def evaluate(
             "--out", "-o", metavar="FILE", help="FILE.json or FILE.csv, with confusion plots beside it; - prints JSON."
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON on stdout, as --out - does; the tables go to stderr.")
-    ] = False,
+    as_json: AsJson = False,
     write_predictions: Annotated[Path | None, typer.Option(help="Write all predictions to this folder.")] = None,
     formats: Formats = "train_id",
 ) -> None:
@@ -81,16 +79,14 @@ def evaluate(
 
     views = Views.parse(scales, mirror, window, size, official, device, precision)
     others = {"images": images, "labels": labels, "encoding": encoding, "exif": exif}
-    data = Data(domain, layout, root, others, split, image_list, label_space)
-    forms = parse_formats(formats)
+    data, forms = Data(domain, layout, root, others, split, image_list, label_space), parse_formats(formats)
     files = [file for model in models for file in find_models(model)]
     output = None if out is None else OutputFile.parse(out, "--out", (".json", ".csv"))
     if write_predictions is not None:
         need_folder_name(write_predictions, "--write-predictions")
-    printed = OutputFile(None, ".json") if as_json else None
-    outputs = [one for one in dict.fromkeys((output, printed)) if one is not None]
-    records = _score_all(files, views, data, write_predictions, forms, console_beside(printed or output))
-    for one in outputs:
+    printed = OutputFile(None, ".json") if as_json else output
+    records = _score_all(files, views, data, write_predictions, forms, console_beside(printed))
+    for one in dict.fromkeys(one for one in (output, printed) if one is not None):
         _write_scores(one, records, beside_json=as_json)
 
 
