@@ -44,7 +44,8 @@ class PerImage:
 
 def joined_images(parts: dict[str, Json]) -> Json:
     """Those of several domains, by name, as of one: the names of images begin with their domain's."""
-    found: Json = {"names": [f"{name}/{image}" for name, part in parts.items() for image in part["names"]]}
+    names = [f"{name}/{image.removeprefix(f'{name}/')}" for name, part in parts.items() for image in part["names"]]
+    found: Json = {"names": names}
     for key in ("miou", "dice", "pixel_accuracy"):
         found[key] = [score for part in parts.values() for score in part[key]]
     return found

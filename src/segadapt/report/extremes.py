@@ -43,7 +43,9 @@ def worst_and_best(
 def _scores(looking: Looking, stage: StageRecord) -> dict[str, float | None]:
     """mIoU of single images, by their names."""
     found: Json = mapping((stage.domain(looking.domain) or {}).get("per_image"))
-    return dict(zip(found.get("names", ()), found.get("miou", ()), strict=True))
+    before = f"{looking.domain.partition('.')[2]}/"  # of one of several domains a run has it before the names
+    names = [str(name).removeprefix(before) for name in found.get("names", ())]
+    return dict(zip(names, found.get("miou", ()), strict=True))
 
 
 def _row(looking: Looking, stage: str, index: int, score: float | None, before: float | None) -> Row:

@@ -31,7 +31,7 @@ TEMPLATE = Path(__file__).with_name("page.html")
 MARK_WITHIN = 4096  # bytes of the page: the digest of what it was made from is in its head
 ACROSS = 4  # pictures side by side
 EXTREMES = 3  # images of a kind at most: worst, best, least agreed
-SAMPLE = 24  # target images without labels that the models see
+SAMPLE = 16  # target images without labels that the models see
 RELOAD = 10  # seconds between two looks of a browser at the page of a run that is still running
 UNDERWAY = re.compile("<!-- underway -->.*?<!-- /underway -->\n?", re.DOTALL)
 """What a page has only until its run has finished."""
@@ -140,7 +140,7 @@ def _sections(
         text = f"By the mIoU of each image, of {answer.name}. {_MISTAKES}"
         found.append(Section("Worst and best images", text, shown))
     if looking is not None and not looking.labelled and sample:
-        found += _without_labels(run, looking, images, sample, budget, problems)
+        found[1:1] = _without_labels(run, looking, images, sample, budget, problems)  # before scores on the source
     rows = prediction_rows(looking, images, budget, problems) if looking is not None else []
     return [
         *found,

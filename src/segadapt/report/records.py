@@ -202,7 +202,7 @@ def _read_stage(folder: Path, settings: Json, missing: list[str], to_do: list[st
     if stage.state != "done":
         to_do.append(f"{stage.name}: not finished")
     elif stage.role != "helper" and not is_file(folder / "evaluation.json"):
-        missing.append(f"{stage.name}/evaluation.json: not there")
+        missing.append(f"{stage.name}/evaluation.json: not there (no scores: nothing with labels to score on?)")
     return stage
 
 

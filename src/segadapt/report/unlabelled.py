@@ -134,7 +134,7 @@ def shares_table(looking: Looking, run: RunRecord, seen: Seen) -> str:
         for stage, own in seen.said.items():
             share = 100 * own.shares[number]
             cells[f"{escape(stage)} (%)"] = f"{share:.2f}"
-            if base is not None and stage != baseline:
+            if base is not None and stage != baseline and abs(share - base) >= 0.005:
                 cells[f"{escape(stage)} (%)"] += f"<small>{share - base:+z.2f}</small>"
         rows.append(tables.Row(cells))
     return tables.table(rows, wide=True)
