@@ -22,7 +22,7 @@ def diagrams(run: RunRecord) -> str:
         error = expected_calibration_error(counted) if counted else None
         if error is None:
             continue
-        title = f"<b>{escape(stage.name)}</b><span>expected calibration error {error:.1f} %</span>"
+        title = f"<b>{escape(stage.name)}</b><span>ECE {error:.1f} %</span>"
         svg = as_svg(f"calibration-{number}", _diagram(counted, stage))
         shown.append(f"<figure><figcaption>{title}</figcaption>{svg}</figure>")
     return f'<div class="curves">{"".join(shown)}</div>' if shown else ""
