@@ -244,8 +244,8 @@ _MISTAKES = "Red: wrong; black: ignored. A click enlarges a picture."
 _PICTURES = "Target images, evenly spread. Black is ignored. Attention: bright is high. A click enlarges a picture."
 _CALIBRATION = (
     "How often the model is right (line) among pixels of which it is that sure; pale: the share of the pixels. On the "
-    "dashed line its confidence can be trusted; below it, it is too sure. ECE, the expected calibration error: the mean "
-    "distance from it."
+    "dashed line its confidence can be trusted; below it, it is too sure. ECE, the expected calibration error: the "
+    "mean distance from it."
 )
 _STAGES = (
     "Losses are unweighted means over a batch; pale: as they were, strong: moving mean. Black in a pseudo-label: none."
