@@ -129,6 +129,21 @@ class Predictor:
             size = _height_width(image, output_size)
             return self._most_likely(self._scores(self._views(self._pixels(image)), size), size)
 
+    def rated_label_map(
+        self, image: NDArray[np.uint8], output_size: tuple[int, int] | None, every: int
+    ) -> tuple[Tensor, Tensor]:
+        """As `label_map`, and the probability of the class at every `every`-th pixel of every `every`-th row.
+
+        float32 (⌈H' / every⌉, ⌈W' / every⌉) in 0 … 1, on the device: of all pixels it would take as long as the labels.
+        """
+        with self._running():
+            size = _height_width(image, output_size)
+            sampled = torch.empty((self.network.classes, *(-(-side // every) for side in size)), device=self.device)
+            scores = self._scores(self._views(self._pixels(image)), size)
+            labels = self._most_likely(_sampled(scores, sampled, every), size)
+            several = len(self.views) > 1  # whose scores are the sum of softmax maps
+            return labels, (sampled / len(self.views) if several else sampled.softmax(dim=0)).amax(dim=0)
+
     def probabilities(
         self, image: NDArray[np.uint8], output_size: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
@@ -328,6 +343,16 @@ class Predictor:
 def _height_width(image: NDArray[np.uint8], output_size: tuple[int, int] | None) -> tuple[int, int]:
     width, height = output_size or (image.shape[1], image.shape[0])
     return height, width
+
+
+def _sampled(scores: Scores, into: Tensor, every: int) -> Scores:
+    """The same scores; on the way those of every `every`-th pixel of every `every`-th row are put into (C, h, w)."""
+    for rows, block in scores:
+        top = rows.start or 0
+        some = block[0, :, -top % every :: every, ::every]
+        first = -(-top // every)
+        into[:, first : first + some.shape[1]] = some
+        yield rows, block
 
 
 def _starts(length: int, window: int) -> list[int]:

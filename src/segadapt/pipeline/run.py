@@ -22,6 +22,7 @@ from segadapt.engine import runtime
 from segadapt.engine.ranks import Facts
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
 from segadapt.files import write_json, write_text
+from segadapt.pipeline import spent
 from segadapt.pipeline.costs import costs
 from segadapt.pipeline.lock import locked
 from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan
@@ -189,7 +190,7 @@ def _do(run: Run, one: Planned, display: Display) -> None:
         if one.action != "continue":  # which marks it when the checkpoint is known to fit
             stage.mark("running")
     run.runtime.barrier()
-    with display.showing(stage.name):
+    with display.showing(stage.name), spent.recorded(stage.folder, run.runtime.device, run.runtime.is_main):
         one.kind.do(one.work(run))
     run.runtime.barrier()
     if run.runtime.is_main:
