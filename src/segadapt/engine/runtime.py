@@ -53,6 +53,13 @@ class Runtime:
     workers: int  # loader processes; with `measure_workers` the most of them
     measure_workers: bool = False  # whether so many are used as reading turns out to need
     compile: bool = False
+    ahead_on_cpu: bool = False  # a CPU is treated as a device that the host runs ahead of: for tests
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the host runs ahead of the device: then a step reads nothing from it, and tells it nothing that it
+        would have to wait for."""
+        return self.device.type != "cpu" or self.ahead_on_cpu
 
     @property
     def is_main(self) -> bool:
@@ -118,6 +125,12 @@ class Runtime:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def without_autocast(self) -> AbstractContextManager[None]:
+        """Context in which everything has the precision of its tensors."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, enabled=False)
 
     def sum(self, values: Tensor) -> Tensor:
         """`values`, summed in place over the ranks."""
