@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         *("stages.context", "stages.domains", "stages.estimate", "stages.shipped", "stages.stage"),
     },
     "cli": ROOMS,
-    "plugin": {"data.catalog", "methods", "models"},
+    "plugin": {"augment", "data.catalog", "methods", "models"},
     # When first used:
     "__init__": {"data.catalog", "inference.model", "methods.registry", "models.networks", "pipeline"},
     "__main__": {"cli.main"},

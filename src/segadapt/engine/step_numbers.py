@@ -61,28 +61,29 @@ class Slots:
     """Scalars in one tensor that stays where it is: a captured step reads them, and each replay is given new ones."""
 
     def __init__(self, step: int, device: torch.device) -> None:
-        self.step = step
+        self.step, self.asked = step, 0
         self.values = torch.zeros(MOST, dtype=torch.get_default_dtype(), device=device)
         self.functions: list[OfStep] = []
         self.choices: list[tuple[Callable[[int], Any], Any]] = []
 
-    def number(self, of_step: OfStep) -> float | Tensor:
+    def begin(self) -> None:
+        """A step is about to ask, from the first number on."""
+        self.asked, self.choices = 0, []
+
+    def number(self, of_step: OfStep) -> Tensor:
         """See `StepNumbers`; the next slot, in the order in which a step asks."""
-        place = len(self.functions)
+        place = self.asked
         if place == MOST:
             raise NotCapturable(f"its step asks for more than {MOST} numbers")
-        self.functions.append(of_step)
+        self.functions[place : place + 1] = [of_step]
+        self.asked += 1
         return self.values[place]
 
     def choice(self, of_step: Callable[[int], Choice]) -> Choice:
-        """See `StepNumbers`."""
+        """See `StepNumbers`: as the host decides at the step that is captured."""
         chosen = of_step(self.step)
         self.choices.append((of_step, chosen))
         return chosen
-
-    def begin(self, step: int) -> None:
-        """Forget who has asked: a step is about to ask anew."""
-        self.step, self.functions, self.choices = step, [], []
 
     def same_choices(self, step: int) -> bool:
         """Whether the host would decide as it has when the step was captured."""

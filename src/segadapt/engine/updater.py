@@ -74,6 +74,14 @@ class Updater:
         total = torch.stack(self._weighted).sum() if self._weighted else torch.zeros_like(self.skipped)
         return {"total": total, **self._values}
 
+    def lasting(self) -> list[Tensor]:
+        """What outlives an update, beside weights and optimizers: changed in place."""
+        return [self.skipped, self.first_skipped, self._finite]
+
+    def abandon(self) -> None:
+        """Forget an update that has ended in an error: its terms, and the gradients that it has left."""
+        self._terms, self._stepped = {}, set(self.optimizers)
+
     def count(self, **counts: Tensor) -> None:
         """See `segadapt.methods.method.Update`."""
         self._said |= counts

@@ -1,0 +1,146 @@
+"""No step of any method makes the host wait for its device, and each step is one program: captured, it can be replayed.
+
+On a device that is not there (`on_meta.py`), on a CPU that is treated as a device that the host runs ahead of, and on a
+GPU where there is one. A method joins by being registered.
+"""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import matrix
+import on_meta
+from by_hand import CPU
+from plugged import EXAMPLES, own_registries
+from segadapt.batch import Batch
+from segadapt.engine.graphs import Graphed, Inputs
+from segadapt.engine.program import Program, difference
+from segadapt.engine.rates import Rates
+from segadapt.engine.step_numbers import Slots
+from segadapt.engine.updater import Updater
+from segadapt.methods.method import Method, Values
+from segadapt.methods.registry import METHODS
+from segadapt.plugin_loading import load_plugin
+from tiny_runs import same
+
+with own_registries():
+    load_plugin(EXAMPLES / "own_method.py")
+    NAMES = list(METHODS)
+AHEAD = replace(CPU, ahead_on_cpu=True)
+STEPS = 9  # of which the last three are replayed without a look at them
+EACH_METHOD = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(autouse=True)
+def _example() -> Iterator[None]:
+    with own_registries():
+        load_plugin(EXAMPLES / "own_method.py")
+        yield
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@EACH_METHOD
+def test_no_step_waits_for_the_device(name: str, accumulate: int) -> None:
+    """Neither for a number of it, nor until it has got one."""
+    method, program = on_meta.made(name), Program(on_meta.META)
+    updater = Updater(method.optimizers, on_meta.RUNTIME, accumulate, clip_norm=1.0)
+    with on_meta.fused():
+        updater.run(method, on_meta.given(name, 0))
+        batch = on_meta.given(name, 1)
+        with program:
+            updater.run(method, batch)
+    assert program.lines and program.waits == []
+
+
+@EACH_METHOD
+def test_each_step_is_the_same_program(name: str) -> None:
+    """With the same plain numbers: what changes from step to step is in tensors that stay where they are."""
+    method, programs = on_meta.made(name), [Program(on_meta.META) for _ in range(2)]
+    updater, rates = Updater(method.optimizers, on_meta.RUNTIME), Rates(method.optimizers, on_meta.RUNTIME)
+    with on_meta.fused():
+        updater.run(method, on_meta.given(name, 0))
+        inputs, slots = Inputs.like(on_meta.given(name, 1)), Slots(1, on_meta.META)
+        for step, program in enumerate(programs, start=1):
+            inputs.fill(on_meta.given(name, step))
+            rates.set(1 / step)
+            slots.begin()
+            with program:
+                updater.compute(method, inputs.batch, slots)
+    assert difference(*programs) is None and len(programs[0].lines) > 50
+    assert programs[0].waits == []
+
+
+@pytest.mark.parametrize(
+    ("work", "waits"),
+    [
+        (lambda x: x.sum().item(), "_local_scalar_dense"),
+        (lambda x: x[x > 0], "aten.index"),
+        (lambda x: x.new_tensor([1.0]), "new_tensor"),
+        (lambda x: torch.tensor(1.0, device=x.device), "tensor"),
+        (lambda x: torch.ones(2).to(x.device), "_to_copy"),
+        (lambda x: x.cpu(), "_to_copy"),
+        (lambda x: x.copy_(torch.ones(2)), "copy_"),
+        (lambda x: (x * 2.0 + x.mean()).masked_fill(x > 0, 1.0).where(x > 0, 3.0), None),
+    ],
+)
+def test_what_waits_is_seen(work: Callable[[Tensor], object], waits: str | None) -> None:
+    program = Program(on_meta.META)
+    with program, contextlib.suppress(RuntimeError, NotImplementedError):  # there is nothing to be read
+        work(torch.zeros(2, device=on_meta.META))
+    assert [waits in line for line in program.waits] == [True] if waits else program.waits == []
+
+
+def test_a_number_that_changes_makes_another_program() -> None:
+    programs = [Program(on_meta.META) for _ in range(2)]
+    for number, program in enumerate(programs, start=2):
+        with program:
+            torch.zeros(2, device=on_meta.META).mul_(3.0).add_(1.0, alpha=number)
+    assert difference(programs[1], programs[0]) == "aten.add_.Tensor with 3 where it was 2 a step before"
+    assert difference(programs[0], programs[0]) is None
+
+
+class Again:
+    """Stands in for a graph: computes the step again, from the tensors that stay, into the same values each time."""
+
+    def __init__(self) -> None:
+        self.values: Values = {}
+
+    def capture(self, step: Callable[[], Values]) -> None:
+        self.step = step
+
+    def replay(self) -> Values:
+        for name, value in self.step().items():
+            self.values.setdefault(name, torch.empty_like(value)).copy_(value)
+        return self.values
+
+
+def trained(name: str, accumulate: int, run: Callable[[Method, Updater], Callable[[Method, Batch], Values]]) -> object:
+    """Losses, weights and optimizers' states after STEPS updates at rates that change."""
+    method = matrix.made(name, AHEAD, accumulate)
+    updater, rates = Updater(method.optimizers, AHEAD, accumulate), Rates(method.optimizers, AHEAD)
+    update, losses = run(method, updater), []
+    for step in range(STEPS):
+        rates.set(1 / (1 + step))
+        losses.append(update(method, matrix.given(name, step)))
+    states = [[optimizer.state[p] for p in optimizer.state] for optimizer in method.optimizers.values()]
+    return losses, {key: module.state_dict() for key, module in method.modules.items()}, copy.deepcopy(states)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@EACH_METHOD
+def test_replayed_steps_are_the_steps(name: str, accumulate: int) -> None:
+    """To the last bit: batches, rates, decays and seeds reach them, and nothing else does."""
+    said: list[str] = []
+
+    def replayed(method: Method, updater: Updater) -> Callable[[Method, Batch], Values]:
+        graphed = Graphed(method, updater, Again, said.append, required=True)
+        return graphed.run
+
+    eager = trained(name, accumulate, lambda method, updater: updater.run)
+    assert same(eager, trained(name, accumulate, replayed))
+    assert said == ["each step is one CUDA graph from here on"]
