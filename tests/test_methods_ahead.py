@@ -7,7 +7,6 @@ GPU where there is one. A method joins by being registered.
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor
 
 import matrix
 import on_meta
-from by_hand import CPU
+from again import AHEAD, Again
+from by_hand import CPU, EQUAL
 from plugged import EXAMPLES, own_registries
 from segadapt.batch import Batch
 from segadapt.engine.graphs import Graphed, Inputs
@@ -25,13 +25,13 @@ from segadapt.engine.step_numbers import Slots
 from segadapt.engine.updater import Updater
 from segadapt.methods.method import Method, Values
 from segadapt.methods.registry import METHODS
+from segadapt.noise import SampleNoise
 from segadapt.plugin_loading import load_plugin
 from tiny_runs import same
 
 with own_registries():
     load_plugin(EXAMPLES / "own_method.py")
     NAMES = list(METHODS)
-AHEAD = replace(CPU, ahead_on_cpu=True)
 STEPS = 9  # of which the last three are replayed without a look at them
 EACH_METHOD = pytest.mark.parametrize("name", NAMES)
 
@@ -104,21 +104,6 @@ def test_a_number_that_changes_makes_another_program() -> None:
     assert difference(programs[0], programs[0]) is None
 
 
-class Again:
-    """Stands in for a graph: computes the step again, from the tensors that stay, into the same values each time."""
-
-    def __init__(self) -> None:
-        self.values: Values = {}
-
-    def capture(self, step: Callable[[], Values]) -> None:
-        self.step = step
-
-    def replay(self) -> Values:
-        for name, value in self.step().items():
-            self.values.setdefault(name, torch.empty_like(value)).copy_(value)
-        return self.values
-
-
 def trained(name: str, accumulate: int, run: Callable[[Method, Updater], Callable[[Method, Batch], Values]]) -> object:
     """Losses, weights and optimizers' states after STEPS updates at rates that change."""
     method = matrix.made(name, AHEAD, accumulate)
@@ -144,3 +129,31 @@ def test_replayed_steps_are_the_steps(name: str, accumulate: int) -> None:
     eager = trained(name, accumulate, lambda method, updater: updater.run)
     assert same(eager, trained(name, accumulate, replayed))
     assert said == ["each step is one CUDA graph from here on"]
+
+
+@pytest.mark.usefixtures("float64")
+@EACH_METHOD
+def test_ahead_of_the_device_the_same_is_computed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the rounding of float64, but for noise, which is drawn otherwise there."""
+    monkeypatch.setattr(SampleNoise, "_drawn", lambda noise, like: torch.ones_like(like))
+    plain, ahead = (matrix.updated(name, matrix.made(name, place), place) for place in (CPU, AHEAD))
+    for found, wanted in zip(ahead.losses, plain.losses, strict=True):
+        assert found == pytest.approx(wanted, rel=EQUAL, abs=1e-12)
+    for key, weights in plain.weights.items():
+        torch.testing.assert_close(ahead.weights[key], weights, rtol=EQUAL, atol=1e-12)
+
+
+def test_noise_ahead_of_the_device_is_normal_and_each_samples_own() -> None:
+    pair = Batch(0, (5, 9), step_seed=5).ahead_on(torch.device("cpu"))
+    images = torch.zeros(2, 3, 64, 65)
+    both = SampleNoise(pair, images.device)
+    drawn = torch.stack([both.add(images, 2.0) / 2 for _ in range(2)])  # (2, B, …)
+    alone = SampleNoise(Batch(0, (9,), step_seed=5).ahead_on(images.device), images.device)
+    assert all(torch.equal(alone.add(images[:1], 2.0)[0] / 2, one[1]) for one in drawn)
+    numbers = drawn.flatten(2).flatten(0, 1)  # four streams of n
+    n = numbers.shape[1]
+    assert (numbers.mean(1).abs() < 5 / n**0.5).all() and (
+        (numbers.square().mean(1) - 1).abs() < 5 * (2 / n) ** 0.5
+    ).all()
+    assert ((numbers.pow(4).mean(1) - 3).abs() < 5 * (96 / n) ** 0.5).all()
+    assert ((numbers @ numbers.T / n - torch.eye(4)).abs() < 5 * (2 / n) ** 0.5).all()
