@@ -42,7 +42,7 @@ class RuntimeSettings(Settings):
     cuda_graphs: Literal["auto", "on", "off"] = Field(
         "auto",
         description="on a GPU, replay a training step as one CUDA graph: where it can be one, on one rank (auto); on "
-        "several, too, and nothing else (on); never (off)",
+        "several, too, and an error where it cannot (on); never (off)",
     )
 
 
