@@ -75,6 +75,7 @@ def test_from_the_seventh_step_on_it_is_replayed() -> None:
     ("factor", "settings", "why"),
     [
         (lambda batch, update: 1 - batch.step / 20, {}, "its step reads the step's number on the host"),
+        (lambda batch, update: 2.0 if batch.step == 7 else 1.0, {}, "its step reads the step's number on the host"),
         (lambda batch, update: 2.0 if batch.seeds[0] % 2 else 1.0, {}, "its step reads the samples' seeds on the host"),
         (lambda batch, update: 1.0, {"optimizer_path": "single"}, "its optimizers are not fused (optimizer_path)"),
     ],
@@ -114,6 +115,18 @@ def test_a_replay_that_computes_something_else_is_found() -> None:
     for step in range(8):
         runs.run(method, batch(step))
     assert len(said) == 1 and "the replayed step is another one" in said[0] and not runs.replays
+
+
+def test_a_step_that_replaces_what_outlives_it_is_not_captured() -> None:
+    def factor(batch: Batch, update: Update) -> float:
+        method.network.seen = method.network.seen + 1  # type: ignore[operator, assignment]
+        return 1.0
+
+    method = Weighted(factor)
+    method.network.register_buffer("seen", torch.zeros(()))
+    given, said, replayed = ran(method, 8)
+    assert "replaces a tensor that outlives it" in said[0] and len(said) == 1 and not any(replayed)
+    assert float(given[1]["seen"]) == 8
 
 
 def test_batches_that_change_their_size_end_it() -> None:

@@ -25,6 +25,7 @@ from segadapt.engine.step_numbers import Slots
 from segadapt.engine.updater import Updater
 from segadapt.methods.method import Method, Values
 from segadapt.methods.registry import METHODS
+from segadapt.methods.teacher import TeacherSettings
 from segadapt.noise import SampleNoise
 from segadapt.plugin_loading import load_plugin
 from tiny_runs import same
@@ -37,7 +38,8 @@ EACH_METHOD = pytest.mark.parametrize("name", NAMES)
 
 
 @pytest.fixture(autouse=True)
-def _example() -> Iterator[None]:
+def _example(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(TeacherSettings, "decay", lambda settings, step: 1 - 1 / (step + 2))  # another one each step
     with own_registries():
         load_plugin(EXAMPLES / "own_method.py")
         yield

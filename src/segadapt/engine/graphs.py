@@ -14,6 +14,7 @@ step to step lies in tensors that stay: the batch, the numbers of the step (`ste
 Where anything of that fails, or the batches change their shapes, steps are launched one by one and the run says why.
 """
 
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -100,7 +101,9 @@ class Hidden:
     __int__ = __index__ = __float__ = __bool__ = __iter__ = __neg__ = __abs__ = _read
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _read
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __xor__ = __rxor__ = _read
+    __and__ = __rand__ = __or__ = __ror__ = __lshift__ = __rshift__ = __divmod__ = __round__ = _read
     __lt__ = __le__ = __gt__ = __ge__ = _read
+    __eq__ = __ne__ = __hash__ = _read  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -139,16 +142,37 @@ class Inputs:
             mine.copy_(its, non_blocking=True)
 
 
+def lasting(method: Method, updater: Updater) -> list[Tensor]:
+    """All tensors that outlive a step."""
+    found = updater.lasting()
+    for module in method.modules.values():
+        found += [*module.parameters(), *module.buffers()]
+    for optimizer in method.optimizers.values():
+        found += [x for of_one in optimizer.state.values() for x in of_one.values() if isinstance(x, Tensor)]
+    return found
+
+
+class Uncaptured(NotCapturable):
+    """A step that cannot be captured, but is done: with these values."""
+
+    def __init__(self, what: str, values: Values) -> None:
+        super().__init__(what)
+        self.values = values
+
+
 class State:
     """All tensors that outlive a step, as they are now."""
 
     def __init__(self, method: Method, updater: Updater) -> None:
-        self.places = [*updater.lasting()]
-        for module in method.modules.values():
-            self.places += [*module.parameters(), *module.buffers()]
-        for optimizer in method.optimizers.values():
-            self.places += [x for of_one in optimizer.state.values() for x in of_one.values() if isinstance(x, Tensor)]
+        self.places = lasting(method, updater)
         self.kept = [place.detach().clone() for place in self.places]
+
+    def need_same_places(self, now: list[Tensor], values: Values) -> None:
+        """Raise Uncaptured, of a step with these values, when it has put other tensors in the place of these."""
+        if len(self.places) != len(now):
+            raise Uncaptured("its optimizers have not all begun", values)
+        if not all(map(operator.is_, self.places, now)):
+            raise Uncaptured("its step replaces a tensor that outlives it, instead of changing it in place", values)
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -158,8 +182,6 @@ class State:
 
     def distance(self, other: "State") -> float:
         """Euclidean, over all numbers. The host waits for it."""
-        if len(self.kept) != len(other.kept):
-            raise NotCapturable("its optimizers have not all begun")
         squares = [(a.double() - b.double()).square().sum() for a, b in zip(self.kept, other.kept, strict=True)]
         return float(torch.stack([square.cpu() for square in squares]).sum().sqrt())
 
@@ -227,6 +249,10 @@ class Graphed:
             else:
                 truth = self._computed(batch)
                 values = self._compared(batch, before, truth, State(self.method, self.updater))
+            before.need_same_places(lasting(self.method, self.updater), values)
+        except Uncaptured as error:
+            self._refuse(str(error))
+            return error.values
         except NotCapturable as error:
             why = str(error)
         except (RuntimeError, TypeError) as error:  # PyTorch's, about what a graph cannot hold, or about memory
@@ -262,6 +288,8 @@ class Graphed:
 
     def _noted(self, batch: Batch) -> Values:
         """A step whose program is noted, and is the same as the one before."""
+        if self.runtime.compile:  # whose code a mode that looks on would replace
+            return self._computed(batch)
         program = Program(self.runtime.device)
         with program:
             values = self._computed(batch)
@@ -277,6 +305,7 @@ class Graphed:
     def _captured(self, batch: Batch, before: State) -> Values:
         """Capture the step, and do it by replay."""
         truth = self._noted(batch)
+        before.need_same_places(lasting(self.method, self.updater), truth)
         after = State(self.method, self.updater)
         before.restore()
         self._computed(batch)
