@@ -103,7 +103,7 @@ class Hidden:
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __xor__ = __rxor__ = _read
     __and__ = __rand__ = __or__ = __ror__ = __lshift__ = __rshift__ = __divmod__ = __round__ = _read
     __lt__ = __le__ = __gt__ = __ge__ = _read
-    __eq__ = __ne__ = __hash__ = _read  # type: ignore[assignment]
+    __eq__ = __ne__ = __hash__ = _read
 
 
 @dataclass(frozen=True)
