@@ -24,9 +24,9 @@ META = torch.device("meta")
 RUNTIME = Runtime(META, "fp32", 0, 1, 1, 0)
 
 
-def made(name: str) -> Method:
+def made(name: str, accumulate: int = 1) -> Method:
     """As `matrix.made`, with all its networks there."""
-    method = matrix.made(name, replace(CPU, ahead_on_cpu=True))
+    method = matrix.made(name, replace(CPU, ahead_on_cpu=True), accumulate)
     moved: dict[int, nn.Parameter] = {}
     for module in dict.fromkeys((*method.modules.values(), *method.helpers.values())):
         for own in module.modules():

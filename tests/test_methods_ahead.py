@@ -33,7 +33,8 @@ from tiny_runs import same
 with own_registries():
     load_plugin(EXAMPLES / "own_method.py")
     NAMES = list(METHODS)
-STEPS = 9  # of which the last three are replayed without a look at them
+ACCUMULATE = 2
+STEPS = 8  # of which the last two are replayed without a look at them
 EACH_METHOD = pytest.mark.parametrize("name", NAMES)
 
 
@@ -45,36 +46,27 @@ def _example(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@EACH_METHOD
-def test_no_step_waits_for_the_device(name: str, accumulate: int) -> None:
-    """Neither for a number of it, nor until it has got one."""
-    method, program = on_meta.made(name), Program(on_meta.META)
+@pytest.mark.parametrize(("name", "accumulate"), [*((name, 1) for name in NAMES), ("sean", 2)])
+def test_no_step_waits_for_the_device_and_each_is_the_same_program(name: str, accumulate: int) -> None:
+    """Launched by itself or from tensors that stay, nothing is read of the device, and nothing is copied to it.
+
+    Then steps have the same operations with the same plain numbers: what changes is in those tensors.
+    """
+    method, programs = on_meta.made(name, accumulate), [Program(on_meta.META) for _ in range(3)]
     updater = Updater(method.optimizers, on_meta.RUNTIME, accumulate, clip_norm=1.0)
+    rates, batches = Rates(method.optimizers, on_meta.RUNTIME), [on_meta.given(name, step) for step in range(3)]
+    inputs, slots = Inputs.like(batches[1]), Slots(1, on_meta.META)
     with on_meta.fused():
-        updater.run(method, on_meta.given(name, 0))
-        batch = on_meta.given(name, 1)
-        with program:
-            updater.run(method, batch)
-    assert program.lines and program.waits == []
-
-
-@EACH_METHOD
-def test_each_step_is_the_same_program(name: str) -> None:
-    """With the same plain numbers: what changes from step to step is in tensors that stay where they are."""
-    method, programs = on_meta.made(name), [Program(on_meta.META) for _ in range(2)]
-    updater, rates = Updater(method.optimizers, on_meta.RUNTIME), Rates(method.optimizers, on_meta.RUNTIME)
-    with on_meta.fused():
-        updater.run(method, on_meta.given(name, 0))
-        inputs, slots = Inputs.like(on_meta.given(name, 1)), Slots(1, on_meta.META)
-        for step, program in enumerate(programs, start=1):
-            inputs.fill(on_meta.given(name, step))
+        with programs[0]:
+            updater.run(method, batches[0])
+        for step in (1, 2):
+            inputs.fill(batches[step])
             rates.set(1 / step)
             slots.begin()
-            with program:
+            with programs[step]:
                 updater.compute(method, inputs.batch, slots)
-    assert difference(*programs) is None and len(programs[0].lines) > 50
-    assert programs[0].waits == []
+    assert [program.waits for program in programs] == [[], [], []]
+    assert difference(*programs[1:]) is None and all(len(program.lines) > 50 for program in programs)
 
 
 @pytest.mark.parametrize(
@@ -106,10 +98,10 @@ def test_a_number_that_changes_makes_another_program() -> None:
     assert difference(programs[0], programs[0]) is None
 
 
-def trained(name: str, accumulate: int, run: Callable[[Method, Updater], Callable[[Method, Batch], Values]]) -> object:
+def trained(name: str, run: Callable[[Method, Updater], Callable[[Method, Batch], Values]]) -> object:
     """Losses, weights and optimizers' states after STEPS updates at rates that change."""
-    method = matrix.made(name, AHEAD, accumulate)
-    updater, rates = Updater(method.optimizers, AHEAD, accumulate), Rates(method.optimizers, AHEAD)
+    method = matrix.made(name, AHEAD, ACCUMULATE)
+    updater, rates = Updater(method.optimizers, AHEAD, ACCUMULATE), Rates(method.optimizers, AHEAD)
     update, losses = run(method, updater), []
     for step in range(STEPS):
         rates.set(1 / (1 + step))
@@ -118,9 +110,8 @@ def trained(name: str, accumulate: int, run: Callable[[Method, Updater], Callabl
     return losses, {key: module.state_dict() for key, module in method.modules.items()}, copy.deepcopy(states)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
 @EACH_METHOD
-def test_replayed_steps_are_the_steps(name: str, accumulate: int) -> None:
+def test_replayed_steps_are_the_steps(name: str) -> None:
     """To the last bit: batches, rates, decays and seeds reach them, and nothing else does."""
     said: list[str] = []
 
@@ -128,8 +119,8 @@ def test_replayed_steps_are_the_steps(name: str, accumulate: int) -> None:
         graphed = Graphed(method, updater, Again, said.append, required=True)
         return graphed.run
 
-    eager = trained(name, accumulate, lambda method, updater: updater.run)
-    assert same(eager, trained(name, accumulate, replayed))
+    eager = trained(name, lambda method, updater: updater.run)
+    assert same(eager, trained(name, replayed))
     assert said == ["each step is one CUDA graph from here on"]
 
 
