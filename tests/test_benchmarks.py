@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,26 +13,32 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import bench
+import bf16_accuracy
 import gpu
+import network_memory
+import profile_step
+from bf16_accuracy import verdict
 from reference import steps
 from reference.pictures import predict as plain_predict
 from reference.pictures import stylize as plain_stylize
 from reference.pictures import view_sum
 from reference.reading import known_ids, read_example
 from reference.steps import examples_of
-from suite import layers, memory
+from suite import activations, layers, memory
 from suite.frames import opened, write_domain
 from suite.measure import in_fresh_process, peak_memory
 from suite.rows import Report, Row
 from suite.sizes import NAMED
-from suite.steps import plain_step
+from suite.steps import plain_step, union_seconds
 from suite.trainings import CLASSES, TIMED, Case, Setup, make_case
 
+from layouts import write_layout
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.loader import Sampled, Steps
 from segadapt.data.reading import read_rgb
@@ -40,6 +47,7 @@ from segadapt.engine.runtime import Runtime
 from segadapt.inference.predictor import PUBLISHED_RULES, Predictor
 from segadapt.inference.stylizer import Stylizer
 from segadapt.models import networks
+from segadapt.models.networks import build
 from segadapt.models.segmenter import CAFFE
 from segadapt.models.small import WIDTHS, DeepLabSmall, SmallOptions
 from segadapt.models.style_transfer import StyleTransfer
@@ -264,3 +272,93 @@ def test_a_part_of_the_gpu_script_that_hangs_or_fails_does_not_end_the_others(tm
     content = json.loads((tmp_path / "rows.json").read_text())
     assert [row["part"] for row in content["rows"]] == ["first", "second", "third"]
     assert content["failed"] == {"x": "RuntimeError: no such kernel"} and content["cut_off"] == ["y"]
+
+
+def test_the_gpu_script_keeps_to_its_minutes(tmp_path: Path) -> None:
+    gpu.main(["--tiny", "--minutes", "0", "--json", str(tmp_path / "gpu.json")])
+    content = json.loads((tmp_path / "gpu.json").read_text())
+    assert content["rows"] == [] and "se_gan end to end, bf16" in content["left_out"]
+
+
+def test_bf16_accuracy_trains_and_scores(tmp_path: Path) -> None:
+    write_layout(tmp_path / "carla", "carla", (96, 48))
+    write_layout(tmp_path / "camvid", "camvid", (96, 48))
+    for split in ("val", "test"):
+        shutil.copytree(tmp_path / "camvid" / "train", tmp_path / "camvid" / split)
+        shutil.copytree(tmp_path / "camvid" / "trainannot", tmp_path / "camvid" / f"{split}annot")
+    few = ["--steps", "2", "--seeds", "1", "--start-steps", "1", "--size", "96x48", "--holdout", "1", "--threads", "1"]
+    bf16_accuracy.main([str(tmp_path / "carla"), str(tmp_path / "camvid"), *few, "--out", str(tmp_path / "out")])
+    found = json.loads((tmp_path / "out" / "bf16.json").read_text())
+    assert {len(values) for values in found["miou"].values()} == {1} and found["allowed"] == 1
+    starts = {
+        yaml.safe_load((tmp_path / "out" / f"{p}_seed0" / "recipe.yaml").read_text())["stages"]["se_gan"]["start"]
+        for p in ("fp32", "bf16")
+    }
+    assert starts == {str(tmp_path / "out" / "start" / "start" / "model.safetensors")}
+
+
+def test_bf16_is_judged_by_the_spread_of_the_seeds() -> None:
+    apart = verdict({"fp32": [30.0, 30.2, 30.4], "bf16": [28.6, 28.8, 29.0]})
+    assert apart["difference"] == pytest.approx(-1.4) and apart["allowed"] == 1 and not apart["equal"]
+    wide = verdict({"fp32": [29.0, 30.0, 31.0], "bf16": [27.6, 28.6, 29.6]})
+    assert wide["allowed"] == pytest.approx(2) and wide["equal"]
+
+
+def test_busy_time_is_the_union_of_what_ran() -> None:
+    assert union_seconds([(0, 2e6), (1e6, 3e6), (5e6, 6e6), (5.2e6, 5.4e6)]) == pytest.approx(4)
+
+
+def test_a_profile_sorts_all_of_a_steps_time(tmp_path: Path, small: str) -> None:
+    file = tmp_path / "profile.json"
+    few = ["--sizes", "tiny", "--network", small, "--precisions", "fp32", "--steps", "1", "--threads", "1"]
+    profile_step.main(["se_gan", *few, "--reference", "--json", str(file)])
+    (found,) = json.loads(file.read_text())["steps"]
+    for way in ("segadapt", "reference"):
+        kinds = found["kinds"][way]
+        assert set(kinds) == {*profile_step.KINDS, profile_step.OTHER}
+        assert kinds["convolutions"] > 0 and kinds["softmax and losses"] > 0 and found["seconds"][way] > 0
+    assert found["flops"] > 0 and found["best_flops"] > 0
+    names = ("aten::mkldnn_convolution", "aten::native_group_norm", "aten::_log_softmax", "_fused_adam_", "aten::mul")
+    kinds = ["convolutions", "norms", "softmax and losses", "optimizer, moving average", profile_step.OTHER]
+    assert [profile_step.kind_of(name) for name in names] == kinds
+
+
+def test_without_a_reference_there_are_no_ratios(tmp_path: Path) -> None:
+    (row,) = run(tmp_path / "rows.json", "--only", "steps", "--methods", "sean", "--precisions", "fp32")
+    assert row["reference"] is None and row["ratio"] is None and row["bare"] is not None
+    with pytest.raises(SystemExit):
+        bench.main(["--only", "everything"])
+
+
+def test_the_memory_of_networks_is_estimated_without_their_numbers() -> None:
+    """On the meta device; attention keeps no matrix, so that twice the pixels take twice the memory."""
+    network = network_memory.on_meta({"name": "segformer", "size": "b0", "width": 16})
+    one, two = (network_memory.kept(network, 128, batch) for batch in (1, 2))
+    assert 1.9 * one < two <= 2 * one and network_memory.kept(network, 128, 1, checkpointing=True) < 0.8 * one
+    (*_, row) = network_memory.table(["deeplab_small"], [64], 1).splitlines()
+    assert row.startswith("| `deeplab_small` | 0.7 million | 0.0 GB | 0.0 GB (0.0) |")
+
+
+def test_activations_without_a_pass_are_those_of_one() -> None:
+    """Fake tensors keep what real ones do; twice the images twice of it, and a frozen encoder keeps nothing."""
+    size, network = (64, 32), build("deeplab_small", classes=19)
+    own = {parameter.untyped_storage().data_ptr() for parameter in network.state_dict().values()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def seen(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+        output = network(torch.zeros(2, 3, 32, 64, dtype=torch.uint8))
+        loss = nn.functional.cross_entropy(
+            network.upsample(output.logits, (32, 64)), torch.zeros(2, 32, 64, dtype=torch.long)
+        )
+    real = sum(storage.nbytes() for storage in kept.values())
+    assert loss.requires_grad and activations.activations("deeplab_small", size) == real
+    assert activations.activations("deeplab_small", size, batch=4) == pytest.approx(2 * real, rel=0.01)
+    dino = {"name": "dinov3", "size": "s"}
+    frozen = activations.activations(dino | {"freeze": "encoder"}, size)
+    assert 0 < frozen < 0.2 * activations.activations(dino, size)
