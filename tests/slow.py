@@ -48,6 +48,10 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_three_steps_on_this_cpu_are_the_recorded_ones",
     ),
     "test_methods_matrix.py": ("test_compiled", "test_two_ranks"),
+    "test_methods_ahead.py": (
+        "test_no_step_waits_for_the_device_and_each_is_the_same_program",
+        "test_replayed_steps_are_the_steps",
+    ),
     "test_models_hrda.py": ("test_compiled_it_computes_the_same_whatever_the_crops",),
     "test_methods_tgstn.py": ("test_three_steps_equal_the_hand_written_ones",),
     "test_methods_uda_recorded.py": ("test_four_steps_are_the_recorded_ones",),

@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 SHARED = {
     *("errors", "files", "plain_data", "settings", "references", "quirks", "devices", "version", "processes"),
     *("batch", "batch_norm", "losses", "schedules", "ema", "noise", "pseudo_labels"),
-    *("sample_randomness", "plugin_loading"),
+    *("hashing", "sample_randomness", "plugin_loading"),
 }
 ROOMS = {
     *("augment", "data", "sample", "models", "weights", "methods", "engine", "inference", "evaluation"),
@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "export": {"data", "sample", "models", "weights", "inference", "evaluation"},
     "cli": ROOMS,
-    "plugin": {"data.catalog", "methods", "models"},
+    "plugin": {"augment", "data.catalog", "methods", "models"},
     # When first used:
     "__init__": {"data.catalog", "inference.model", "methods.registry", "models.networks", "pipeline"},
     "__main__": {"cli.main"},

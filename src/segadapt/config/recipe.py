@@ -57,7 +57,9 @@ class Recipe(Settings):
     data: DataSettings
     stages: dict[str, StageSettings] = Field(description="name -> stage, run in this order")
     seed: int = Field(0, ge=0, lt=2**63, description="of everything random: order, augmentation, noise, fresh weights")
-    runtime: RuntimeSettings = Field(RuntimeSettings(), description="device, precision, threads, workers, compiling")
+    runtime: RuntimeSettings = Field(
+        RuntimeSettings(), description="device, precision, threads, workers, compiling, CUDA graphs"
+    )
 
     @field_validator("stages")
     @classmethod

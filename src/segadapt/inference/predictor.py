@@ -23,6 +23,7 @@ from torch import Tensor
 
 from segadapt.inference.memory import need_memory
 from segadapt.inference.networks import Precision, ready
+from segadapt.inference.pixels import on_device
 from segadapt.inference.row_blocks import row_blocks
 from segadapt.models.segmenter import Segmenter
 from segadapt.quirks import QuirkySettings
@@ -226,7 +227,7 @@ class Predictor:
 
     def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
         """uint8 RGB (H, W, 3) -> uint8 (1, 3, *size) on the device."""
-        return torch.tensor(self.resized(image)).to(self.device).permute(2, 0, 1)[None]
+        return on_device(self.resized(image)[None], self.device)
 
     def _whole_probabilities(self, views: Iterable[ViewLogits], size: tuple[int, int]) -> NDArray[np.float32]:
         """The logits of each view of one image -> float32 (C, H', W')."""

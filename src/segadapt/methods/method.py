@@ -15,10 +15,10 @@ To add one: subclass `Method`, name its `settings`, implement `step` and `result
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -31,6 +31,7 @@ from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 
 DomainName = Literal["source", "target"]
+Choice = TypeVar("Choice")
 Values = dict[str, Tensor]
 """Named scalars on the device: `total` (weighted) and one unweighted mean per loss term."""
 
@@ -61,8 +62,23 @@ class Update(Protocol):
     def step(self, *optimizers: str) -> None:
         """One step of the named optimizers on the gradients so far, or of none of them if anything is not finite."""
 
-    def follow(self, teacher: nn.Module, student: nn.Module, decay: float, buffers: bool = True) -> None:
-        """The teacher's moving average, unless the last update was skipped; without `buffers` of parameters alone."""
+    def follow(
+        self, teacher: nn.Module, student: nn.Module, decay: float | Callable[[int], float], buffers: bool = True
+    ) -> None:
+        """The teacher's moving average, unless the last update was skipped; without `buffers` of parameters alone.
+
+        A `decay` that changes from step to step is a function of the step.
+        """
+
+    def number(self, of_step: Callable[[int], float]) -> float | Tensor:
+        """What a function of the step (0, 1, …) gives: a plain number, or a scalar on the device.
+
+        Any number that changes from step to step must come from here, so that a GPU can be given the whole step at
+        once and be told its numbers later. A step that reads `batch.step` or `batch.seeds` is told launch by launch.
+        """
+
+    def choice(self, of_step: Callable[[int], Choice]) -> Choice:
+        """What a function of the step gives, for the host to decide by; it should change seldom."""
 
     def over_ranks(self, values: Tensor) -> Tensor:
         """`values`, summed over the ranks."""

@@ -135,7 +135,15 @@ def _agreed_plan(recipe: Recipe, run: Run, choice: Choice) -> list[Planned]:
                 domain[key] = domain[key] if isinstance(domain[key], int) else None
     facts: Facts = {"segadapt": __version__, "torch": str(torch.__version__), "device": place.device.type}
     facts |= {f"plug-in {plugin.name}": plugin.sha256 for plugin in loaded()}
-    place.need_agreement({**facts, "precision": place.precision, "compiling": place.compile, **flat(told)})
+    place.need_agreement(
+        {
+            **facts,
+            "precision": place.precision,
+            "compiling": place.compile,
+            "CUDA graphs": place.cuda_graphs,
+            **flat(told),
+        }
+    )
 
     def planning() -> list[Planned]:
         need_run_folder(run.folder)
