@@ -203,7 +203,7 @@ def test_ones_own_sampler_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("segadapt.methods.settings.SAMPLERS", samplers.SAMPLERS)
     samplers.register_sampler("backwards", lambda about: lambda step: [Choice(about.images - 1 - step)])
     assert settings(sampler="backwards").source_view.sampler == "backwards"
-    with pytest.raises(ValueError, match="'shuffled' is there already"):
+    with pytest.raises(ValueError, match="'shuffled' already exists"):
         samplers.register_sampler("shuffled", lambda about: lambda step: [])
 
 

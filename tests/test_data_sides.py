@@ -96,7 +96,7 @@ def test_the_share_of_a_few_is_by_number_and_at_least_a_quarter() -> None:
         ({"target": [{**ONE, "name": "x"}, {**ONE, "name": "x"}]}, "two domains are called 'x'"),
         ({"target": [{**ONE, "name": "x/y"}, ONE]}, "may only have letters, digits"),
         ({"source": {**ONE, "labelled": 3}}, "all its labels are used"),
-        ({"target": {**ONE, "labelled_share": 0.5}}, "labelled_share is the share of `labelled`"),
+        ({"target": {**ONE, "labelled_share": 0.5}}, "labelled_share applies to `labelled`"),
         ({"target": {**ONE, "labelled": True}}, "labelled"),
         ({"target": {**ONE, "labelled": 0}}, "greater than or equal to 1"),
         ({"target": [{**ONE, "labelled": 1, "labelled_share": 0.5}] * 2}, "less than 1 together"),

@@ -71,7 +71,7 @@ def load_plugin(path: Path | str) -> ModuleType:
         raise UsageError(
             f"cannot be loaded as a plug-in ({_in_words(error)})",
             where=_place(error, file),
-            remedy="Mend it; --debug shows the traceback.",
+            remedy="Fix it; --debug shows the traceback.",
         ) from error
     _files[place] = Plugin(file.stem, place, sha256)
     return module
@@ -92,7 +92,7 @@ def load_installed(tell: Callable[[str], None] = warnings.warn) -> None:
         except (Exception, SystemExit) as error:
             tell(
                 f"plug-in '{point.name}' of {package} cannot be loaded ({_in_words(error)}). "
-                "Its methods, networks and layouts are not known; mend or uninstall it"
+                "Its methods, networks and layouts are unavailable; fix or uninstall it"
             )
         else:
             _installed[point.name] = _of_package(point, package)
@@ -128,7 +128,7 @@ def _load_again(files: list[Path], installed: bool) -> Loaded:
 def known(word: str, words: list[str]) -> str:
     """The remedy for a method, network or layout that is not known; it may be a plug-in's."""
     return (
-        f"{nearest(word, words)} One of your own needs its plug-in: --plugin FILE.py, in Python segadapt.load_plugin."
+        f"{nearest(word, words)} If it is your own, load its plug-in: --plugin FILE.py, in Python segadapt.load_plugin."
     )
 
 

@@ -10,14 +10,14 @@ from segadapt.cli.views import Device
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="FILE", help="The page; default RUN/report.html; - prints it.")
     ] = None,
     images: Annotated[int, typer.Option(min=0, help="Target images to show.")] = 4,
     device: Device = "auto",
 ) -> None:
-    """Write a self-contained HTML page about a run: scores, curves, pictures; stages or data may be missing."""
+    """Write a self-contained HTML page about a run: scores, curves, images; stages or data may be missing."""
     from segadapt.devices import choose_device
     from segadapt.report.page import write_report
 

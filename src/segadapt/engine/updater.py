@@ -57,7 +57,7 @@ class Updater:
         self._outside = Draws(batch.seeds, self.runtime.device, step_seed=batch.step_seed)
         with self.runtime.autocast(), drawing(self._outside):  # around all passes: each weight is cast once
             method.step(batch, self)
-        assert not self._terms, f"{', '.join(self._terms)}: no optimizer step came after the backward pass"
+        assert not self._terms, f"{', '.join(self._terms)}: no optimizer step followed the backward pass"
         total = torch.stack(self._weighted).sum() if self._weighted else torch.zeros_like(self.skipped)
         return {"total": total, **self._values}
 
@@ -125,7 +125,9 @@ class Updater:
         if not isinstance(term.count, Tensor):
             return term.count * self.runtime.ranks * self.accumulate
         if name not in self._counts:
-            assert self.accumulate == 1, f"the count of '{name}' follows from the data: say it before, by update.count"
+            assert self.accumulate == 1, (
+                f"the count of '{name}' depends on the data: announce it first with update.count"
+            )
             self._counts[name] = self.runtime.sum(term.count.clone())
         return torch.where(self._counts[name] > 0, self._counts[name], 1.0)
 
@@ -152,7 +154,7 @@ class Updater:
         counted = sum(float(loss.count) for loss in found)
         said = float(self._said.get(name, found[0].count))
         assert abs(counted - said) <= 1e-4 * abs(said) or said != said, (
-            f"'{name}' has counted {counted:g}, and update.count was told {said:g}"
+            f"'{name}' counted {counted:g}, but update.count announced {said:g}"
         )
 
     def _sum_over_ranks(self, tensors: list[Tensor]) -> None:

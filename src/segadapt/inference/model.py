@@ -46,7 +46,7 @@ class Prediction:
         """Write the labels as a picture: `train_id`, `label_id` (Cityscapes), `colour` or `overlay`.
 
         The suffix says the form of the file; labels need one that keeps every value (.png, .tif, .bmp), an overlay may
-        be .jpg or .webp. Raises UsageError for another format or suffix, and for what is no regular file.
+        be .jpg or .webp. Raises UsageError for another format or suffix, and for what is not a regular file.
         """
         (form,) = parse_formats(format, "format")[:1]
         save_picture(Path(path), picture(self.labels, self.label_space, form, self.image), lossless=form != "overlay")
@@ -84,7 +84,7 @@ class Model:
         if batch is None:
             batch = 1 if predictor.device.type == "cpu" else 4
         if batch < 1:
-            raise UsageError(f"{batch} images are no batch", where="batch", remedy="Give 1 or more.")
+            raise UsageError(f"{batch} is not a batch size", where="batch", remedy="Give 1 or more.")
         if predictor.window is not None and len(predictor.views) > 1:
             batch = 1  # the logits of windows are as large as the input: those of many views are not kept
         groups = (images[start : start + batch] for start in range(0, len(images), batch))
@@ -142,7 +142,9 @@ def _scales(given: float | Sequence[float]) -> list[float]:
     """One number is one scale. Raises UsageError for anything but numbers."""
     scales = [given] if isinstance(given, NUMBER) else list(given) if isinstance(given, Iterable) else None
     if scales is None or not all(isinstance(scale, NUMBER) and not isinstance(scale, bool) for scale in scales):
-        raise UsageError(f"{given!r} are no scales", where="scales", remedy="Give a number or several: (1, 0.75).")
+        raise UsageError(
+            f"{given!r} is not a list of scales", where="scales", remedy="Give a number or several: (1, 0.75)."
+        )
     return [float(scale) for scale in scales]
 
 
@@ -167,7 +169,7 @@ def find_models(path: Path) -> list[Path]:
         return [path / MODEL]
     if not is_folder(path):
         raise UsageError(
-            "the model is not there", where=path, remedy="Give a run folder, a stage folder or a checkpoint file."
+            "the model does not exist", where=path, remedy="Give a run folder, a stage folder or a checkpoint file."
         )
     methods = stage_methods(path)
     found = [file for file in sorted(path.glob(f"*/{MODEL}")) if not is_generator(file)]
@@ -175,7 +177,9 @@ def find_models(path: Path) -> list[Path]:
     found.sort(key=lambda file: order.index(file.parent.name) if file.parent.name in order else len(order))
     if not found:
         raise UsageError(
-            f"holds no {MODEL}, nor does a stage in it", where=path, remedy="Give a run folder with a finished stage."
+            f"holds no {MODEL}, and neither does any stage in it",
+            where=path,
+            remedy="Give a run folder with a finished stage.",
         )
     return found
 
@@ -194,7 +198,7 @@ def find_generator(path: Path) -> Path:
     found = next((model for model in models if is_file(model) and is_generator(model)), None)
     if found is None:
         raise UsageError(
-            "holds no generator" if is_folder(path) else "the generator is not there",
+            "holds no generator" if is_folder(path) else "the generator does not exist",
             where=path,
             remedy="Give a run folder with a finished style stage, such a stage's folder, or a generator's file.",
         )

@@ -36,10 +36,12 @@ class AdaptSegNetSettings(WithExtraSource):
 
     known_quirks: ClassVar[tuple[str, ...]] = ("aspp", "train_bn", "repeated_updates")
     method: Literal["adaptsegnet"] = "adaptsegnet"
-    least_squares: bool = Field(False, description="MSE instead of BCE in the game with the discriminators")
-    auxiliary: float = Field(0.1, ge=0, description="share of head 1 in L_seg")
+    least_squares: bool = Field(False, description="MSE instead of BCE in the adversarial losses")
+    auxiliary: float = Field(0.1, ge=0, description="weight of head 1 in L_seg")
     adversarial: float = Field(1e-3, ge=0, description="λ_2: weight of the adversarial loss of head 2")
-    auxiliary_adversarial: float = Field(2e-4, ge=0, description="λ_1: that of head 1; 0: no D_1")
+    auxiliary_adversarial: float = Field(
+        2e-4, ge=0, description="λ_1: weight of the adversarial loss of head 1; 0: no D_1"
+    )
     lr_discriminator: float = Field(1e-4, gt=0, description="learning rate of the discriminators (Adam, β2 0.99)")
 
     def cautions(self) -> list[str]:

@@ -22,7 +22,7 @@ class BalancedSettings(SegmenterSettings):
         0.0044, ge=0, le=1, description="a class with a smaller share of the batch's pixels is rare: weight 7"
     )
     rare_pixels: PositiveInt | None = Field(
-        None, description="instead of `rare_share`: so many pixels per image (published: 4096, whatever the size)"
+        None, description="instead of `rare_share`: this many pixels per image (published: 4096, whatever the size)"
     )
 
 

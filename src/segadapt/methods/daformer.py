@@ -31,10 +31,13 @@ class FeatureSettings(MixingSettings):
 
     feature_distance: float = Field(0.005, ge=0, description="λ_FD: weight of the feature distance; 0: none")
     thing_ratio: float = Field(
-        0.75, gt=0.5, le=1, description="r: share of one thing class in the labels around a position that counts"
+        0.75,
+        gt=0.5,
+        le=1,
+        description="r: minimum share of one thing class in the labels around a position for it to count",
     )
     feature_start: Annotated[str | None, Names("the start file of the frozen encoder", initial=True)] = Field(
-        None, description="weights of the frozen encoder F, as `start` names them; null: as `start`"
+        None, description="weights of the frozen encoder F, named as in `start`; null: those of `start`"
     )
 
     def cautions(self) -> list[str]:

@@ -37,21 +37,21 @@ class MicSettings(FeatureSettings):
     known_quirks: ClassVar[tuple[str, ...]] = (*MIXING_QUIRKS, "blur_ignores_switch", "masked_pair", "masked_main_only")
     method: Literal["mic"] = "mic"
     host: Literal["dacs", "daformer"] = Field(
-        "daformer", description="the method that it is put on; dacs: without the feature distance"
+        "daformer", description="the method that MIC extends; dacs: without the feature distance"
     )
     masked: float = Field(1.0, ge=0, description="λ_M: weight of the loss of masked images")
     mask_ratio: float = Field(0.7, ge=0, lt=1, description="r: share of blocks that are masked")
     mask_block: PositiveInt = Field(64, description="b: side of a block in pixels (published: 64 at 1024, 32 at 512)")
     masked_domains: Literal["target", "source", "both"] = Field(
-        "target", description="whose images are masked; both: of each sample the one or the other"
+        "target", description="domain whose images are masked; both: one of the two images of each sample"
     )
-    masked_augment: bool = Field(True, description="jitter and blur before masking; false: neither")
+    masked_augment: bool = Field(True, description="apply jitter and blur before masking")
 
     @model_validator(mode="after")
     def _of_this_host(self) -> "MicSettings":
         for key in ("feature_distance", "thing_ratio", "feature_start"):
             if self.host == "dacs" and getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"`{key}` belongs to host daformer. Leave it out, or set that")
+                raise ValueError(f"`{key}` applies only with host daformer. Leave it out, or set that")
         return self
 
 

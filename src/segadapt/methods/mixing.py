@@ -37,18 +37,26 @@ class MixingSettings(WithExtraSource, TeacherSettings):
     """Settings shared by DACS and its successors, with the papers' symbols."""
 
     known_quirks: ClassVar[tuple[str, ...]] = MIXING_QUIRKS
-    auxiliary: float = Field(0.1, ge=0, description="share of the auxiliary head in each loss, where there is one")
+    auxiliary: float = Field(0.1, ge=0, description="weight of the auxiliary head in each loss, if there is one")
     threshold: float = Field(
-        0.968, ge=0, le=1, description="τ: a pseudo-label counts by the share of pixels with this confidence or more"
+        0.968,
+        ge=0,
+        le=1,
+        description="τ: pseudo-labels are weighted by the share of pixels with at least this confidence",
     )
-    margins: _Rows = Field((0, 0), description="rows at top and bottom of the target crop without pseudo-labels")
+    margins: _Rows = Field(
+        (0, 0), description="rows at the top and bottom of the target crop that get no pseudo-labels"
+    )
     jitter_strength: float = Field(
-        0.2, ge=0, le=0.5, description="s: brightness, contrast, saturation times 1 ± s, hue by ±s turns"
+        0.2,
+        ge=0,
+        le=0.5,
+        description="s: brightness, contrast and saturation are multiplied by 1 ± s, hue is shifted by ± s turns",
     )
     jitter_probability: float = Field(0.8, ge=0, le=1, description="probability of the colour jitter")
     blur_probability: float = Field(0.5, ge=0, le=1, description="probability of the blur (σ 0.15 … 1.15 pixels)")
     result: Literal["student", "teacher"] = Field(
-        "student", description="whose network the stage gives: the student as published, or the teacher"
+        "student", description="which network is the stage's result: the student, as published, or the teacher"
     )
 
     @model_validator(mode="after")

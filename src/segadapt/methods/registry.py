@@ -32,7 +32,7 @@ def register_method(method: Registered) -> Registered:
     before = METHODS.get(name)
     same = before is not None and (before.__module__, before.__qualname__) == (method.__module__, method.__qualname__)
     if name in TAKEN or (before is not None and not same):
-        raise ValueError(f"a method named '{name}' exists already")
+        raise ValueError(f"a method named '{name}' already exists")
     METHODS[name] = method
     return method
 
@@ -40,7 +40,7 @@ def register_method(method: Registered) -> Registered:
 def _name_of(method: type[Method]) -> str:
     """The name in a method's settings. Raises ValueError for what is no whole method."""
     if not (isinstance(method, type) and issubclass(method, Method)):
-        raise ValueError(f"{method!r} is no subclass of segadapt.plugin.Method")
+        raise ValueError(f"{method!r} is not a subclass of segadapt.plugin.Method")
     if inspect.isabstract(method):
         raise ValueError(f"method {method.__name__} lacks {' and '.join(sorted(method.__abstractmethods__))}")
     settings = getattr(method, "settings_type", None)

@@ -49,11 +49,13 @@ class SeGanSettings(WithExtraSource, BalancedSettings, TeacherSettings):
 
     known_quirks: ClassVar[tuple[str, ...]] = ("aspp", "selection", "repeated_updates", "d2_head1")
     method: Literal["se_gan"] = "se_gan"
-    auxiliary: float = Field(0.1, ge=0, description="share of head 1 in L_seg and L_adv")
+    auxiliary: float = Field(0.1, ge=0, description="weight of head 1 in L_seg and L_adv")
     consistency: float = Field(3.0, ge=0, description="λ_con: weight of the consistency loss")
-    auxiliary_consistency: float = Field(0.0, ge=0, description="μ: share of head 1 in L_con")
+    auxiliary_consistency: float = Field(0.0, ge=0, description="μ: weight of head 1 in L_con")
     adversarial: float = Field(1e-3, ge=0, description="λ_adv: weight of the adversarial loss, which decays to 0")
-    noise: float = Field(0.0, ge=0, description="σ of the noise on the target images, in units of 0..255")
+    noise: float = Field(
+        0.0, ge=0, description="σ: standard deviation of the noise on target images, in units of 0..255"
+    )
     lr_discriminator: float = Field(1e-5, gt=0, description="learning rate of the discriminators (Adam, β2 0.99)")
     discriminator_width: PositiveInt | None = Field(
         None,

@@ -43,7 +43,9 @@ class SeanSettings(TeacherSettings):
     attention_threshold: float = Field(
         0.1, ge=0, lt=1, description="τ: the loss counts pixels where the teacher's A > τ"
     )
-    noise: float = Field(0.1, ge=0, description="σ of the noise on the target images, in units of 0..255")
+    noise: float = Field(
+        0.1, ge=0, description="σ: standard deviation of the noise on target images, in units of 0..255"
+    )
 
 
 class TeacherPass(NamedTuple):

@@ -33,9 +33,9 @@ class SelfTrainingSettings(BalancedSettings):
     )
     method: Literal["self_training"] = "self_training"
     labels: Annotated[str, Names("the folder of pseudo-labels", PSEUDO_LABELS)] = Field(
-        description="`@stage` of pseudo-labels, or a folder of them, named as the target images"
+        description="pseudo-labels: `@stage`, or a folder of label files with the target images' names"
     )
-    auxiliary: float = Field(0.1, ge=0, description="share of head 1")
+    auxiliary: float = Field(0.1, ge=0, description="weight of head 1")
 
 
 class SelfTraining(Method):

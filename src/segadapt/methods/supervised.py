@@ -28,7 +28,7 @@ class SourceOnlySettings(WithExtraSource):
 
     known_quirks: ClassVar[tuple[str, ...]] = QUIRKS
     method: Literal["source_only"] = "source_only"
-    auxiliary: float = Field(0.1, ge=0, description="share of the auxiliary head, where the network has one")
+    auxiliary: float = Field(0.1, ge=0, description="weight of the auxiliary head, if the network has one")
 
 
 class TargetTrainedSettings(SegmenterSettings):
@@ -36,7 +36,7 @@ class TargetTrainedSettings(SegmenterSettings):
 
     known_quirks: ClassVar[tuple[str, ...]] = QUIRKS
     method: Literal["target_trained"] = "target_trained"
-    auxiliary: float = Field(0.1, ge=0, description="share of the auxiliary head, where the network has one")
+    auxiliary: float = Field(0.1, ge=0, description="weight of the auxiliary head, if the network has one")
 
 
 class SourceOnly(Method):

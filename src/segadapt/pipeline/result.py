@@ -18,7 +18,7 @@ class StageResult:
     name: str
     method: str
     folder: Path
-    state: State  # `done`, or `new`, `unfinished`, `changed` (made with other settings)
+    state: State  # `done`, or `new`, `unfinished`, `changed` (made with different settings)
     model: Path | None  # model.safetensors: a segmenter or a generator
     images: Path | None  # the folder of stylized copies or pseudo-labels
     scores: dict[str, float]  # mIoU in percent by domain (`target`, `source`), from evaluation.json

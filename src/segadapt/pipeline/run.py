@@ -64,7 +64,9 @@ def run_recipe(
         told = str(find_recipe(str(recipe)))
         recipe = load_recipe(str(recipe), as_overrides(overrides), keep_open=True)
     elif overrides:
-        raise UsageError("change a recipe by its name or file", where="overrides", remedy="Give them to load_recipe.")
+        raise UsageError(
+            "cannot change a recipe that is loaded already", where="overrides", remedy="Give them to load_recipe."
+        )
     # `catch_warnings`: a program that calls a run hears its own warnings again afterwards.
     with runtime.start(recipe.runtime) as place, warnings.catch_warnings():
         recipe = filled(recipe, place.from_main(lambda: recorded(folder / "recipe.yaml")))
@@ -100,7 +102,7 @@ def run_folder(recipe: Recipe | str | Path, folder: Path | str | None) -> Path:
     if folder is None and not isinstance(recipe, Recipe):
         return Path("runs") / Path(recipe).stem
     if folder is None or not str(folder):
-        raise UsageError("the run folder is not given", where="folder", remedy="Give a path, as runs/mine.")
+        raise UsageError("the run folder is not given", where="folder", remedy="Give a path, for instance runs/mine.")
     return Path(folder).expanduser()
 
 
@@ -206,7 +208,7 @@ def need_run_folder(folder: Path) -> None:
     # A recipe alone is no run: it may be the user's own.
     if in_it and not ((folder / "environment.json").is_file() or any(folder.glob("*/stage.json"))):
         raise UsageError(
-            "the folder holds other things than a run", where=folder, remedy="Choose an empty or new folder with --out."
+            "the folder is not empty and is not a run", where=folder, remedy="Choose an empty or new folder with --out."
         )
 
 

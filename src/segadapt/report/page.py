@@ -46,7 +46,7 @@ def write_report(
 
     `images` target images are shown with the predictions of the stages that are compared, made on `device`, and up to
     that many of each stage that makes files. `underway`: the run is still running; the page says so and reloads itself.
-    Raises UsageError when `run` is no run folder.
+    Raises UsageError when `run` is not a run folder.
     """
     made_from = digest_of_results(run)  # first: what changes meanwhile makes the page an old one
     record = read_run(run)
