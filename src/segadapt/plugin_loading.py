@@ -1,7 +1,7 @@
-"""Plug-ins: Python files and installed packages that register methods, networks and layouts of one's own.
+"""Plug-ins: Python files and installed packages that register your own methods, networks and layouts.
 
-Importing one is all there is to it: it calls `register_method`, `register_network`, `register_layout`. A file is loaded
-because somebody names it (`--plugin FILE.py`, `segadapt.load_plugin`), an installed package because it declares an
+Importing a plug-in is enough: it calls `register_method`, `register_network`, `register_layout`. A file is loaded
+because the user names it (`--plugin FILE.py`, `segadapt.load_plugin`), an installed package because it declares an
 entry point in the group `segadapt.plugins`. A recipe or a model alone never runs code.
 """
 
@@ -45,9 +45,9 @@ _installed: dict[str, Plugin] | None = None  # None: not looked for yet
 
 
 def load_plugin(path: Path | str) -> ModuleType:
-    """Run the plug-in in a Python file; gives its module. The same file again does nothing, unless it has changed.
+    """Run the plug-in in a Python file and return its module. Loading an unchanged file again does nothing.
 
-    Raises UsageError when it is no Python file, or fails.
+    Raises UsageError if it is not a Python file, or fails.
     """
     file = need_file(user_path(path), "the plug-in")
     if file.suffix != ".py":

@@ -1,8 +1,8 @@
-"""How weights change: gradients over ranks and micro-batches, clipping, and updates that must not happen.
+"""Weight updates: gradients over ranks and micro-batches, clipping, and skipping of updates that are not finite.
 
-Modules stay unwrapped (no DDP): a step may call backward as its paper has it, and gradients are summed here in a few
+Modules stay unwrapped (no DDP): a step may call backward as its paper does, and gradients are summed here in a few
 large all-reduces. Losses come as sums and counts; dividing by the count of all ranks and micro-batches makes the result
-independent of how the batch is spread over them.
+independent of how the batch is distributed over them.
 """
 
 from collections import deque
@@ -47,9 +47,9 @@ class Updater:
         self._weighted: list[Tensor] = []  # what `total` consists of
 
     def run(self, method: Method, batch: Batch) -> Values:
-        """One update of the method on this rank's share of a batch. Gives `total` and the mean of each term.
+        """One update of the method on this rank's share of a batch. Returns `total` and the mean of each term.
 
-        `total` is Σ weight · mean of all terms but those that have an optimizer's name.
+        `total` is Σ weight · mean over all terms except those named after an optimizer.
         """
         self.recent.append((batch.step, batch.names))
         self._step, self._values, self._weighted = batch.step, {}, []
@@ -148,7 +148,7 @@ class Updater:
         return [self._values[name].to(self.skipped) for name in terms]
 
     def _need_count(self, name: str, found: list[Loss]) -> None:
-        """A term's count must be what was said, or be counted once; looked at where nothing waits for a device."""
+        """A term's count must match the announced one, or be counted once; checked only where this needs no waiting."""
         if self.runtime.device.type != "cpu" or name not in self._counts:
             return
         counted = sum(float(loss.count) for loss in found)
@@ -170,7 +170,7 @@ class Updater:
                 bucket = []
 
     def _apply(self, optimizers: Sequence[Optimizer]) -> None:
-        """Step the optimizers, unless loss or gradient is not finite; on a GPU without waiting for it."""
+        """Step the optimizers unless a loss or gradient is not finite; on a GPU without waiting for it."""
         bad = (~self._finite).float()
         self.first_skipped = torch.where((bad > 0) & (self.first_skipped < 0), float(self._step), self.first_skipped)
         self.skipped = self.skipped + bad
@@ -184,5 +184,5 @@ class Updater:
 
 
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
-    """The optimizer's parameters, each once (quirk `repeated_updates` names some several times)."""
+    """The optimizer's parameters, each once (quirk `repeated_updates` lists some several times)."""
     return list(dict.fromkeys(p for group in optimizer.param_groups for p in group["params"]))

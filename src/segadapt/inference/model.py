@@ -31,7 +31,7 @@ NUMBER = (int, float, np.number)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one image, at the image's own size."""
+    """A model's prediction for one image, at the image's own size."""
 
     image: NDArray[np.uint8]  # (H, W, 3) RGB
     labels: NDArray[np.uint8]  # (H, W) train ids
@@ -39,13 +39,13 @@ class Prediction:
     label_space: LabelSpace
 
     def overlay(self, opacity: float = OPACITY) -> Image.Image:
-        """The image with the colours of its classes over it."""
+        """The image with the colours of the predicted classes overlaid."""
         return overlay(self.image, self.labels, self.label_space, opacity)
 
     def save(self, path: Path | str, format: Format = "colour") -> None:
-        """Write the labels as a picture: `train_id`, `label_id` (Cityscapes), `colour` or `overlay`.
+        """Write the prediction as an image: `train_id`, `label_id` (Cityscapes), `colour` or `overlay`.
 
-        The suffix says the form of the file; labels need one that keeps every value (.png, .tif, .bmp), an overlay may
+        The suffix sets the file format; labels need a lossless one (.png, .tif, .bmp), an overlay may
         be .jpg or .webp. Raises UsageError for another format or suffix, and for what is not a regular file.
         """
         (form,) = parse_formats(format, "format")[:1]
@@ -55,7 +55,7 @@ class Prediction:
 class Model:
     """A network with its header, ready to predict. `network`, `header`, `label_space` and `predictor` are public.
 
-    Predictions are those of the network as it was loaded: if its weights are changed, they need a new `Predictor`.
+    Predictions use the network as it was loaded: after changing its weights, create a new `Predictor`.
     """
 
     def __init__(self, path: Path, predictor: Predictor, header: ModelHeader) -> None:
@@ -70,13 +70,13 @@ class Model:
     def predict(
         self, image: AnyImage | Sequence[AnyImage], *, batch: int | None = None
     ) -> Prediction | list[Prediction]:
-        """Labels and probabilities of an image at its own size, or of each image of a list, in its order.
+        """Labels and probabilities of an image at its own size, or of each image of a list, in order.
 
         An image is a file's path, a Pillow image, a uint8 RGB array (H, W, 3) or a uint8 RGB tensor (3, H, W) on any
-        device. Of a list, `batch` images go through the network at once (None: four on a GPU; on a CPU one, where more
-        are no faster). All results of a list are in memory: C · H · W · 4 bytes each.
+        device. Images of a list pass through the network in batches of `batch` (None: four on a GPU; one on a CPU,
+        where larger batches are no faster). All results of a list are held in memory: C · H · W · 4 bytes each.
 
-        Raises UsageError for an image of another kind, SegadaptError for a file that is no image.
+        Raises UsageError for an image of another kind, SegadaptError for a file that is not an image.
         """
         if is_one(image):
             return self._predictions([image])[0]
@@ -109,12 +109,12 @@ def load(
     window: tuple[int, int] | None = None,
     precision: Precision | Literal["auto"] = "fp32",
 ) -> Model:
-    """A model of a run folder, a stage folder, a `model.safetensors` or a published checkpoint (`.pth`).
+    """Load the model of a run folder, a stage folder, a `model.safetensors` or a published checkpoint (`.pth`).
 
-    A run means its last stage with a model that is no upper bound (one whose method sees labels of the target).
-    `device` "auto" is a GPU if there is one; `precision` "auto" is bf16 where that is fast. `size` (W, H) is the one
-    that the model says by default; `scales` is a number or several; for the other options see `Predictor`. Raises
-    UsageError for a path without a model, for a device that is not there, and for options that make no sense.
+    For a run this is its last stage with a model that is not an upper bound (one whose method sees target labels).
+    `device` "auto" is a GPU if there is one; `precision` "auto" is bf16 where that is fast. `size` (W, H) defaults to
+    the model's own; `scales` is a number or several; for the other options see `Predictor`. Raises
+    UsageError for a path without a model, for a device that does not exist, and for invalid options.
     """
     load_installed()
     place = choose_device(str(device))

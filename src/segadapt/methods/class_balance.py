@@ -1,4 +1,4 @@
-"""Class weights that follow the batches: rare classes count more (SE-GAN, TMM 2022, the class-balanced loss)."""
+"""Running class weights: rare classes count more (SE-GAN, TMM 2022, the class-balanced loss)."""
 
 import torch
 from pydantic import Field, PositiveInt
@@ -11,7 +11,7 @@ from segadapt.methods.settings import SegmenterSettings
 RARE = 7.0
 """The weight of a class that is rare in this batch, and of one that is absent from many."""
 INERTIA = 0.9
-"""How slowly the running weight follows."""
+"""Inertia of the running weight."""
 
 
 class BalancedSettings(SegmenterSettings):

@@ -1,9 +1,9 @@
-"""DAFormer's training (Hoyer, Dai, Van Gool; CVPR 2022, arXiv 2111.14887): DACS, and three strategies beside it.
+"""DAFormer's training (Hoyer, Dai, Van Gool; CVPR 2022, arXiv 2111.14887): DACS with three additional strategies.
 
-student S, its teacher, and all of DACS's algorithm (dacs.py) with its L; F frozen encoder, as ImageNet has taught it
-1  source images by rare-class sampling, of P(c) = softmax((1 - f_c) / T)       f_c: share of class c; `sampler`
-2  d    = |F(x_s) - S's encoder(x_s)|, of the deepest features, per position
-3  L_FD = mean of d where at least the share r of the labels around is one thing class
+student S, its teacher, and all of DACS's algorithm (dacs.py) with its L; F frozen ImageNet-pretrained encoder
+1  source images by rare-class sampling with P(c) = softmax((1 - f_c) / T)       f_c: share of class c; `sampler`
+2  d    = |F(x_s) - S's encoder(x_s)|, for the deepest features, per position
+3  L_FD = mean of d where at least a share r of the surrounding labels is one thing class
 4  L    ← L + λ_FD · L_FD
 5  the learning rate rises linearly before it decays                               `warmup_steps`
 """
@@ -80,7 +80,7 @@ class Daformer(Dacs):
         return cls(network, settings, frozen, networks.things)
 
     def begin(self, batch: Batch, update: Update) -> list[Seen]:
-        """DACS's, and what F says about the source images."""
+        """As in DACS, plus the features of F for the source images."""
         seen = super().begin(batch, update)
         if self.distance == 0:
             return seen
@@ -99,7 +99,7 @@ class Daformer(Dacs):
         return frozen.encode_scales(frozen.pixels(images))[-1]
 
     def on_source(self, part: Batch, seen: Seen) -> dict[str, Loss]:
-        """`seg`, and `feature` of the same pass."""
+        """`seg` and `feature`, from the same pass."""
         output = self.student(part.images("source"))
         losses = self.supervised(output, part.labels("source"))
         if seen.features is None or seen.cells is None:

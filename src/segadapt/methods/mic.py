@@ -28,7 +28,7 @@ from segadapt.methods.settings import TrainingSettings
 from segadapt.models.segmenter import Segmenter
 
 PUBLISHED_BLUR = 0.5
-"""Probability of the masked images' blur, whatever the host's."""
+"""Blur probability of masked images, independent of the host's."""
 
 
 class MicSettings(FeatureSettings):
@@ -56,7 +56,7 @@ class MicSettings(FeatureSettings):
 
 
 class Masked(NamedTuple):
-    """What the student is to recognise."""
+    """The masked images that the student must segment."""
 
     images: Tensor  # (B, 3, H, W) RGB, float
     labels: Tensor  # (B, H, W)
@@ -88,7 +88,7 @@ class Mic(Method):
         host.end(batch, update)
 
     def weight(self, term: str) -> float:
-        """λ_M; quirk `masked_main_only`: of the main term alone."""
+        """λ_M; with quirk `masked_main_only`, for the main term only."""
         return 1.0 if self.settings.quirk("masked_main_only") and term != "masked" else self.settings.masked
 
     def masked(self, part: Batch, seen: Seen) -> Masked:
@@ -105,7 +105,7 @@ class Mic(Method):
         return Masked(masked(images, keep, mean), labels, weights)
 
     def chosen(self, part: Batch, seen: Seen) -> Masked:
-        """The images that are to be masked: the target's with ŷ and w, the source's with y_s and 1, or some of each."""
+        """The images to be masked: the target's with ŷ and w, the source's with y_s and 1, or some of each."""
         of_target = Masked(part.images("target"), *seen.pseudo)
         if self.settings.masked_domains == "target":
             return of_target
@@ -128,5 +128,5 @@ class Mic(Method):
 
 
 def paired(source: Tensor, target: Tensor) -> Tensor:
-    """Of each two samples the first's source beside the first's target (B even): as published for a batch of two."""
+    """For each pair of samples, the source and target of the first one (B even): as published for a batch of two."""
     return torch.stack([source[::2], target[::2]], dim=1).flatten(0, 1)

@@ -30,7 +30,7 @@ MIXING_QUIRKS = (
     "ema_parameters_only",
     "ema_first",
 )
-"""Of the published DACS, and of what was built on it."""
+"""Quirks of the published DACS and of the methods built on it."""
 
 
 class MixingSettings(WithExtraSource, TeacherSettings):
@@ -94,14 +94,14 @@ class MixingMethod(Method):
 
 
 class PseudoLabels(NamedTuple):
-    """What the teacher says about the target images of a micro-batch."""
+    """The teacher's pseudo-labels for the target images of a micro-batch."""
 
     labels: Tensor  # (B, H, W) int64
     weights: Tensor  # (B, H, W) in 0..1
 
 
 class Seen(NamedTuple):
-    """What the passes without gradients, which come first, have found out about a micro-batch."""
+    """Results of the passes without gradients, which come first, for a micro-batch."""
 
     pseudo: PseudoLabels
     features: Tensor | None = None  # (B, F, h, w) of the frozen encoder
@@ -109,19 +109,19 @@ class Seen(NamedTuple):
 
 
 class Confidence(NamedTuple):
-    """Pseudo-labels before they are weighed."""
+    """Pseudo-labels before weighting."""
 
     labels: Tensor  # (B, H, W) int64
     inside: Tensor  # (B, H, W) bool: not in the margins
     sure: Tensor  # (B,) pixels whose confidence reaches τ
-    counted: Tensor  # (B,) pixels among which these were counted
+    counted: Tensor  # (B,) number of pixels considered
 
 
 @torch.no_grad()
 def predicted(teacher: Segmenter, target: Images, settings: MixingSettings, mirror: bool = False) -> Confidence:
-    """The teacher's labels of target images, and how many of their pixels are sure.
+    """The teacher's pseudo-labels for target images, and how many of their pixels are confident.
 
-    With `mirror`, its probabilities are the mean of those of the images and of their mirror images.
+    With `mirror`, its probabilities are averaged over the images and their mirror images.
     """
     size = target.images.shape[-2:]
     probabilities = probabilities_of(teacher, target.images)
@@ -144,9 +144,9 @@ def probabilities_of(network: Segmenter, images: Tensor) -> Tensor:
 
 
 def weighed(seen: list[Confidence], settings: MixingSettings, update: Update) -> list[PseudoLabels]:
-    """The pseudo-labels of all micro-batches: each image's weigh its share of sure pixels, and nothing in the margins.
+    """Weighted pseudo-labels of all micro-batches: each image's weight is its share of confident pixels, 0 in margins.
 
-    Quirk `pseudo_weight_per_batch`: the share in the whole batch, over all ranks, margins counted.
+    Quirk `pseudo_weight_per_batch`: the share in the whole batch, over all ranks, margins included.
     """
     shares = [one.sure / one.counted.clamp_min(1) for one in seen]
     if settings.quirk("pseudo_weight_per_batch"):
@@ -166,8 +166,8 @@ def seeds_of(batch: Batch, images: Tensor) -> Tensor:
 def augmented(images: Tensor, part: Batch, stream: str, settings: MixingSettings, alike: bool = False) -> Tensor:
     """Images (B, 3, H, W), jittered and blurred; `stream` names the use.
 
-    Quirk `decisions_per_step`: whether they are is one draw for the whole step; `alike`: order and strength of the blur
-    are, too.
+    Quirk `decisions_per_step`: one decision for the whole step whether to apply each; `alike`: also one order of the
+    jitter and one strength of the blur.
     """
     seeds, deciding = seeds_of(part, images), None
     if settings.quirk("decisions_per_step"):

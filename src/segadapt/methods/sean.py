@@ -49,7 +49,7 @@ class SeanSettings(TeacherSettings):
 
 
 class TeacherPass(NamedTuple):
-    """What the teacher says about the target images of a micro-batch."""
+    """The teacher's predictions for the target images of a micro-batch."""
 
     probabilities: Tensor  # p' (B, C, h, w)
     mask: Tensor  # A' > τ (B, 1, h, w)

@@ -1,8 +1,8 @@
 """Self-training, the last stage of SE-GAN (TMM 2022): the target's own pseudo-labels as labels.
 
-    L = wCE(network_2(x_t), ŷ_t) + 0.1 · wCE(network_1(x_t), ŷ_t)          w: class weights that follow the batches
+    L = wCE(network_2(x_t), ŷ_t) + 0.1 · wCE(network_1(x_t), ŷ_t)          w: running class weights
 
-x_t are target images, ŷ_t the labels that the stage before has predicted for them. True labels have no part in it.
+x_t are target images, ŷ_t the labels that an earlier stage predicted for them. No true labels are used.
 """
 
 from typing import Annotated, ClassVar, Literal

@@ -1,4 +1,4 @@
-"""What every training stage can be told; each method adds its own settings beside its code."""
+"""The settings common to all training stages; each method defines its own settings beside its code."""
 
 from typing import Annotated, Any, Literal
 
@@ -36,7 +36,7 @@ def _known_sampler(name: str) -> str:
 
 _Sampler = Annotated[str, AfterValidator(_known_sampler)]
 PASSES = ("shuffled", "in_order")
-"""The samplers that go through all images, pass by pass."""
+"""The samplers that go through all images in passes."""
 
 
 class TrainingSettings(QuirkySettings):
@@ -153,12 +153,12 @@ class TrainingSettings(QuirkySettings):
 
     @property
     def source_view(self) -> View:
-        """How the training sees the source."""
+        """The training's view of the source."""
         return View(self.size, self.augment, self._named(self.sampler))
 
     @property
     def target_view(self) -> View:
-        """How it sees the target."""
+        """The training's view of the target."""
         size, augment = self.target_size or self.size, self.target_augment or self.augment
         return View(size, augment, self._named(self.target_sampler), labels=False)
 
@@ -166,11 +166,11 @@ class TrainingSettings(QuirkySettings):
         return sampler or ("shuffled" if self.shuffle else "in_order")
 
     def cautions(self) -> list[str]:
-        """What is allowed here but known to go wrong, in sentences; said when the stage begins."""
+        """Warnings about settings that are allowed but known to work badly; printed when the stage begins."""
         return []
 
     def need_long_schedule(self, steps: int) -> None:
-        """Raise ValueError when the learning rate would be 0 before so many steps are done."""
+        """Raise ValueError if the learning rate would reach 0 before this many steps are done."""
         length = self.schedule_steps
         if self.schedule != "constant" and length is not None and length < steps:
             raise ValueError(
@@ -179,7 +179,7 @@ class TrainingSettings(QuirkySettings):
             )
 
     def number_of_steps(self, images: int) -> int:
-        """`steps`, or as many as `epochs` passes over so many labelled images take."""
+        """`steps`, or the number of steps that `epochs` passes over this many labelled images take."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None

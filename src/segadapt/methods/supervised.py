@@ -1,9 +1,9 @@
-"""Training on the labels of one domain: `source_only`, the honest baseline, and `target_trained`, the upper bound.
+"""Training on the labels of one domain: `source_only`, the baseline, and `target_trained`, the upper bound.
 
-    L = CE(network_2(x), y) + 0.1 · CE(network_1(x), y)          head 1, the auxiliary one, where the network has it
+    L = CE(network_2(x), y) + 0.1 · CE(network_1(x), y)          head 1, the auxiliary one, if the network has it
 
-Nothing of the target enters `source_only`: no image, and no statistics either, since a batch norm has the source's
-statistics or, frozen, those of its start.
+`source_only` uses nothing of the target: neither images nor statistics, since batch norm uses the source's statistics
+or, if frozen, those of the initial weights.
 """
 
 from typing import ClassVar, Literal
@@ -32,7 +32,7 @@ class SourceOnlySettings(WithExtraSource):
 
 
 class TargetTrainedSettings(SegmenterSettings):
-    """Settings of `target_trained`: it uses target labels, and is there to be compared with."""
+    """Settings of `target_trained`, which uses target labels and serves for comparison."""
 
     known_quirks: ClassVar[tuple[str, ...]] = QUIRKS
     method: Literal["target_trained"] = "target_trained"

@@ -1,4 +1,4 @@
-"""What methods with a mean teacher share: how quickly it follows (Tarvainen and Valpola, NeurIPS 2017)."""
+"""What methods with a mean teacher share: the decay of its moving average (Tarvainen and Valpola, NeurIPS 2017)."""
 
 from pydantic import Field
 

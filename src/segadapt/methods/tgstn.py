@@ -116,7 +116,7 @@ class Tgstn(Method):
         update.backward(discriminator=fake.plus(real).times(0.5).plus(wanted))
 
     def for_segmenter(self, pixels: Tensor) -> Tensor:
-        """Caffe pixels (B, 3, H, W) in the segmenter's own format."""
+        """Caffe pixels (B, 3, H, W) converted to the segmenter's own format."""
         return pixels if self.segmenter.pixels == CAFFE else self.segmenter.pixels(CAFFE.inverse(pixels))
 
     @property

@@ -48,16 +48,16 @@ def run_recipe(
     dry_run: bool = False,
     yes: bool = False,
 ) -> RunResult:
-    """Run the chosen stages of a recipe in `folder`, then write the report. Doing it again resumes where it stopped.
+    """Run the chosen stages of a recipe in `folder`, then write the report. A second call resumes where it stopped.
 
-    `recipe` is a shipped recipe's name, a YAML file, or a recipe that was loaded; `folder` is `runs/NAME` by default;
-    `overrides` change the recipe, as `["seed=1"]` or `{"seed": 1}`. What it leaves open (`???`) then is as the folder's
-    own recipe.yaml has it. Gives what is in the folder then: stages, models, scores. `dry_run` prints the plan and
-    writes nothing.
+    `recipe` is a shipped recipe's name, a YAML file, or a loaded recipe; `folder` is `runs/NAME` by default;
+    `overrides` change the recipe, as in `["seed=1"]` or `{"seed": 1}`. Values that it leaves open (`???`) are taken
+    from the folder's own recipe.yaml. Returns the folder's contents: stages, models, scores. `dry_run` prints the plan
+    and writes nothing.
 
-    Raises UsageError for what is wrong with the recipe, when something would be deleted (stages made with other
-    settings, `choice.fresh`) and `yes` is not given, and when another process is running in the folder; SegadaptError
-    when a stage fails, Stopped after a signal.
+    Raises UsageError for errors in the recipe, if something would be deleted (stages made with different settings,
+    `choice.fresh`) and `yes` is not given, and if another process is running in the folder; SegadaptError if a stage
+    fails, Stopped after a signal.
     """
     folder, told = run_folder(recipe, folder), "recipe"
     if not isinstance(recipe, Recipe):
