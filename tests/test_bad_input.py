@@ -106,7 +106,7 @@ DATA = [
     Case("label id", "instances", lambda w: w.paint_16_bits(w.label).evaluate(), 1, "{w.label}",
          "holds ids up to 3000, more than 8 bits", "Give class ids (not instance ids)."),
     Case("label id", "colours", lambda w: w.paint(w.label, Image.new("RGB", SIZE)).train(), 1, "{w.label}",
-         "is a colour picture (RGB), but the encoding 'cityscapes' holds ids", "in your label space."),
+         "is a colour image (RGB), but the encoding 'cityscapes' holds ids", "in your label space."),
     Case("image list", "missing file", lambda w: w.train_list(b"00002.png\nno.png\n"), 2, "{w.list}:2",
          "names no.png, but there is no image {w.source}/images/no.png", "or add the file."),
     Case("image list", "empty", lambda w: w.train_list(b"# none\n\n"), 2, "{w.list}",
@@ -132,13 +132,13 @@ CHECKPOINTS = [
          "{w.folder}/seven.pth", "checkpoint with 7 classes, but the file does not name them", "--label-space NAME."),
     Case("class count", "label space",
          lambda w: w.predict(w.saved("seven.pth", hollow("vgg_base", 7)), "--label-space", "camvid11"), 2,
-         "{w.folder}/seven.pth", "with 7 classes, and label space 'camvid11' has 11", "that it was trained with."),
+         "{w.folder}/seven.pth", "with 7 classes, but label space 'camvid11' has 11", "that it was trained with."),
     Case("truncated", "model", lambda w: w.cut(w.model).predict(w.model), 1, "{w.model}",
          "is damaged or incomplete", "or use another one."),
     Case("truncated", "start", lambda w: w.cut(w.model).train(f"stages.baseline.start={w.model}"), 1, "{w.model}",
          "is damaged or incomplete", "or use another one."),
     Case("truncated", "resuming", lambda w: w.lose_result().cut(w.checkpoint).go_on(), 1, "{w.checkpoint}",
-         "the checkpoint cannot be read", "then resumes from the one before."),
+         "the checkpoint cannot be read", "then resumes from the previous one."),
 ]  # fmt: skip
 
 SPACES = [

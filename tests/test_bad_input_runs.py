@@ -166,7 +166,7 @@ def test_an_error_that_nobody_has_foreseen(world: World, capsys: CapSys, monkeyp
 
     assert failing(KeyError("x")).startswith("error: unexpected KeyError: 'x'. Run it again with --debug")
     assert failing(PermissionError(13, "Permission denied", "/a/b")).startswith("error: /a/b: Permission denied. ")
-    assert failing(MemoryError("8 GB")).startswith("error: out of memory (8 GB). In training set checkpointing: true")
+    assert failing(MemoryError("8 GB")).startswith("error: out of memory (8 GB). For training, set checkpointing: true")
     with pytest.raises(MemoryError):
         command(capsys, *world.predict(world.model), "--debug")
 

@@ -94,7 +94,7 @@ def test_what_they_would_run_otherwise_is_refused(tmp_path: Path, capsys: CapSys
         refused,
         2,
         str(out),
-        "want pixels: imagenet, and",
+        "need pixels: imagenet, but",
         "or share model.safetensors.",
     )
     refused = command(capsys, "export", tmp_path / "vgg.pth", "-o", tmp_path / "out.onnx")

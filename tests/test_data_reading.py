@@ -143,7 +143,7 @@ def test_labels_of_colours(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[9, 8, 7], [4, 4, 4]]], np.uint8)).save(tmp_path / "other.png")
     with pytest.raises(SegadaptError, match=r"other.png: holds colours .*: \[4, 4, 4\]\. .*unknown_ids"):
         LabelReader(space, "paint").read(tmp_path / "other.png")
-    with pytest.raises(SegadaptError, match=r"label.png: is a colour picture"):
+    with pytest.raises(SegadaptError, match=r"label.png: is a colour image"):
         LabelReader(SPACE, "cityscapes").read(tmp_path / "label.png")
 
 

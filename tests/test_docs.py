@@ -231,7 +231,7 @@ MESSAGES = (
     "no recipe of this name, and no file", "cannot be split over", "made with different settings",
     "the folder is not empty and is not a run", "another command is running in this folder", "is expected here",
     "was written with", "differ in rounding from those of an uninterrupted run",
-    "the checkpoint cannot be read", "expects a folder", "is a colour picture", "is not a 16-bit RGB PNG",
+    "the checkpoint cannot be read", "expects a folder", "is a colour image", "is not a 16-bit RGB PNG",
     "comes without a split 'val'", "has no label", "but there is no image", "this prepared copy",
     "could not be downloaded from", "the Caffe VGG-16 weights", "is not the known '",
     "holds Python objects", "is damaged or incomplete", "is not a file of weights",

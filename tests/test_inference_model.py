@@ -194,7 +194,9 @@ def test_a_prediction_is_saved_as_its_suffix_says(run: Path, tmp_path: Path) -> 
     with Image.open(tmp_path / "a.jpg") as saved:
         assert (saved.format, saved.size) == ("JPEG", SIZE)
     for name, form in (("y.jpg", "colour"), ("y.webp", "label_id")):
-        with pytest.raises(UsageError, match=r'changes values.* Save labels as \.png; format="overlay" may be \.jpg'):
+        with pytest.raises(
+            UsageError, match=r'changes pixel values.* Save labels as \.png; format="overlay" may be \.jpg'
+        ):
             found.save(tmp_path / name, format=form)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"'\.gif' is not an image format"):
         found.save(tmp_path / "y.gif")

@@ -130,7 +130,7 @@ def test_wrong_files_are_told(choice: dict[str, Any], tmp_path: Path) -> None:
             {"blocks.1.attn.qkv.weight": torch.zeros(64, 32)},
             "'backbone.blocks.1.attn.qkv.weight' is 64×32, expected 96×32",
         ),
-        ({"blocks.3.norm1.weight": torch.zeros(32)}, "it has 'backbone.blocks.3.norm1.weight' and"),
+        ({"blocks.3.norm1.weight": torch.zeros(32)}, "it has 'backbone.blocks.3.norm1.weight', which"),
         ({"head.weight": torch.zeros(1)}, "it has 'head.weight', which such a file does not have"),
     ):
         content = {name: tensor for name, tensor in {**state, **change}.items() if tensor is not None}
@@ -350,7 +350,9 @@ def test_checkpointing_has_the_same_gradients(choice: dict[str, Any]) -> None:
 def test_a_file_of_another_variant_is_told(tmp_path: Path) -> None:
     path = tmp_path / "registers.pth"
     export_encoder(made(KINDS[1]), path, "dinov2")
-    with pytest.raises(UsageError, match=r"it has 'backbone.register_tokens' but DINOv2 with 4 classes does not"):
+    with pytest.raises(
+        UsageError, match=r"it has 'backbone.register_tokens', which DINOv2 with 4 classes does not have"
+    ):
         load_start(made(KINDS[0]), path)
     assert adapt(read_checkpoint(path), made(KINDS[1])).partial
 

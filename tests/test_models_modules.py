@@ -110,7 +110,7 @@ WRONG: dict[str, tuple[State, Module, str]] = {
     "a part": (
         {name: t for name, t in hollow("transformer_net").items() if name != "res3.in2.shift"},
         StyleTransfer(),
-        "a style transfer network has 'res3.in2.shift' but it does not",
+        "a style transfer network has 'res3.in2.shift', which it does not have",
     ),
 }
 

@@ -283,7 +283,7 @@ def test_attention_on_one_side_only_is_refused_or_left_alone(network: DeepLabVGG
     plain = DeepLabVGG16(classes=19)
     with pytest.raises(UsageError) as caught:
         load_start(plain, path)
-    assert_refused(path, caught.value, 2, "it has attention but the network does not")
+    assert_refused(path, caught.value, 2, "it has attention, but the network does not")
     report = load_start(plain, path, fresh_head=True)
     assert not report.fresh and report.skipped == ("attention.conv.weight",)
 
@@ -296,7 +296,7 @@ DAMAGE: dict[str, tuple[Callable[[State], object], str]] = {
     "no dimension": (lambda state: state.update({"features.31.bias": torch.zeros(())}), "is one number, expected 1024"),
     "missing": (
         lambda state: state.pop("features.29.bias"),
-        "DeepLab VGG-16 with 19 classes and attention has 'features.29.bias' but it does not",
+        "DeepLab VGG-16 with 19 classes and attention has 'features.29.bias', which it does not have",
     ),
     "unknown": (lambda state: state.update({"features.33.bias": torch.zeros(1)}), "it has 'features.33.bias'"),
 }

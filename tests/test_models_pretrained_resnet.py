@@ -94,7 +94,7 @@ def test_imagenet_weights_bring_their_stride_and_their_pixels(network: DeepLabRe
     assert all(not p.requires_grad for n, p in network.named_parameters() if ".bn" in n)
     with pytest.raises(
         UsageError,
-        match="want pixels: imagenet, stride_in_3x3: true, and the published",
+        match="need pixels: imagenet, stride_in_3x3: true, but the published",
     ):
         export_published(network, tmp_path / "out.pth")
 

@@ -130,7 +130,7 @@ def test_a_network_of_ones_own_needs_to_be_registered(tiny: None, tmp_path: Path
         ({"surprise": 1}, SegadaptError, "its header is wrong"),
         ({"attention": True}, UsageError, "it has no attention, but the network does"),
         ({"network": "deeplab_vgg16"}, SegadaptError, "its header is wrong (deeplab_vgg16 has no option `norm`)"),
-        ({"network": "deeplab_vgg16", "options": {}}, UsageError, "but it does not"),
+        ({"network": "deeplab_vgg16", "options": {}}, UsageError, "which it does not have"),
     ],
 )
 def test_other_headers_are_refused(

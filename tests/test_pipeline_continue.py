@@ -169,7 +169,7 @@ def test_a_checkpoint_from_elsewhere_is_told_by_its_hash(recipe: Path, out: Path
         (
             ["stages.a.network=deeplab_small_bn"],
             go_on("a"),
-            "network deeplab_small, and the stage has deeplab_",
+            "network deeplab_small, but the stage has deeplab_",
         ),
         (["stages.a.optimizer=sgd"], go_on("a"), "of a different network, method or optimizer"),
         (

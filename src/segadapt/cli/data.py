@@ -140,7 +140,7 @@ def prepare(
     exif: Exif = "turn",
     prepared_root: Annotated[
         Path | None,
-        typer.Option(help="Folder for the copies; default: prepared/ in $SEGADAPT_CACHE or ~/.cache/segadapt."),
+        typer.Option(help="Folder of the copies; default: prepared/ in $SEGADAPT_CACHE or ~/.cache/segadapt"),
     ] = None,
     workers: Workers = None,
 ) -> None:

@@ -219,7 +219,7 @@ class LabelReader:
         if self.form == "first_channel":
             return image.getchannel(0)
         raise SegadaptError(
-            f"is a colour picture ({image.mode}), but the encoding '{self.encoding}' holds ids",
+            f"is a colour image ({image.mode}), but the encoding '{self.encoding}' holds ids",
             where=path,
             remedy="Give label ids, or set `encoding` to one of RGB colours in your label space.",
         )

@@ -161,7 +161,7 @@ def load_tensors(
     for name in missing + unknown:
         if not name.startswith(ATTENTION):
             has, has_not = (network.in_words(), "it") if name in missing else ("it", network.in_words())
-            raise misfit(info, f"{has} has '{name}' but {has_not} does not")
+            raise misfit(info, f"{has} has '{name}', which {has_not} does not have")
     other = [name for name in tensors if name in own and tensors[name].shape != own[name].shape]
     heads = []
     if isinstance(network, Segmenter):
@@ -199,7 +199,7 @@ def _check_attention(info: CheckpointInfo, missing: list[str], unknown: list[str
         )
     if any(name.startswith(ATTENTION) for name in unknown):
         raise UsageError(
-            f"this is {info}: it has attention but the network does not",
+            f"this is {info}: it has attention, but the network does not",
             where=info.path,
             remedy="Start from a checkpoint without attention, or use fresh_head: true to leave its attention out.",
         )

@@ -143,7 +143,7 @@ def _need_the_same(network: Segmenter, origin: Origin, path: Path) -> None:
     pixels = network.pixels if origin.pixels is None else origin.pixels
     if network.pixels != pixels or network.traits() != traits:
         raise UsageError(
-            f"the weights of this network need {_wanted(network.pixels, network.traits())}, and the published programs "
+            f"the weights of this network need {_wanted(network.pixels, network.traits())}, but the published programs "
             f"run it with {_wanted(pixels, traits)}",
             where=path,
             remedy="Start from weights such as theirs to exchange networks with them, or share model.safetensors.",
