@@ -139,8 +139,7 @@ def prepare(
     size_mismatch: SizeMismatch = "error",
     exif: Exif = "turn",
     prepared_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the copies; default: prepared/ in $SEGADAPT_CACHE or ~/.cache/segadapt"),
+        Path | None, typer.Option(help="Output folder; default: prepared/ in $SEGADAPT_CACHE or ~/.cache/segadapt.")
     ] = None,
     workers: Workers = None,
 ) -> None:
