@@ -1,42 +1,55 @@
-"""All that is to be known of segadapt on a GPU, in one call of under ten minutes.
+"""All that is to be known of segadapt on a GPU, in one call of four minutes.
 
-    python benchmarks/gpu.py [--minutes 9] [--json gpu.json]
+    python benchmarks/gpu.py [--minutes 4] [--json gpu.json]
+    python benchmarks/gpu.py --quick                    # the most wanted of it, in 90 seconds
     python benchmarks/gpu.py --tiny                     # the same on the CPU with small things, to see that it runs
 
-Part by part, the most wanted first: SE-GAN's step alone beside its network passes and the reference's step (fp32, which
-means TF32 convolutions, and bf16), with MFU and the share of idle time; whole SE-GAN trainings from prepared copies of
-generated GTA5 and Cityscapes frames (loader processes, steps, logging) beside the reference's loop, with the same
-figures in steady training and the hours of 50,000 steps; peak memory of both; the steps and the memory of the other
-methods; evaluation, pseudo-labels, stylized copies. The JSON file is written anew after each row, and a part that no
-longer fits into the minutes is left out and named.
+Part by part, the most wanted first: SE-GAN's step as one CUDA graph in bf16 beside the reference's step, with MFU,
+idle share, kernels, and how often the host waits; a whole SE-GAN training from prepared copies of generated GTA5 and
+Cityscapes frames (loader processes, steps, logging) beside the reference's loop, with the hours of 50,000 steps; the
+kernels that take most of a step; SE-GAN launched operation by operation, and in fp32 (which means TF32 convolutions);
+the other methods; evaluation, several scales, pseudo-labels and stylized copies in images per second; peak memory.
+
+Each part has a time limit and is cut off there. The JSON file is written anew after each row; what was left out, cut
+off or has failed is named in it.
 """
 
 import argparse
+import faulthandler
 import gc
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import torch
 from suite import pictures
 from suite.end_to_end import Data, Lengths, end_to_end_row, write_data
+from suite.gpu_steps import gpu_step_row, kernel_rows, reference_seconds, with_reference
 from suite.machine import describe, peak_flops
 from suite.measure import cores
 from suite.memory import memory_of, memory_row
 from suite.rows import Report, Row
 from suite.sizes import NAMED
-from suite.steps import step_row
-from suite.trainings import RESNET, TIMED, Setup
+from suite.trainings import EVERY, RESNET, Setup
 
 from segadapt.devices import choose_device
 from segadapt.engine.runtime import Precision, RuntimeSettings, start
 
 MAIN = "se_gan"
 PROJECTED = 50_000  # steps of the published training
-PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
 HOUR = 3600
+MINUTES, QUICK = 4.0, 1.5
+GRACE = 120
+"""Seconds after its time in which a call that hangs may end."""
+
+
+class OutOfTime(BaseException):
+    """A part has reached its limit. No Exception, which the code that is measured might take for its own."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +58,22 @@ class Scale:
 
     setup: Setup
     rounds: int
+    steps: int  # of a round
     frames: int  # per domain
     lengths: Lengths
     images: int  # of a round of evaluation
-    share: float = 1.0  # of the seconds that a part takes
 
 
-FULL = Scale(Setup(NAMED["published"]), 5, 24, Lengths(ours=300, warm_up=100, reference=30, log_every=20), 4)
-TINY = Scale(Setup(NAMED["tiny"], "deeplab_small"), 1, 2, Lengths(ours=6, warm_up=2, reference=2, log_every=1), 1, 0.1)
+FULL = Scale(Setup(NAMED["published"]), 3, 20, 8, Lengths(ours=200, warm_up=60, reference=8, log_every=20), 4)
+TINY = Scale(Setup(NAMED["tiny"], "deeplab_small"), 1, 1, 2, Lengths(ours=6, warm_up=2, reference=2, log_every=1), 1)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the whole, and about how many seconds it takes on a big GPU."""
+    """A part of the whole, and the seconds after which it is cut off."""
 
     name: str
-    seconds: float
+    limit: float
     rows: Callable[[], Iterator[Row]]
 
 
@@ -69,45 +82,65 @@ class Plan:
 
     def __init__(self, scale: Scale, device: torch.device, folder: Path, peak_tflops: float | None) -> None:
         self.scale, self.device, self.folder, self.peak_tflops = scale, device, folder, peak_tflops
-        self.alone: dict[str, Row] = {}  # precision -> SE-GAN's step alone
+        self.alone: Row | None = None  # SE-GAN's step in bf16
+        self.references: dict[str, float | None] = {}  # method -> seconds of the reference's step
         self.data: Data | None = None
 
     def parts(self) -> list[Part]:
         """In the order in which they are wanted."""
-        others = [name for name in TIMED if name != MAIN]
-        return [
-            *(Part(f"{MAIN} step, {p}", 30, lambda p=p: self.step(MAIN, p)) for p in PRECISIONS),  # type: ignore[misc]
-            *(Part(f"{MAIN} end to end, {p}", 100, lambda p=p: self.end_to_end(p)) for p in PRECISIONS),  # type: ignore[misc]
-            Part(f"{MAIN} memory", 15, lambda: self.memory(MAIN)),
-            *(Part(f"{name} step, bf16", 25, lambda n=name: self.step(n, "bf16")) for name in others),  # type: ignore[misc]
+        others = [name for name in EVERY if name != MAIN]
+        found = [
+            Part(f"{MAIN} step, bf16", 40, lambda: self.step(MAIN, "bf16", graph=True)),
+            Part(f"{MAIN} end to end, bf16", 75, self.end_to_end),
+            Part(f"{MAIN} kernels", 15, self.kernels),
+            Part(f"{MAIN} step, fp32", 25, lambda: self.step(MAIN, "fp32", graph=True)),
+            Part(f"{MAIN} step, bf16 eager", 20, lambda: self.step(MAIN, "bf16", graph=False)),
+        ]
+        found += [Part(f"{n} step, bf16", 20, lambda n=n: self.step(n, "bf16", graph=True)) for n in others]  # type: ignore[misc]
+        found += [
             Part("evaluation", 40, lambda: self.pictures(scored)),
             Part("stylize", 30, lambda: self.pictures(stylized)),
-            *(Part(f"{name} memory", 15, lambda n=name: self.memory(n)) for name in others),  # type: ignore[misc]
-            *(Part(f"{name} step, fp32", 25, lambda n=name: self.step(n, "fp32")) for name in others),  # type: ignore[misc]
+            Part(f"{MAIN} memory", 15, lambda: self.memory(MAIN)),
         ]
+        found += [Part(f"{n} step, bf16 eager", 15, lambda n=n: self.step(n, "bf16", graph=False)) for n in others]  # type: ignore[misc]
+        found += [Part(f"{n} step, fp32", 20, lambda n=n: self.step(n, "fp32", graph=True)) for n in others]  # type: ignore[misc]
+        return found
 
-    def step(self, name: str, precision: Precision) -> Iterator[Row]:
-        """A step alone."""
+    def step(self, name: str, precision: Precision, graph: bool) -> Iterator[Row]:
+        """A step alone; beside the reference's, if there is time for that."""
         scale, peak = self.scale, peak_flops(self.device, precision, self.peak_tflops)
         with start(RuntimeSettings(device=str(self.device), precision=precision)) as place:
-            row = step_row(name, scale.setup, place, scale.rounds, True, peak)
-        if name == MAIN:
-            self.alone[precision] = row
-        yield row
+            row = gpu_step_row(name, scale.setup, place, graph, scale.rounds, scale.steps, peak)
+            if name == MAIN and precision == "bf16" and graph:
+                self.alone = row
+            try:
+                if name not in self.references:
+                    steps = max(1, scale.steps // 3)
+                    self.references[name] = reference_seconds(name, scale.setup, place, steps)
+            finally:
+                yield with_reference(row, self.references.get(name))
 
-    def end_to_end(self, precision: Precision) -> Iterator[Row]:
+    def kernels(self) -> Iterator[Row]:
+        """The longest ones of SE-GAN's step."""
+        if self.device.type != "cuda":
+            return
+        with start(RuntimeSettings(device=str(self.device), precision="bf16")) as place:
+            yield from kernel_rows(MAIN, self.scale.setup, place)
+
+    def end_to_end(self) -> Iterator[Row]:
         """Whole trainings; the figures of the step alone carry over to their steady rate."""
-        scale, folder = self.scale, self.folder / f"end to end {precision}"
+        scale, folder, begun = self.scale, self.folder / "end to end", time.monotonic()
         if self.data is None:
             workers = max(1, min(8, cores(), scale.frames // 2))
             self.data = write_data(self.folder / "data", scale.setup.sizes, scale.frames, workers)
-        with start(RuntimeSettings(device=str(self.device), precision=precision)) as place:
-            row = end_to_end_row(MAIN, scale.setup, place, self.data, folder, scale.lengths, min(3, scale.rounds))
+        written = time.monotonic() - begun
+        with start(RuntimeSettings(device=str(self.device), precision="bf16")) as place:
+            row = end_to_end_row(MAIN, scale.setup, place, self.data, folder, scale.lengths, 1)
         assert row.seconds is not None
-        row = row.with_more(hours_of_50000_steps=PROJECTED * row.seconds.median / HOUR)
+        row = row.with_more(hours_of_50000_steps=PROJECTED * row.seconds.median / HOUR, data_s=written)
         if row.reference is not None:
             row = row.with_more(reference_hours=PROJECTED * row.reference.median / HOUR)
-        yield self.steady(row, self.alone.get(precision))
+        yield self.steady(row, self.alone)
 
     def steady(self, row: Row, alone: Row | None) -> Row:
         """MFU and idle share at the rate of the whole training, from the work of the step alone."""
@@ -127,7 +160,8 @@ class Plan:
                 return memory_of(name, scale.setup, precision, place, reference)
 
         theirs = measured("fp32", True)
-        for precision in PRECISIONS:
+        precisions: tuple[Precision, ...] = ("bf16", "fp32")
+        for precision in precisions:
             yield memory_row(name, scale.setup.sizes, precision, measured(precision, False), theirs)
 
     def pictures(self, make: Callable[[pictures.Setting], Iterator[Row]]) -> Iterator[Row]:
@@ -151,42 +185,72 @@ def stylized(setting: pictures.Setting) -> Iterator[Row]:
     yield pictures.predict_row(setting)
 
 
-def measure(plan: Plan, report: Report, minutes: float, only: Sequence[str] = ()) -> None:
-    """All parts, or those whose names begin with one of `only`, that fit into the time.
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Context that ends in OutOfTime after so many seconds, between two lines of Python."""
 
-    What does not is in the report as `left_out`.
+    def end(number: int, frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def measure(plan: Plan, report: Report, minutes: float, only: Sequence[str] = ()) -> None:
+    """All parts, or those whose names begin with one of `only`, until the time is over.
+
+    `left_out`, `cut_off` and `failed` of the report have what is not there; a part that fails does not end the others.
     """
     until = time.monotonic() + 60 * minutes
-    report.about["left_out"] = left_out = list[str]()
+    report.about |= {"left_out": list[str](), "cut_off": list[str](), "failed": dict[str, str]()}
     for part in plan.parts():
         if only and not part.name.startswith(tuple(only)):
             continue
-        if time.monotonic() + part.seconds * plan.scale.share > until:
-            left_out.append(part.name)
-            report.console.print(f"no time left for: {part.name}", markup=False)
+        left = until - time.monotonic()
+        if left <= 0:
+            report.about["left_out"].append(part.name)
             continue
-        for row in part.rows():
-            report.add(row)
+        try:
+            with limited(min(part.limit, left)):
+                for row in part.rows():
+                    report.add(row)
+        except OutOfTime:
+            report.about["cut_off"].append(part.name)
+        except Exception as error:  # of any kind: what is measured next has nothing to do with it
+            report.about["failed"][part.name] = f"{type(error).__name__}: {error}"[:400]
+        report.write()
         gc.collect()
         if plan.device.type == "cuda":
             torch.cuda.empty_cache()
+    for key in ("left_out", "cut_off", "failed"):
+        if report.about[key]:
+            report.console.print(f"{key.replace('_', ' ')}: {report.about[key]}", markup=False)
     report.show()
 
 
 def main(given: Sequence[str] | None = None) -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=9, help="for everything; parts that do not fit are left out")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for everything; what comes after is left out")
+    parser.add_argument("--quick", action="store_true", help=f"as --minutes {QUICK:g}")
     parser.add_argument("--only", nargs="+", default=[], metavar="BEGINNING", help="parts whose names begin so")
     parser.add_argument("--tiny", action="store_true", help="small networks and pictures, on the CPU")
     parser.add_argument("--peak-tflops", type=float, help="the device's peak in 10^12 operations per second, for MFU")
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args(given)
     device = choose_device("cpu" if options.tiny else "cuda")
-    report = Report({**describe(device), "minutes": options.minutes, "tiny": options.tiny}, options.json)
+    minutes = QUICK if options.quick else options.minutes
+    report = Report({**describe(device), "minutes": minutes, "tiny": options.tiny}, options.json)
+    faulthandler.dump_traceback_later(60 * minutes + GRACE, exit=True)  # what hangs outside of Python is ended, too
     with tempfile.TemporaryDirectory() as folder:
         scale = TINY if options.tiny else FULL
-        measure(Plan(scale, device, Path(folder), options.peak_tflops), report, options.minutes, options.only)
+        measure(Plan(scale, device, Path(folder), options.peak_tflops), report, minutes, options.only)
+    faulthandler.cancel_dump_traceback_later()
 
 
 if __name__ == "__main__":

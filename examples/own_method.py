@@ -55,7 +55,7 @@ class ClassMix(plugin.Method):
             error = weights * F.cross_entropy(logits, targets, reduction="none")
             update.backward(mixed=self.settings.mixed * Loss(error.sum(), float(error.numel())))
         update.step("student")
-        update.follow(self.teacher, self.student, self.settings.decay(batch.step))
+        update.follow(self.teacher, self.student, self.settings.decay)
 
     @torch.no_grad()
     def mix(self, part: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,17 +64,11 @@ class ClassMix(plugin.Method):
         logits = self.teacher.upsample(precise(self.teacher(target).logits), target.shape[-2:])
         confidences, pseudo = logits.softmax(1).max(1)
         shares = precise(confidences >= self.settings.confidence).mean((1, 2), keepdim=True)
-        pasted = torch.stack([half_of(own, seed) for own, seed in zip(labels, part.seeds, strict=True)])
+        chosen = plugin.draw_classes(labels, part.seeds_on(labels.device), "class_mix")  # half of them
+        pasted = plugin.pasted_pixels(labels, chosen)
         images = torch.where(pasted[:, None], part.images("source"), target)
         return images, torch.where(pasted, labels, pseudo), torch.where(pasted, 1.0, shares)
 
     @property
     def result(self) -> Segmenter:
         return self.teacher
-
-
-def half_of(labels: Tensor, seed: int) -> Tensor:
-    """The pixels (H, W) of half of the classes in labels (H, W): a function of the sample's seed alone."""
-    classes = torch.unique(labels[labels != plugin.IGNORE])
-    order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed)).to(labels.device)
-    return torch.isin(labels, classes[order[: (len(classes) + 1) // 2]])

@@ -7,7 +7,8 @@ the same, and `auto` must mean one thing.
 import os
 import tempfile
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch, here and in the processes that tests start
+if not os.environ.get("SEGADAPT_TEST_GPU"):  # set it to run tests/test_on_gpu.py
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch, here and in the processes that tests start
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -7,6 +7,7 @@ import shutil
 import struct
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ from torch import nn
 from fuzzing import JSON_BITS, WORDS, YAML_BITS, Reader, changed, json_files, mutated, patched, yaml_files
 from layouts import write_layout
 from scored_runs import blocks, opened, paint, write_run
+from segadapt.cli.compare import as_csv
 from segadapt.config.load import load_recipe, shipped_recipes
 from segadapt.data.cache import with_copies
 from segadapt.data.catalog import LAYOUTS, select
@@ -31,7 +33,7 @@ from segadapt.data.reading import LabelReader, read_rgb
 from segadapt.data.tools.prepare import plan
 from segadapt.engine.checkpoints import read, restore
 from segadapt.engine.recorder import Recorder
-from segadapt.errors import SegadaptError
+from segadapt.errors import SegadaptError, UsageError
 from segadapt.evaluation.label_free import label_free_agreement
 from segadapt.inference.model import find_models
 from segadapt.methods.method import Method
@@ -39,6 +41,8 @@ from segadapt.models.segmenter import IMAGENET
 from segadapt.pipeline.stage_folder import StageFolder
 from segadapt.plain_data import read_yaml
 from segadapt.report import tables
+from segadapt.report.compare import compare
+from segadapt.report.mistakes import confused_pairs, difference_table
 from segadapt.report.page import write_report
 from segadapt.report.records import read_run
 from segadapt.report.stages import overview
@@ -117,7 +121,9 @@ def _runs(home: Path) -> list[Reader]:
     share = {"road": 0.5, "car": None}
     result = {"images": 3, "labelled": 0.4, "kept": share, "share": {"road": 0.5, "car": 0.1}, "thresholds": share}
     (stage / "result.json").write_text(json.dumps(result))
-    whole = {name: (stage / name).read_text() for name in ("evaluation.json", "stage.json", "result.json")}
+    (stage / "cost.json").write_text(json.dumps({"seconds": 12.5, "memory": 2**30, "device_memory": None}))
+    names = ("evaluation.json", "stage.json", "result.json", "cost.json")
+    whole = {name: (stage / name).read_text() for name in names}
     for name in ("baseline", "bound"):
         (home / "run" / name / "metrics.jsonl").unlink()  # curves take long
     rows = [{"step": 1, "loss/total": 0.5, "time/step": 0.1}, {"step": 1, "val/target_miou": 30.0, "val/infomax": 0.2}]
@@ -151,6 +157,10 @@ def _runs(home: Path) -> list[Reader]:
         tables.class_table(record, space)
         tables.label_free_table(record)
         tables.kept_table(record.stages[0].result, space)
+        for answer in record.compared():
+            confused_pairs(record, answer, space), difference_table(record, answer, space)
+        with suppress(UsageError):  # where nothing has scores
+            as_csv(compare([record]))
         return overview(record) + tables.summary_table(record)
 
     def report(content: bytes, folder: Path) -> object:

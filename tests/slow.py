@@ -22,6 +22,17 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "test_engine_runtime.py": ("test_a_compiled_network_learns_the_same",),
     "test_examples.py": ("test_a_run_of_ones_own",),
+    "test_export_hub.py": ("test_a_revision_pins_a_model",),
+    "test_export_onnx.py": (
+        "test_any_batch_of_any_size",
+        "test_every_network_takes_a_batch_of_any_size",
+        "test_fewer_bits",
+        "test_scores_and_latency_beside_pytorch",
+        "test_the_example_needs_three_packages",
+        "test_the_file_says_what_it_is",
+        "test_the_pixel_format_and_the_corner_rule_are_in_the_graph",
+        "test_what_differs_from_pytorch_is_not_written",
+    ),
     "test_evaluation_report_stages.py": (
         "test_files_that_cannot_be_read_or_are_still_to_come",
         "test_stages_that_make_files_show_rows_of_three",
@@ -37,6 +48,10 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_three_steps_on_this_cpu_are_the_recorded_ones",
     ),
     "test_methods_matrix.py": ("test_compiled", "test_two_ranks"),
+    "test_methods_ahead.py": (
+        "test_no_step_waits_for_the_device_and_each_is_the_same_program",
+        "test_replayed_steps_are_the_steps",
+    ),
     "test_models_hrda.py": ("test_compiled_it_computes_the_same_whatever_the_crops",),
     "test_methods_tgstn.py": ("test_three_steps_equal_the_hand_written_ones",),
     "test_methods_uda_recorded.py": ("test_four_steps_are_the_recorded_ones",),

@@ -201,6 +201,20 @@ def test_under_autocast_a_frozen_norm_is_part_of_the_convolution(options: dict[s
     assert float(learned.sub(norm.bias).abs().max()) < 0.01
 
 
+def test_what_a_frozen_norm_does_is_computed_once_and_anew_when_it_has_changed() -> None:
+    norm = BatchNorm2d(3).eval().requires_grad_(False)
+    first = norm.factor_and_shift()
+    assert norm.factor_and_shift()[0] is first[0]
+    norm.running_var.fill_(4.0)  # type: ignore[union-attr]
+    torch.testing.assert_close(norm.factor_and_shift()[0], torch.full((3,), (4 + norm.eps) ** -0.5))
+    twin = copy.deepcopy(norm)
+    twin.load_state_dict({**norm.state_dict(), "bias": torch.ones(3)})
+    assert torch.equal(twin.factor_and_shift()[1], torch.ones(3)) and not norm.factor_and_shift()[1].any()
+    assert norm.double().factor_and_shift()[0].dtype == torch.float64
+    with torch.inference_mode():
+        assert BatchNorm2d(3).eval().requires_grad_(False).factor_and_shift()[0].shape == (3,)
+
+
 def test_a_norm_that_learns_or_sees_another_dtype_is_pytorchs() -> None:
     torch.manual_seed(0)
     maps = 3 + torch.randn(2, 6, 8, 9)

@@ -5,9 +5,10 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from reference.steps import examples_of
 from suite import activations, layers, memory
 from suite.frames import opened, write_domain
 from suite.measure import in_fresh_process, peak_memory
+from suite.rows import Report, Row
 from suite.sizes import NAMED
 from suite.steps import plain_step, union_seconds
 from suite.trainings import CLASSES, TIMED, Case, Setup, make_case
@@ -227,16 +229,49 @@ def test_peak_memory_sees_what_is_gone_again() -> None:
 
 
 def test_the_gpu_script_runs_on_a_cpu(tmp_path: Path) -> None:
-    file, some = tmp_path / "gpu.json", ("se_gan step, bf16", "se_gan end to end, bf16", "se_gan memory", "stylize")
-    gpu.main(["--tiny", "--json", str(file), "--peak-tflops", "1", "--only", *some])
+    file, some = (
+        tmp_path / "gpu.json",
+        ("se_gan step, bf16", "se_gan end to end", "se_gan memory", "stylize", "mic step"),
+    )
+    with patch.object(gpu, "EVERY", ("se_gan", "mic")):
+        gpu.main(["--tiny", "--minutes", "9", "--json", str(file), "--peak-tflops", "1", "--only", *some])
     content = json.loads(file.read_text())
-    found = {(row["part"], row["what"], row["precision"]): row for row in content["rows"]}
-    alone, whole = found["steps", "se_gan", "bf16"], found["end to end", "se_gan", "bf16"]
-    assert content["left_out"] == [] and alone["more"]["mfu"] > 0 and whole["ratio"]["median"] > 0
+    found = {(row["part"], row["what"], row["precision"], row["note"].split(";")[0]): row for row in content["rows"]}
+    assert content["left_out"] == content["cut_off"] == [] and content["failed"] == {}
+    alone, whole = found["steps", "se_gan", "bf16", "eager"], found["end to end", "se_gan", "bf16", ""]
+    assert alone["more"]["mfu"] > 0 and alone["ratio"]["median"] > 0 and whole["ratio"]["median"] > 0
+    assert found["steps", "mic", "fp32", "eager"]["ratio"] is None  # it has no reference here
     assert whole["more"]["hours_of_50000_steps"] == pytest.approx(50_000 * whole["seconds"]["median"] / 3600)
-    flops = [row["more"]["tflops"] * row["seconds"]["median"] for row in (alone, whole)]
+    first = next(row for row in content["rows"] if row["what"] == "se_gan")
+    flops = [row["more"]["tflops"] * row["seconds"]["median"] for row in (first, whole)]
     assert flops[0] == pytest.approx(flops[1])
-    assert {("memory", "se_gan", "fp32"), ("stylize", "stylize", "bf16"), ("predict", "predict", "bf16")} <= set(found)
+    assert {("memory", "fp32"), ("stylize", "bf16"), ("predict", "bf16")} <= {(p, c) for p, _, c, _ in found}
+
+
+def test_a_part_of_the_gpu_script_that_hangs_or_fails_does_not_end_the_others(tmp_path: Path) -> None:
+    def broken() -> Iterator[Row]:
+        yield Row("first", "a", "")
+        raise RuntimeError("no such kernel")
+
+    def endless() -> Iterator[Row]:
+        yield Row("second", "b", "")
+        while True:
+            sum(range(100))
+
+    def good() -> Iterator[Row]:
+        yield Row("third", "c", "")
+
+    class Plan:
+        device = torch.device("cpu")
+
+        def parts(self) -> list[gpu.Part]:
+            return [gpu.Part("x", 9, broken), gpu.Part("y", 0.05, endless), gpu.Part("z", 9, good)]
+
+    report = Report({"segadapt": "", "torch": "", "cpu": "", "threads": 1}, tmp_path / "rows.json")
+    gpu.measure(Plan(), report, 1)  # type: ignore[arg-type]
+    content = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["part"] for row in content["rows"]] == ["first", "second", "third"]
+    assert content["failed"] == {"x": "RuntimeError: no such kernel"} and content["cut_off"] == ["y"]
 
 
 def test_the_gpu_script_keeps_to_its_minutes(tmp_path: Path) -> None:

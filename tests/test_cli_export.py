@@ -97,8 +97,10 @@ def test_what_they_would_run_otherwise_is_refused(tmp_path: Path, capsys: CapSys
         "need pixels: imagenet, but",
         "or share model.safetensors.",
     )
-    refused = command(capsys, "export", tmp_path / "vgg.pth", "-o", tmp_path / "out.onnx")
-    assert_told(refused, 2, "--out", "ends in '.onnx', but only .pth can be written", "or give - for standard output.")
+    refused = command(capsys, "export", tmp_path / "vgg.pth", "-o", tmp_path / "out.pt")
+    assert_told(
+        refused, 2, "--out", "ends in '.pt', but only .pth or .onnx can be written", "or give - for standard output."
+    )
     residual = tmp_path / "generator.safetensors"
     save_generator(residual, StyleTransfer(residual=True), GeneratorHeader(residual=True))
     refused = command(capsys, "export", residual, "-o", out)

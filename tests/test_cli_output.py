@@ -82,12 +82,13 @@ def test_scores_as_csv_and_on_standard_output(world: World, capsys: CapSys) -> N
     (row,) = csv.DictReader(io.StringIO(table.read_text()))
     target = record["domains"]["target"]
     assert (row["stage"], row["domain"], row["split"]) == ("baseline", "target", "train")
-    assert float(row["miou"]) == target["miou"]
+    assert float(row["miou"]) == target["miou"] and float(row["dice"]) == target["dice"]
     assert {name: row[f"iou {name}"] for name in record["classes"]} == {
         name: "" if score is None else str(score) for name, score in target["per_class"].items()
     }
-    printed = command(capsys, *world.evaluate("--out", "-"))
-    assert printed.code == 0 and json.loads(printed.out) == record and "mIoU" in printed.err
+    for options in (("--out", "-"), ("--json",), ("--json", "--out", "-"), ("--json", "--out", str(table))):
+        printed = command(capsys, *world.evaluate(*options))
+        assert printed.code == 0 and json.loads(printed.out) == record and "mIoU" in printed.err
     page = command(capsys, "report", world.run, "--images", 0, "--out", "-")
     assert page.code == 0 and page.out.startswith("<!") and page.out.rstrip().endswith("</html>")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.label_spaces import IGNORE, load_label_space
-from segadapt.evaluation.confusion import Confusion
+from segadapt.evaluation.confusion import Confusion, mean_score
 
 Labels = NDArray[np.uint8]
 NAMES = ("a", "b", "c", "d")
@@ -39,7 +39,15 @@ def test_by_hand() -> None:
     assert math.isnan(d)
     assert confusion.miou() == pytest.approx((100 / 3 + 50 + 0) / 3)
     assert confusion.subset(["a", "d"]) == pytest.approx(100 / 3)
-    assert confusion.per_class() == {"a": pytest.approx(100 / 3), "b": pytest.approx(50), "c": 0.0, "d": None}
+    by_class = {"a": pytest.approx(100 / 3), "b": pytest.approx(50), "c": 0.0, "d": None}
+    assert confusion.by_class(confusion.iou()) == by_class
+    # Dice 2 · hits / (labelled + predicted); accuracy of a 1 of 3, of b 2 of 3, none of what is never labelled.
+    assert confusion.dice()[:3].tolist() == pytest.approx([100 * 2 / 4, 100 * 4 / 6, 0])
+    assert confusion.accuracy()[:2].tolist() == pytest.approx([100 / 3, 200 / 3])
+    assert np.isnan([confusion.dice()[3], *confusion.accuracy()[2:]]).all()
+    assert confusion.pixel_accuracy() == pytest.approx(50)
+    assert mean_score(confusion.accuracy()) == pytest.approx(50)
+    assert math.isnan(Confusion(NAMES).pixel_accuracy())
 
 
 def test_nothing_counted_has_no_score() -> None:
@@ -70,6 +78,14 @@ def test_counting_on_a_device_is_counting() -> None:
     quick.add_on_device(torch.from_numpy(labels), torch.from_numpy(predictions))
     plain.add(labels, predictions)
     np.testing.assert_array_equal(quick.counts, plain.counts)
+    merged, one = Confusion(NAMES, other=True), Confusion(NAMES, other=True)
+    one.add_on_device(torch.from_numpy(labels), torch.from_numpy(predictions))
+    before = one.table().numpy()
+    for _ in range(2):
+        merged.merge(one)
+    np.testing.assert_array_equal(merged.counts, 2 * one.counts)
+    np.testing.assert_array_equal(before, one.counts)
+    np.testing.assert_array_equal(one.table().numpy(), before)
     with pytest.raises(ValueError, match="differ in shape"):
         quick.add_on_device(torch.zeros(1, 2, dtype=torch.uint8), torch.zeros(2, 1, dtype=torch.uint8))
     quick.add_on_device(torch.tensor([[4]], dtype=torch.uint8), torch.tensor([[0]], dtype=torch.uint8))

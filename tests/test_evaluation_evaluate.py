@@ -16,6 +16,7 @@ from scored_runs import SIZE, ColourNetwork, blocks, colour_network, opened, pai
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space
 from segadapt.errors import UsageError
+from segadapt.evaluation.calibration import Calibration, expected_calibration_error, together
 from segadapt.evaluation.criteria import CRITERIA, InfoMax, NeighbourhoodDensity, NuclearNorm, agreement, spearman
 from segadapt.evaluation.evaluate import evaluate_domain, prediction_writer, quick_scores, spread
 from segadapt.inference.predictor import Predictor
@@ -67,6 +68,41 @@ def test_mistakes_by_hand_over_two_images(tmp_path: Path) -> None:
     per_class = {name: value for name, value in scores["per_class"].items() if value is not None}
     assert per_class == {"road": 100, "sky": 50, "car": pytest.approx(100 * 256 / 384)}
     assert scores["miou"] == pytest.approx((100 + 50 + 200 / 3) / 3)
+    assert scores["dice"] == pytest.approx((100 + 200 / 3 + 80) / 3)
+    assert scores["pixel_accuracy"] == pytest.approx(100 * 640 / 768)
+    assert scores["mean_accuracy"] == pytest.approx((100 + 50 + 100) / 3)
+    images = scores["per_image"]
+    assert [name.split("/")[-1] for name in images["names"]] == [
+        f"brno_000000_{number:06d}_leftImg8bit.png" for number in range(2)
+    ]
+    assert images["miou"] == [50, 100] and images["pixel_accuracy"] == [75, 100]  # road 100, sky 50, car only seen
+    assert images["dice"] == [pytest.approx(500 / 9, abs=1e-3), 100]
+
+
+@pytest.mark.numeric
+def test_calibration_counts_the_grid_by_confidence(tmp_path: Path) -> None:
+    """The colour network is sure of all; a sixth of what is sampled and labelled is wrong."""
+    seen = halves(ROAD, SKY)
+    seen[:8, SIZE[0] // 2 :] = CAR
+    paint(tmp_path, SPACE, "val", [halves(ROAD, SKY), halves(CAR, IGNORE)], [seen, halves(CAR, ROAD)])
+    scores = score(opened(tmp_path, SPACE))
+    found = scores["calibration"]
+    assert sum(found["pixels"]) == found["pixels"][-1] == 2 * 4 + 2 * 2  # every eighth of 32 × 16, half of one ignored
+    assert found["right"][-1] == 10
+    assert scores["ece"] == pytest.approx(100 / 6, abs=1e-3)
+    both = together([found, found])
+    assert both["pixels"][-1] == 24 and expected_calibration_error(both) == pytest.approx(scores["ece"])
+    assert expected_calibration_error(Calibration().plain()) is None
+
+
+def test_calibration_by_hand() -> None:
+    """Two bins: 0.25 and right every other time; 0.95 and always right: (2 · 0.25 + 1 · 0.05) / 3."""
+    rated = Calibration()
+    labels = torch.tensor([[0, 1, 2, IGNORE]], dtype=torch.uint8)
+    rated.add(labels, torch.tensor([[0, 0, 2, 3]], dtype=torch.uint8), torch.tensor([[0.25, 0.25, 0.95, 0.5]]))
+    found = rated.plain()
+    assert [(n, right) for n, right in zip(found["pixels"], found["right"], strict=True) if n] == [(2, 1), (1, 1)]
+    assert expected_calibration_error(found) == pytest.approx(100 * (2 * 0.25 + 0.05) / 3, abs=1e-4)
 
 
 def test_19_classes_scored_on_16(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from scored_runs import blocks, paint, registered, write_run
 from segadapt.data.label_spaces import load_label_space
 from segadapt.errors import UsageError
 from segadapt.evaluation.label_free import label_free_agreement
+from segadapt.report.gains import gain
 from segadapt.report.page import Underway, is_underway, settle, write_report
 from segadapt.report.records import read_run
-from segadapt.report.tables import class_table, gain, summary_table
+from segadapt.report.tables import class_table, summary_table
 from web_page import Page
 
 __all__ = ["registered"]
@@ -35,10 +36,11 @@ def test_a_whole_run(run: Path) -> None:
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert not re.search(r"url\((?!#)|@import|<script|<link", page.source)
     assert len(page.ids) == len(set(page.ids))
-    # Two images, each with label, three predictions and the attention of one stage.
-    assert page.tags.count("img") == 2 * (2 + 3 + 1)
-    # Three trainings: two losses and their sum, target mIoU, InfoMax, one over the other, the learning rate.
-    assert page.tags.count("svg") == 3 * 7
+    # Two images, each with label, three predictions and the attention of one stage; the two worst and the two best.
+    assert page.tags.count("img") == 2 * (2 + 3 + 1) + (2 + 2) * 4
+    # Three trainings: two losses and their sum, target mIoU, InfoMax, one over the other, learning rate; calibration.
+    assert page.tags.count("svg") == 3 * 7 + 3
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
     for word in ("baseline", "adapt", "bound", "30.00", "45.00", "60.00", "50 %", "used target labels", "cityscapes13"):
         assert word in page.text, word
     assert page.text.count("used target labels") == 2  # in the overview and in the scores
@@ -92,7 +94,7 @@ def test_parts_missing_or_broken(run: Path, tmp_path: Path) -> None:
     assert "environment.json: cannot be read" in page.text
     assert "45.00" in page.text
     assert "of the gap" not in page.text
-    assert page.tags.count("svg") == 2 * 7
+    assert page.tags.count("svg") == 2 * 7 + 2
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,21 @@ def test_a_window_over_everything_is_the_whole(network: Segmenter, image: Pictur
     )
 
 
+def test_the_published_windows_begin_half_a_window_apart_and_count_alike(network: Segmenter) -> None:
+    """Windows of 32 on 80 pixels start at 0, 16, 32, 48: of the last 16 pixels only the last sees anything."""
+    image = np.random.default_rng(3).integers(0, 256, (32, 80, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    total, count = torch.zeros(1, network.classes, 32, 80), torch.zeros(80)
+    for left in (0, 16, 32, 48):
+        here = slice(left, left + 32)
+        with torch.no_grad():
+            total[..., here] += network.upsample(network(pixels[..., here]).logits, (32, 32))
+        count[here] += 1
+    rules = ViewRules(half_windows=True)
+    found = Predictor(network, (80, 32), window=(32, 32), rules=rules).probabilities(image)
+    np.testing.assert_allclose(found, (total / count).softmax(1)[0].numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize("window", [(16, 16), (64, 16), (33, 7), (63, 47), (2, 3)])
 def test_windows_of_a_pointwise_network_agree_with_the_whole(image: Picture, window: tuple[int, int]) -> None:
     torch.manual_seed(0)

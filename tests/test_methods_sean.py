@@ -111,9 +111,9 @@ def test_cross_entropy_is_the_mean_over_labelled_pixels() -> None:
 
 def test_noise_depends_on_the_sample_alone() -> None:
     images = torch.full((2, 3, 8, 8), 100, dtype=torch.uint8)
-    both = SampleNoise((5, 9), torch.device("cpu"))
+    both = SampleNoise(Batch(0, (5, 9)), torch.device("cpu"))
     first, second = both.add(images, 1.0), both.add(images, 1.0)
-    alone = SampleNoise((9,), torch.device("cpu"))
+    alone = SampleNoise(Batch(0, (9,)), torch.device("cpu"))
     assert torch.equal(alone.add(images[:1], 1.0), first[1:]) and torch.equal(alone.add(images[:1], 1.0), second[1:])
     assert not torch.equal(first, second)
     assert 0.7 < float((first - 100).std()) < 1.3

@@ -131,6 +131,13 @@ def test_several_sources_and_targets_go_through_a_whole_chain(
     assert domains["source.gta5"]["miou"] == domains["source.again"]["miou"]
     write_report(out, images=1, device="cpu")
     page = (out / "report.html").read_text()
+    images = domains["target"]["per_image"]["names"]
+    assert len(images) == len(set(images)) == domains["target"]["images"]
+    assert {name.split("/")[0] for name in images} == {"cityscapes", "rendered"} and "rendered/rendered" not in str(
+        images
+    )
+    pixels = [sum(domains[name]["calibration"]["pixels"]) for name in ("target.cityscapes", "target.rendered")]
+    assert sum(domains["target"]["calibration"]["pixels"]) == sum(pixels) > 0
     assert "mIoU target.rendered" in page and "gta5 + gta5 → cityscapes + gta5" in page
     capsys.readouterr()
     scored = command(capsys, "evaluate", out / "mixed", "--domain", "target", "--out", tmp_path / "s.json")

@@ -91,7 +91,7 @@ def test_what_is_no_plug_in(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     (tmp_path / "notes.txt").write_text("")
     for given, place, what in (
         (tmp_path / "gone.py", tmp_path / "gone.py", "the plug-in does not exist"),
-        (tmp_path / "notes.txt", tmp_path / "notes.txt", "is no Python file"),
+        (tmp_path / "notes.txt", tmp_path / "notes.txt", "is not a Python file"),
         ("--yes", "--plugin", "needs a file"),
     ):
         said = command(capsys, "schema", "--plugin", given)

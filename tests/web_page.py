@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 from pathlib import Path
 
-VOID = {"meta", "img", "br", "path", "use", "image"}
+VOID = {"meta", "img", "br", "input", "path", "use", "image"}
 
 
 class Page(HTMLParser):

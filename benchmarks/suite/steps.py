@@ -115,18 +115,35 @@ def plain_step(case: Case) -> ReferenceStep:
 
 def busy_seconds(work: Callable[[], object], calls: int) -> float:
     """Seconds of one call in which the GPU computes or copies: the union of its kernels, by the profiler."""
+    return profiled(work, calls).busy
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """What a GPU has done in one call."""
+
+    busy: float  # seconds in which it computed or copied
+    kernels: float  # how many, copies among them
+    longest: list[tuple[str, float, float]]  # name, seconds, calls: those that took most, the longest first
+
+
+def profiled(work: Callable[[], object], calls: int) -> Profiled:
+    """By PyTorch's profiler, per call."""
     work()
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
         for _ in range(calls):
             work()
         torch.cuda.synchronize()
-    spans = [
-        (float(event.time_range.start), float(event.time_range.end))
-        for event in profiled.events() or []
-        if str(event.device_type) == "DeviceType.CUDA"
-        and not getattr(event, "is_user_annotation", False)  # they span the gaps between kernels
-    ]
-    return union_seconds(spans) / calls
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for event in found.events() or []:
+        # What a user has marked spans the gaps between kernels.
+        if str(event.device_type) == "DeviceType.CUDA" and not getattr(event, "is_user_annotation", False):
+            span = float(event.time_range.start), float(event.time_range.end)
+            spans.setdefault(str(event.name), []).append(span)
+    every = [span for of_one in spans.values() for span in of_one]
+    taken = [(name, sum(b - a for a, b in of_one) / 1e6 / calls, len(of_one) / calls) for name, of_one in spans.items()]
+    longest = sorted(taken, key=lambda one: -one[1])
+    return Profiled(union_seconds(every) / calls, len(every) / calls, longest)
 
 
 def union_seconds(spans: Sequence[tuple[float, float]]) -> float:

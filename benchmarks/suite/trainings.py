@@ -14,7 +14,10 @@ from segadapt.batch import Batch, Images
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.updater import Updater
 from segadapt.methods.adaptsegnet import AdaptSegNetSettings
+from segadapt.methods.dacs import DacsSettings
+from segadapt.methods.daformer import DaformerSettings
 from segadapt.methods.method import Method
+from segadapt.methods.mic import MicSettings
 from segadapt.methods.registry import METHODS
 from segadapt.methods.se_gan import SeGanSettings
 from segadapt.methods.sean import SeanSettings
@@ -22,6 +25,7 @@ from segadapt.methods.self_training import SelfTrainingSettings
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.methods.tgstn import TgstnSettings
+from segadapt.methods.vfm_uda import VfmUdaSettings
 from segadapt.models.networks import build
 from segadapt.models.segmenter import Segmenter
 from suite.sizes import Size, Sizes
@@ -39,7 +43,16 @@ _PUBLISHED: dict[str, tuple[type[TrainingSettings], dict[str, Any]]] = {
     "self_training": (SelfTrainingSettings, _RESNET_SGD | {"rare_pixels": 4096, "labels": "@none"}),
 }
 TIMED = tuple(_PUBLISHED)
-"""The methods that are timed; `target_trained` is `source_only` on other images."""
+"""The methods that are timed beside a reference; `target_trained` is `source_only` on other images."""
+_TRANSFORMER = {"network": {"name": "segformer", "size": "b5"}, "optimizer": "adamw", "lr": 6e-5, "head_lr": 10}
+_PUBLISHED |= {
+    "dacs": (DacsSettings, _RESNET_SGD | {"lr": 2.5e-4}),
+    "daformer": (DaformerSettings, _TRANSFORMER),
+    "mic": (MicSettings, _TRANSFORMER),
+    "vfm_uda": (VfmUdaSettings, {"network": {"name": "dinov2", "size": "b"}, "optimizer": "adamw", "lr": 1e-5}),
+}
+EVERY = tuple(_PUBLISHED)
+"""These, and the methods that have no reference here."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """segadapt: adapt a semantic segmenter from a labelled domain to an unlabelled one.
 
-model = segadapt.load("runs/gta5")      # also: a stage folder, a model.safetensors, a published .pth
+model = segadapt.load("runs/gta5")      # also: a stage folder, a model.safetensors, a published .pth, hf://USER/NAME
 result = model.predict("street.jpg")    # labels (H, W) uint8, probabilities (C, H, W), .overlay(), .save()
 
 done = segadapt.run_recipe("mine.yaml", "runs/mine", {"seed": 1})      # a shipped recipe's name, or a file

@@ -45,6 +45,8 @@ class Batch:
     target: Images | None = None
     # For what is drawn once for the whole step: the same on every rank and in every micro-batch.
     step_seed: int = field(default=0, kw_only=True)
+    # Both kinds of seeds (2, B) int64 on a device that the host runs ahead of: the samples', and the step's repeated.
+    words: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,10 +69,32 @@ class Batch:
         assert labels is not None, f"the {domain} images have no labels"
         return labels
 
+    def seeds_on(self, device: torch.device) -> Tensor:
+        """The samples' seeds (B,) int64, on the device of the images."""
+        return torch.tensor(self.seeds, device=device) if self.words is None else self.words[0]
+
+    def step_seeds_on(self, device: torch.device) -> Tensor:
+        """The step's seed (B,) int64, the same for each sample, on the device of the images."""
+        if self.words is None:
+            return torch.full((len(self.seeds),), self.step_seed, dtype=torch.int64, device=device)
+        return self.words[1]
+
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""
         source = None if self.source is None else self.source.to(device)
         return replace(self, source=source, target=None if self.target is None else self.target.to(device))
+
+    def ahead_on(self, device: torch.device) -> "Batch":
+        """The same on `device`, its seeds too, so that nothing in its step must wait for them to get there."""
+        words = torch.tensor([self.seeds, [self.step_seed] * len(self.seeds)], pin_memory=device.type == "cuda")
+        return replace(self.to(device), words=words.to(device, non_blocking=True))
+
+    def tensors(self) -> list[Tensor]:
+        """All that is on the device, in an order that its kind of batch always has."""
+        found = [self.words]
+        for images in (self.source, self.target):
+            found += [] if images is None else [images.images, images.labels, images.valid]
+        return [tensor for tensor in found if tensor is not None]
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory."""
@@ -86,5 +110,7 @@ class Batch:
             stop = start + size
             source = None if self.source is None else self.source.part(start, stop)
             target = None if self.target is None else self.target.part(start, stop)
-            micro_batches.append(replace(self, seeds=self.seeds[start:stop], source=source, target=target))
+            words = None if self.words is None else self.words[:, start:stop]
+            part = replace(self, seeds=self.seeds[start:stop], source=source, target=target, words=words)
+            micro_batches.append(part)
         return micro_batches

@@ -5,7 +5,9 @@ eval mode it normalizes by the running ones, which stay. Nothing else in a segme
 sees in train mode is one pass of a micro-batch: over all ranks, see `share_statistics`.
 """
 
+import operator
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,6 +18,15 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What a frozen batch norm does, and what it was made from: moved to another device, its buffers are others."""
+
+    made_from: tuple[Tensor, ...]
+    versions: tuple[int, ...]
+    made: tuple[Tensor, Tensor]
+
+
 class BatchNorm2d(nn.BatchNorm2d):
     """PyTorch's, of which a frozen one keeps no activation for the backward pass: (B, C, H, W) -> the same shape.
 
@@ -24,6 +35,8 @@ class BatchNorm2d(nn.BatchNorm2d):
     ResNet keeps in training. Where autocast has the activations in another dtype, PyTorch's operation does it, which
     computes in float32; see `normed` for what is better there.
     """
+
+    _kept: "_Kept | None" = None
 
     def forward(self, activations: Tensor) -> Tensor:
         if not self.is_frozen or activations.dtype != self.weight.dtype:
@@ -37,28 +50,45 @@ class BatchNorm2d(nn.BatchNorm2d):
         return not (self.training or self.weight.requires_grad or self.bias.requires_grad)
 
     def factor_and_shift(self) -> tuple[Tensor, Tensor]:
-        """What a frozen one does to each channel: (C,) each."""
+        """What a frozen one does to each channel: (C,) each. Computed once, as long as nothing of it is changed."""
+        assert self.running_mean is not None and self.running_var is not None
+        made_from = (self.weight, self.bias, self.running_mean, self.running_var)
+        if torch.compiler.is_compiling() or any(tensor.is_inference() for tensor in made_from):
+            return self._factor_and_shift()  # there one cannot tell whether they were changed
+        versions = tuple(tensor._version for tensor in made_from)
+        kept = self._kept
+        if kept is not None and kept.versions == versions and all(map(operator.is_, kept.made_from, made_from)):
+            return kept.made
+        made = self._factor_and_shift()
+        # One that is captured is there when it is replayed, and one without numbers (a fake tensor) never.
+        captured = self.weight.is_cuda and torch.cuda.is_current_stream_capturing()
+        if type(made[0]) is Tensor and not captured:
+            self._kept = _Kept(made_from, versions, made)
+        return made
+
+    def _factor_and_shift(self) -> tuple[Tensor, Tensor]:
         assert self.running_mean is not None and self.running_var is not None
         factor = self.weight * torch.rsqrt(self.running_var + self.eps)
         return factor, self.bias - self.running_mean * factor
 
 
 def normed(conv: nn.Conv2d, norm: nn.Module, activations: Tensor) -> Tensor:
-    """`norm(conv(activations))`, (B, F, H, W) -> (B, C, h, w); on a CPU under autocast in fewer and quicker operations.
+    """`norm(conv(activations))`, (B, F, H, W) -> (B, C, h, w); under autocast in fewer and quicker operations.
 
     There a frozen norm goes into the convolution's weights, which are fewer than the activations and must be cast
-    anyway: no activation is read, written or kept for it. And a 1×1 convolution is a matrix product, which is a third
-    quicker in the backward pass. (On a GPU the seven small kernels that this takes instead of one would cost the host
-    more than they save the device; float32 on a CPU keeps the published order of operations.)
+    anyway: no activation is read, written or kept for it. And on a CPU a 1×1 convolution is a matrix product, which is
+    a third quicker in the backward pass. (float32 keeps the published order of operations.)
     """
-    if activations.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+    device = activations.device.type
+    frozen = isinstance(norm, BatchNorm2d) and norm.is_frozen
+    if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device) or not (frozen or device == "cpu"):
         return norm(conv(activations))  # type: ignore[no-any-return]
     weights, bias, after = conv.weight, conv.bias, norm
-    if isinstance(norm, BatchNorm2d) and norm.is_frozen:
+    if isinstance(norm, BatchNorm2d) and frozen:
         factor, shift = norm.factor_and_shift()
         weights, after = weights * factor[:, None, None, None], nn.Identity()
         bias = shift if bias is None else shift + bias * factor
-    if conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
+    if device == "cpu" and conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
         given = F.linear(activations.permute(0, 2, 3, 1), weights.flatten(1), bias).permute(0, 3, 1, 2)
     else:
         given = conv._conv_forward(activations, weights, bias)  # a subclass's, too

@@ -26,9 +26,9 @@ class Loss:
 
     sum: Tensor  # scalar float32, carries the gradient
     count: Tensor | float  # a tensor is a scalar float32 without gradient
-    weight: float = 1.0
+    weight: float | Tensor = 1.0  # a tensor is a scalar that changes from step to step
 
-    def __rmul__(self, weight: float) -> "Loss":
+    def __rmul__(self, weight: float | Tensor) -> "Loss":
         """`weight * term` sets its weight in the total; the reported value is that of the term itself."""
         return replace(self, weight=weight * self.weight)
 

@@ -5,6 +5,7 @@
 docs/own-method.md, docs/own-network.md and docs/own-data.md each show a complete one.
 """
 
+from segadapt.augment.class_mix import draw_classes, pasted_pixels
 from segadapt.batch import Batch, Images
 from segadapt.batch_norm import BatchNorm2d
 from segadapt.data.catalog import Layout, Pair, register_layout
@@ -66,12 +67,14 @@ __all__ = [
     "cross_entropy",
     "discriminator_optimizer",
     "domain_loss",
+    "draw_classes",
     "frozen",
     "joint",
     "labelled_pixels",
     "make_optimizer",
     "masked_squared_error",
     "masked_values",
+    "pasted_pixels",
     "precise",
     "register_layout",
     "register_method",

@@ -51,7 +51,7 @@ def load_plugin(path: Path | str) -> ModuleType:
     """
     file = need_file(user_path(path), "the plug-in")
     if file.suffix != ".py":
-        raise UsageError("is no Python file", where=file, remedy="Give a plug-in's path, as --plugin my_method.py.")
+        raise UsageError("is not a Python file", where=file, remedy="Give a plug-in's path, as --plugin my_method.py.")
     place = file.resolve()
     name = f"segadapt_plugin_{file.stem}_{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
     content = file.read_bytes()

@@ -98,6 +98,11 @@ QUIRKS: dict[str, Quirk] = {
             "Each view is upsampled directly to the size of the labels.",
         ),
         Quirk(
+            "half_windows",
+            "Sliding windows start half a window apart, and their logits are averaged with equal weight.",
+            "They overlap by at least a third; a window's weight decreases towards its borders, where it sees least.",
+        ),
+        Quirk(
             "truncated",
             "Stylized pixels are truncated to whole numbers: darker by half a grey level on average.",
             "They are rounded.",

@@ -11,11 +11,13 @@ resumed, but not on another number of ranks.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from segadapt.hashing import FACTORS, GOLDEN, SHIFTS, output, shifted
 
 WORD = 0xFFFFFFFF
 """32 bits: words are int64 tensors that hold 0 … 2^32 - 1."""
@@ -26,17 +28,38 @@ FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
 class Draws:
     """Random words for the samples of one batch: the k-th draw is one function of seed and k, whatever is beside it."""
 
+    keys: Tensor  # (B, 2) words
+    drawn: Tensor  # scalar int64: draws so far
+
     def __init__(
-        self, seeds: tuple[int, ...], device: torch.device, pass_number: int = 0, step_seed: int | None = None
+        self,
+        seeds: Sequence[int],
+        device: torch.device,
+        pass_number: int = 0,
+        step_seed: int | None = None,
+        placed: Tensor | None = None,
     ) -> None:
         """`pass_number`: another one gives other draws from the same seeds. `step_seed`: for what all samples share, by
-        default the first one's."""
-        self.seeds, self.step_seed, self.pass_number = seeds, seeds[0] if step_seed is None else step_seed, pass_number
+        default the first one's. `placed`: the seeds (B,) int64, where they are on the device already."""
+        self.seeds, self.pass_number = seeds, pass_number
+        self.step_seed = seeds[0] if step_seed is None else step_seed
         self.drawn_here = 0  # on the host
-        keys = torch.tensor([_key(seed, pass_number) for seed in seeds])
-        self.keys = keys.to(device, non_blocking=True)  # (B, 2) words
+        self._device, self._placed, self._ready = device, placed, False
+        if placed is None:
+            self.get_ready()
+
+    def get_ready(self) -> None:
+        """Put the keys on the device, if they are not there yet. A network that draws nothing never needs them."""
+        if self._ready:
+            return
+        if self._placed is None:
+            self.keys = torch.tensor([_key(seed, self.pass_number) for seed in self.seeds]).to(self._device)
+        else:
+            words = output(self._placed, self.pass_number)
+            self.keys = torch.stack([shifted(words, 32), words & WORD], dim=1)
         # A tensor, replaced and not changed: compiled code takes it as an input, and a copy of `Draws` keeps its own.
-        self.drawn = torch.zeros((), dtype=torch.int64, device=device)
+        self.drawn = torch.zeros((), dtype=torch.int64, device=self._device)
+        self._ready = True
 
     def copy(self) -> "Draws":
         """One that draws from here on what this one does."""
@@ -48,6 +71,7 @@ class Draws:
         `samples` may be several times the batch, as when mixed images stand behind the plain ones: the i-th has the
         seed of sample i mod B, and its i div B-th next draw.
         """
+        self.get_ready()
         batch = len(self.keys)
         place = torch.arange(samples, device=self.keys.device)
         keys, number = self.keys[place % batch], self.drawn + place // batch
@@ -72,10 +96,10 @@ class Draws:
 def _splitmix(seed: int, number: int) -> int:
     """The `number`-th output of splitmix64 (Steele, Lea, Flood, 2014) from this seed."""
     everything = 2**64 - 1
-    z = (seed + (number + 1) * 0x9E3779B97F4A7C15) & everything
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & everything
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & everything
-    return z ^ (z >> 31)
+    z = (seed + (number + 1) * GOLDEN) & everything
+    z = ((z ^ (z >> SHIFTS[0])) * FACTORS[0]) & everything
+    z = ((z ^ (z >> SHIFTS[1])) * FACTORS[1]) & everything
+    return z ^ (z >> SHIFTS[2])
 
 
 def _key(seed: int, pass_number: int) -> tuple[int, int]:
@@ -208,6 +232,11 @@ def draw_by_sample(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) in OURS:
             module.__class__ = OURS[type(module)]
+
+
+def may_draw(network: nn.Module) -> bool:
+    """Whether a network has modules of this file, at work or not."""
+    return any(isinstance(module, (Dropout, Dropout2d, DropPath)) for module in network.modules())
 
 
 def draws(block: nn.Module) -> bool:

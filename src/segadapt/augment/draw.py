@@ -15,17 +15,13 @@ from math import prod
 import torch
 from torch import Tensor
 
-_GOLDEN = 0x9E3779B97F4A7C15
-_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-_SHIFTS = (30, 27, 31)
+from segadapt.hashing import counted, finalized, shifted, signed
 
 
 def bits(seeds: Tensor, stream: str, count: int) -> Tensor:
     """seeds (B,) int64 -> (B, count) int64, all 64 bits random."""
     assert seeds.dtype == torch.int64 and seeds.ndim == 1, (seeds.dtype, seeds.shape)
-    key = _mixed(seeds ^ _stream_number(stream))
-    counter = torch.arange(1, count + 1, device=seeds.device) * _signed(_GOLDEN)
-    return _mixed(key[:, None] + counter)
+    return counted(finalized(seeds ^ _stream_number(stream)), count)
 
 
 def uniform(seeds: Tensor, stream: str, shape: tuple[int, ...] = (), dtype: torch.dtype | None = None) -> Tensor:
@@ -35,7 +31,7 @@ def uniform(seeds: Tensor, stream: str, shape: tuple[int, ...] = (), dtype: torc
     """
     dtype = dtype or torch.get_default_dtype()
     kept = 53 if dtype == torch.float64 else 24
-    drawn = _shifted(bits(seeds, stream, prod(shape)), 64 - kept)
+    drawn = shifted(bits(seeds, stream, prod(shape)), 64 - kept)
     numbers = drawn.to(torch.float64 if dtype == torch.float64 else torch.float32) * 2.0**-kept
     return numbers.to(dtype).view(len(seeds), *shape)
 
@@ -50,25 +46,6 @@ def permutation(seeds: Tensor, stream: str, count: int) -> Tensor:
     return bits(seeds, stream, count).argsort(dim=1, stable=True)
 
 
-def _mixed(values: Tensor) -> Tensor:
-    """SplitMix64's finalizer, element by element."""
-    for shift, factor in zip(_SHIFTS, (*_FACTORS, None), strict=True):
-        values = values ^ _shifted(values, shift)
-        if factor is not None:
-            values = values * _signed(factor)
-    return values
-
-
-def _shifted(values: Tensor, places: int) -> Tensor:
-    """Logical right shift: `>>` would repeat the sign bit."""
-    return (values >> places) & ((1 << (64 - places)) - 1)
-
-
-def _signed(number: int) -> int:
-    """The int64 with the same 64 bits."""
-    return number - (1 << 64) if number >= 1 << 63 else number
-
-
 @lru_cache(maxsize=256)
 def _stream_number(name: str) -> int:
-    return _signed(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big"))
+    return signed(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big"))

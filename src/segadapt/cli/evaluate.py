@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segadapt.cli.output import OutputFile, console_beside, need_folder_name
+from segadapt.cli.output import AsJson, OutputFile, console_beside, need_folder_name
 from segadapt.cli.views import (
     MODEL,
     Device,
@@ -50,8 +50,7 @@ def evaluate(
         Path | None, typer.Option("--list", metavar="FILE", help="Score on the images that this file names.")
     ] = None,
     label_space: Annotated[
-        str | None,
-        typer.Option(help="Classes to score in (also those of a published model that does not name its own)."),
+        str | None, typer.Option(help="Classes to score in (also those of a published model that names none).")
     ] = None,
     scales: Scales = None,
     mirror: Mirror = None,
@@ -66,6 +65,7 @@ def evaluate(
             "--out", "-o", metavar="FILE", help="FILE.json or FILE.csv, with confusion plots beside it; - prints JSON."
         ),
     ] = None,
+    as_json: AsJson = False,
     write_predictions: Annotated[Path | None, typer.Option(help="Write all predictions to this folder.")] = None,
     formats: Formats = "train_id",
 ) -> None:
@@ -79,15 +79,15 @@ def evaluate(
 
     views = Views.parse(scales, mirror, window, size, official, device, precision)
     others = {"images": images, "labels": labels, "encoding": encoding, "exif": exif}
-    data = Data(domain, layout, root, others, split, image_list, label_space)
-    forms = parse_formats(formats)
+    data, forms = Data(domain, layout, root, others, split, image_list, label_space), parse_formats(formats)
     files = [file for model in models for file in find_models(model)]
     output = None if out is None else OutputFile.parse(out, "--out", (".json", ".csv"))
     if write_predictions is not None:
         need_folder_name(write_predictions, "--write-predictions")
-    records = _score_all(files, views, data, write_predictions, forms, console_beside(output))
-    if output is not None:
-        _write_scores(output, records)
+    printed = OutputFile(None, ".json") if as_json else output
+    records = _score_all(files, views, data, write_predictions, forms, console_beside(printed))
+    for one in dict.fromkeys(one for one in (output, printed) if one is not None):
+        _write_scores(one, records, beside_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ def _print_scores(console: "Console", file: Path, record: dict[str, Any]) -> Non
             typer.echo(f"warning: {name} {scores['split']}: {doubt}", err=True)
 
 
-def _write_scores(output: OutputFile, records: list[dict[str, Any]]) -> None:
+def _write_scores(output: OutputFile, records: list[dict[str, Any]], beside_json: bool) -> None:
     """One record as it is, several as a list (JSON), or a row per model and domain (CSV); plots beside the file."""
     from segadapt.evaluation.evaluate import scores_as_csv
     from segadapt.files import write_json, write_text
@@ -308,7 +308,7 @@ def _write_scores(output: OutputFile, records: list[dict[str, Any]]) -> None:
     if output.path is not None:
         for record in records:
             _plot_confusions(output.path, record)
-    output.written()
+    output.written(err=beside_json)
 
 
 def _plot_confusions(out: Path, record: dict[str, Any]) -> None:

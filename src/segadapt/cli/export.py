@@ -1,10 +1,25 @@
 """The verb `export`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segadapt.cli.export_onnx import (
+    CalibrateOption,
+    CheckOption,
+    EvaluateOption,
+    JsonOption,
+    LayoutOption,
+    LeastOption,
+    OnnxOptions,
+    OutputsOption,
+    PrecisionOption,
+    RootOption,
+    SizeOption,
+    SplitOption,
+)
 from segadapt.cli.output import OutputFile
 from segadapt.cli.views import LabelSpaceOption
 
@@ -20,7 +35,7 @@ def export(
             metavar="MODEL", help="A run folder, stage folder, model.safetensors or (--discriminator) step_N.pt."
         ),
     ],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="FILE.pth.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="FILE.onnx, or FILE.pth as published.")],
     start_file: Annotated[
         bool,
         typer.Option(
@@ -36,13 +51,61 @@ def export(
         str | None, typer.Option(metavar="KIND", help="Export only its encoder, in this format: dinov2, dinov2_hub, …")
     ] = None,
     label_space: LabelSpaceOption = None,
+    precision: PrecisionOption = None,
+    calibrate: CalibrateOption = None,
+    check: CheckOption = None,
+    outputs: OutputsOption = None,
+    size: SizeOption = None,
+    least_agreement: LeastOption = None,
+    evaluate: EvaluateOption = False,
+    layout: LayoutOption = None,
+    root: RootOption = None,
+    split: SplitOption = None,
+    json: JsonOption = None,
 ) -> None:
-    """Write a network in a format for other programs, chosen by the suffix: .pth as the published programs save it.
+    """Write a network in a format for other programs, chosen by the suffix.
 
-    Networks that they would read but run differently are refused: trained without quirk aspp, or from ImageNet weights.
+    .onnx: a complete program from pixels to labels for ONNX Runtime and others, checked against PyTorch before it is
+    written. .pth: as the published programs save theirs; networks that they would read but run differently are refused:
+    trained without quirk aspp, or from ImageNet weights.
 
+    segadapt export runs/gta5 -o model.onnx --check street.jpg
+    segadapt export runs/gta5 -o model_int8.onnx --precision int8 --calibrate frames/ --evaluate
     segadapt export runs/sean_gta5_cityscapes_official/sean -o seanet.pth
     """
+    published = {"--start-file": start_file, "--discriminator": discriminator, "--encoder": encoder}
+    onnx = OnnxOptions(precision, calibrate, check, outputs, size, least_agreement, evaluate, layout, root, split, json)
+    output = OutputFile.parse(out, "--out", (".pth", ".onnx"))
+    if output.suffix == ".onnx":
+        need_none(published, ".pth", output)
+        onnx.export(model, label_space, output)
+    else:
+        need_none(onnx.given(), ".onnx", output)
+        _export_published(model, output, start_file, discriminator, encoder, label_space)
+        output.written()
+
+
+def need_none(options: Mapping[str, object], suffix: str, output: OutputFile) -> None:
+    """Raise UsageError when one of the options is given, which are for files of another suffix."""
+    from segadapt.errors import UsageError
+
+    if given := next((name for name, value in options.items() if value), None):
+        raise UsageError(
+            f"applies to {suffix} files, but the output is {output.suffix}",
+            where=given,
+            remedy="Leave one of them out.",
+        )
+
+
+def _export_published(
+    model: Path,
+    output: OutputFile,
+    start_file: bool,
+    discriminator: str | None,
+    encoder: str | None,
+    label_space: str | None,
+) -> None:
+    """A file as the published programs save theirs."""
     from segadapt.errors import UsageError
     from segadapt.weights.published import export_discriminator, export_encoder, export_published
 
@@ -51,7 +114,6 @@ def export(
         raise UsageError(
             f"is a different kind of file from {other}", where="--encoder", remedy="Leave one of them out."
         )
-    output = OutputFile.parse(out, "--out", (".pth",))
     if discriminator is not None:
         if start_file:
             raise UsageError(
@@ -59,14 +121,13 @@ def export(
             )
         with output.file() as path:
             export_discriminator(model, discriminator, path)
-    else:
-        network = exported_network(model, label_space)
-        with output.file() as path:
-            if encoder is not None:
-                export_encoder(need_segmenter(network), path, encoder)
-            else:
-                export_published(network, path, start_file=start_file)
-    output.written()
+        return
+    network = exported_network(model, label_space)
+    with output.file() as path:
+        if encoder is not None:
+            export_encoder(need_segmenter(network), path, encoder)
+        else:
+            export_published(network, path, start_file=start_file)
 
 
 def need_segmenter(network: "Segmenter | StyleTransfer") -> "Segmenter":

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segadapt.cli import data, evaluate, export, predict, pseudo_label, recipes, report, run, stylize
+from segadapt.cli import compare, data, evaluate, export, predict, pseudo_label, push, recipes, report, run, stylize
 from segadapt.errors import RankLost, SegadaptError, UsageError
 from segadapt.plugin_loading import load_installed, load_plugin
 from segadapt.version import __version__
@@ -70,7 +70,9 @@ app.command("predict")(predict.predict)
 app.command("stylize")(stylize.stylize)
 app.command("pseudo-label")(pseudo_label.pseudo_label)
 app.command("export")(export.export)
+app.command("push")(push.push)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.add_typer(data.app, name="data")
 
 

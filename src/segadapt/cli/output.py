@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STANDARD_OUTPUT = Path("-")
 SEPARATORS = os.sep + (os.altsep or "")
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; everything else goes to stderr.")]
 PATHS_OF_IT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
@@ -75,10 +76,10 @@ class OutputFile:
         """A line for a person: on stderr where the file itself is on stdout."""
         typer.echo(text, err=self.path is None)
 
-    def written(self) -> None:
-        """Say where the file is."""
+    def written(self, err: bool = False) -> None:
+        """Say where the file is; on stderr where something else is on stdout."""
         if self.path is not None:
-            typer.echo(f"written: {self.path}")
+            typer.echo(f"written: {self.path}", err=err)
 
 
 def console_beside(output: OutputFile | None) -> "Console":

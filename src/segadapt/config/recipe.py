@@ -59,7 +59,9 @@ class Recipe(Settings):
     seed: int = Field(
         0, ge=0, lt=2**63, description="seed of everything random: order, augmentation, noise, fresh weights"
     )
-    runtime: RuntimeSettings = Field(RuntimeSettings(), description="device, precision, threads, workers, compiling")
+    runtime: RuntimeSettings = Field(
+        RuntimeSettings(), description="device, precision, threads, workers, compiling, CUDA graphs"
+    )
 
     @field_validator("stages")
     @classmethod

@@ -133,16 +133,13 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
 
     def begin(batch: Batch) -> Batch:
         with torch.cuda.stream(copying):
-            return batch.to(device)
+            return batch.ahead_on(device)
 
     def end(batch: Batch) -> Batch:
         computing = torch.cuda.current_stream(device)
         computing.wait_stream(copying)
-        for images in (batch.source, batch.target):
-            if images is not None:
-                images.images.record_stream(computing)
-                if images.labels is not None:
-                    images.labels.record_stream(computing)
+        for tensor in batch.tensors():
+            tensor.record_stream(computing)
         return batch
 
     return one_ahead(batches, begin, end)

@@ -57,7 +57,7 @@ class Checkpoints:
             "format": FORMAT,
             "step": step,
             "modules": {name: module.state_dict() for name, module in method.modules.items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in method.optimizers.items()},
+            "optimizers": {name: plain_rates(optimizer.state_dict()) for name, optimizer in method.optimizers.items()},
             "about": about,
         }
         write_with(path, lambda temporary: _save(content, temporary))
@@ -178,6 +178,11 @@ def _of_another(path: Path, what: str) -> UsageError:
         remedy=f"Use another --out, delete {path.parent} to start over, or give the file as `start` to begin with the "
         "weights that fit.",
     )
+
+
+def plain_rates(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state, its learning rates as plain numbers wherever they are."""
+    return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
 
 
 def _with_options_of(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,11 @@ class RuntimeSettings(Settings):
         False,
         description="compile the networks being trained (torch.compile): slow start, then faster steps",
     )
+    cuda_graphs: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="on a GPU, replay a training step as one CUDA graph: where it can be one, on one rank (auto); on "
+        "several, too, and an error where it cannot (on); never (off)",
+    )
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,14 @@ class Runtime:
     workers: int  # loader processes; with `measure_workers` the most of them
     measure_workers: bool = False  # whether so many are used as reading turns out to need
     compile: bool = False
+    cuda_graphs: Literal["auto", "on", "off"] = "auto"
+    ahead_on_cpu: bool = False  # a CPU is treated as a device that the host runs ahead of: for tests
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the host runs ahead of the device: then a step reads nothing from it, and tells it nothing that it
+        would have to wait for."""
+        return self.device.type != "cpu" or self.ahead_on_cpu
 
     @property
     def is_main(self) -> bool:
@@ -122,6 +135,12 @@ class Runtime:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
+    def without_autocast(self) -> AbstractContextManager[None]:
+        """Context in which everything has the precision of its tensors."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, enabled=False)
+
     def sum(self, values: Tensor) -> Tensor:
         """`values`, summed in place over the ranks."""
         return between.total(values) if self.ranks > 1 else values
@@ -158,6 +177,8 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
     """The runtime of this process; under torchrun it joins the group of ranks, and leaves it at the end."""
     ranks, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     device = choose_device(settings.device, int(os.environ.get("LOCAL_RANK", "0")))
+    if settings.cuda_graphs == "on" and device.type != "cuda":
+        raise UsageError("is on, but there is no GPU", where="runtime.cuda_graphs", remedy="Use auto or off.")
     threads_before = torch.get_num_threads()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -170,8 +191,11 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
     measure = settings.workers is None and device.type == "cuda"
     try:
         with between.group(device.type == "cuda") if ranks > 1 else nullcontext():
+            threads = torch.get_num_threads()
             yield Runtime(
-                device, precision, rank, ranks, torch.get_num_threads(), workers, measure, compile=settings.compile
+                *(device, precision, rank, ranks, threads, workers, measure),
+                compile=settings.compile,
+                cuda_graphs=settings.cuda_graphs,
             )
     finally:
         torch.set_num_threads(threads_before)  # whoever called the run keeps its own number

@@ -22,6 +22,8 @@ from segadapt import schedules
 from segadapt.batch import Batch
 from segadapt.engine import checkpoints
 from segadapt.engine.checkpoints import not_finite
+from segadapt.engine.graphs import graphed
+from segadapt.engine.rates import Rates
 from segadapt.engine.recorder import Recorder
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.selection import Selector
@@ -76,10 +78,8 @@ class Trainer:
         self.settings = training.settings
         self.updater = Updater(training.method.optimizers, runtime, self.settings.accumulate, self.settings.clip_norm)
         self.checkpoints = checkpoints.Checkpoints(training.folder / "checkpoints", self.settings.keep)
-        self.base_rates = {
-            name: [float(group["lr"]) for group in optimizer.param_groups]
-            for name, optimizer in training.method.optimizers.items()
-        }
+        self.rates = Rates(training.method.optimizers, runtime)
+        self.graphed = graphed(training.method, self.updater, runtime, training.watcher.say)
         self._saved_at = -1
         self._scores_due = False  # the checkpoint resumed from was written instead of an evaluation that failed
 
@@ -104,7 +104,7 @@ class Trainer:
                     rates = self._set_rates(step)
                     batch = next(batches).to(self.runtime.device)
                     torch.manual_seed(batch.seeds[0])  # of what a network draws by functions
-                    losses = self.updater.run(training.method, batch)
+                    losses = (self.graphed or self.updater).run(training.method, batch)
                     recorder.add(step + 1, losses, rates)
                     self._after(step + 1, recorder, stopped)
             recorder.flush()
@@ -137,10 +137,7 @@ class Trainer:
 
     def _set_rates(self, step: int) -> dict[str, float]:
         factor = schedules.factor(self.settings, step, self.settings.schedule_steps or self.training.steps)
-        for name, optimizer in self.training.method.optimizers.items():
-            for group, rate in zip(optimizer.param_groups, self.base_rates[name], strict=True):
-                group["lr"] = rate * factor
-        return {name: optimizer.defaults["lr"] * factor for name, optimizer in self.training.method.optimizers.items()}
+        return self.rates.set(factor)
 
     def _evaluate(self, done: int, recorder: Recorder) -> None:
         self._need_finite(weights=True)

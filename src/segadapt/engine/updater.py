@@ -6,8 +6,9 @@ independent of how the batch is distributed over them.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,12 @@ from torch.optim import Optimizer
 from segadapt import ema
 from segadapt.batch import Batch
 from segadapt.engine.runtime import Runtime
+from segadapt.engine.step_numbers import OnDevice, OnHost, StepNumbers
 from segadapt.losses import Loss
 from segadapt.methods.method import Method, Values
-from segadapt.sample_randomness import Draws, draw_from, drawing
+from segadapt.sample_randomness import Draws, draw_from, drawing, may_draw
 
+Choice = TypeVar("Choice")
 BUCKET = 16 * 2**20
 """Elements in one all-reduce (64 MB of float32)."""
 
@@ -37,7 +40,9 @@ class Updater:
         self.first_skipped = torch.full((), -1.0, device=runtime.device)  # step of the first of them
         self.recent: deque[tuple[int, tuple[str, ...]]] = deque(maxlen=1000)  # names of the last steps' files
         self._finite = torch.ones((), dtype=torch.bool, device=runtime.device)  # was the last update applied?
-        self._step = self._loops = 0  # loops over the micro-batches of the update at work
+        self._numbers: StepNumbers = OnHost(0)  # of the update at work
+        self._loops = 0  # over its micro-batches
+        self._networks_draw = True
         self._outside: Draws | None = None  # what networks draw outside of these loops
         self._stepped = set(optimizers)  # whose gradients belong to an update that is over
         self._said: dict[str, Tensor] = {}  # counts of terms on this rank, said before their passes
@@ -52,14 +57,30 @@ class Updater:
         `total` is Σ weight · mean over all terms except those named after an optimizer.
         """
         self.recent.append((batch.step, batch.names))
-        self._step, self._values, self._weighted = batch.step, {}, []
+        if not self.runtime.ahead:
+            return self.compute(method, batch, OnHost(batch.step))
+        placed = batch if batch.words is not None else batch.ahead_on(self.runtime.device)
+        return self.compute(method, placed, OnDevice(batch.step, self.runtime.device))
+
+    def compute(self, method: Method, batch: Batch, numbers: StepNumbers) -> Values:
+        """As `run`, with the numbers of the step from there: `batch` need not know its step and its seeds."""
+        self._numbers, self._values, self._weighted = numbers, {}, []
         self._said, self._counts, self._loops = {}, {}, 0
-        self._outside = Draws(batch.seeds, self.runtime.device, step_seed=batch.step_seed)
+        self._networks_draw = any(map(may_draw, (*method.modules.values(), *method.helpers.values())))
+        self._outside = self._draws_of(batch, 0)
         with self.runtime.autocast(), drawing(self._outside):  # around all passes: each weight is cast once
             method.step(batch, self)
         assert not self._terms, f"{', '.join(self._terms)}: no optimizer step followed the backward pass"
         total = torch.stack(self._weighted).sum() if self._weighted else torch.zeros_like(self.skipped)
         return {"total": total, **self._values}
+
+    def lasting(self) -> list[Tensor]:
+        """What outlives an update, beside weights and optimizers: changed in place."""
+        return [self.skipped, self.first_skipped, self._finite]
+
+    def abandon(self) -> None:
+        """Forget an update that has ended in an error: its terms, and the gradients that it has left."""
+        self._terms, self._stepped = {}, set(self.optimizers)
 
     def count(self, **counts: Tensor) -> None:
         """See `segadapt.methods.method.Update`."""
@@ -72,9 +93,17 @@ class Updater:
         self._loops += 1
         loop = self._loops  # each draws otherwise than those before, but the same for any number of micro-batches
         for part in [batch] if self.accumulate == 1 else batch.split(self.accumulate):
-            draw_from(Draws(part.seeds, self.runtime.device, loop, batch.step_seed))
+            draw_from(self._draws_of(part, loop))
             yield part
         draw_from(self._outside)
+
+    def _draws_of(self, batch: Batch, loop: int) -> Draws:
+        """What networks draw in this loop over micro-batches."""
+        placed = None if batch.words is None else batch.words[0]
+        draws = Draws(batch.seeds, self.runtime.device, loop, batch.step_seed, placed)
+        if self._networks_draw:
+            draws.get_ready()  # not in a network: a compiled one would be compiled for both
+        return draws
 
     def backward(self, **terms: Loss) -> None:
         """See `segadapt.methods.method.Update`."""
@@ -82,7 +111,7 @@ class Updater:
         if not terms:
             return
         shares = [term.weight * term.sum / self._divisor(name, term) for name, term in terms.items()]
-        with torch.autocast(self.runtime.device.type, enabled=False):
+        with self.runtime.without_autocast():
             torch.stack(shares).sum().backward()  # type: ignore[no-untyped-call]
         for name, term in terms.items():
             self._terms.setdefault(name, []).append(replace(term, sum=term.sum.detach()))
@@ -92,11 +121,11 @@ class Updater:
         self._forget_old_gradients()
         chosen = [self.optimizers[name] for name in optimizers]
         owned = [parameters_of(optimizer) for optimizer in chosen]
-        with torch.autocast(self.runtime.device.type, enabled=False):
+        with self.runtime.without_autocast():
             self._sum_over_ranks([p.grad for own in owned for p in own if p.grad is not None])
             # On the device even when the terms of an optimizer have not begun, so that it has no gradient.
-            norms = [get_total_norm([p.grad for p in own if p.grad is not None]).to(self.skipped) for own in owned]
-            self._finite = torch.isfinite(torch.stack([*self._means(), *norms])).all()
+            norms = [self._norm([p.grad for p in own if p.grad is not None]) for own in owned]
+            self._finite.copy_(torch.isfinite(torch.stack([*self._means(), *norms])).all())
             if self.clip_norm is not None:
                 for own, norm in zip(owned, norms, strict=True):
                     clip_grads_with_norm_(own, self.clip_norm, norm)
@@ -104,12 +133,27 @@ class Updater:
         torch.clear_autocast_cache()  # the weights that were cast are others now
         self._stepped |= set(optimizers)
 
-    def follow(self, teacher: nn.Module, student: nn.Module, decay: float, buffers: bool = True) -> None:
+    def _norm(self, gradients: list[Tensor]) -> Tensor:
+        return get_total_norm(gradients).to(self.skipped) if gradients else torch.zeros_like(self.skipped)
+
+    def follow(
+        self, teacher: nn.Module, student: nn.Module, decay: float | Callable[[int], float], buffers: bool = True
+    ) -> None:
         """See `segadapt.methods.method.Update`."""
-        if self.runtime.device.type == "cuda":
-            ema.follow(teacher, student, decay, applied=self._finite.float(), buffers=buffers)
+        of_step = decay if callable(decay) else lambda step: decay
+        if self.runtime.ahead:
+            moved = self.number(lambda step: 1.0 - of_step(step))
+            ema.follow_ahead(teacher, student, moved, (~self._finite).float(), buffers)
         elif self._finite:
-            ema.follow(teacher, student, decay, buffers=buffers)
+            ema.follow(teacher, student, self.choice(of_step), buffers)
+
+    def number(self, of_step: Callable[[int], float]) -> float | Tensor:
+        """See `segadapt.methods.method.Update`."""
+        return self._numbers.number(of_step)
+
+    def choice(self, of_step: Callable[[int], Choice]) -> Choice:
+        """See `segadapt.methods.method.Update`."""
+        return self._numbers.choice(of_step)
 
     def over_ranks(self, values: Tensor) -> Tensor:
         """See `segadapt.methods.method.Update`."""
@@ -149,7 +193,7 @@ class Updater:
 
     def _need_count(self, name: str, found: list[Loss]) -> None:
         """A term's count must match the announced one, or be counted once; checked only where this needs no waiting."""
-        if self.runtime.device.type != "cpu" or name not in self._counts:
+        if self.runtime.ahead or name not in self._counts:
             return
         counted = sum(float(loss.count) for loss in found)
         said = float(self._said.get(name, found[0].count))
@@ -172,10 +216,12 @@ class Updater:
     def _apply(self, optimizers: Sequence[Optimizer]) -> None:
         """Step the optimizers unless a loss or gradient is not finite; on a GPU without waiting for it."""
         bad = (~self._finite).float()
-        self.first_skipped = torch.where((bad > 0) & (self.first_skipped < 0), float(self._step), self.first_skipped)
-        self.skipped = self.skipped + bad
+        step = self.number(float)
+        # In place, as all that outlives a step: a captured one knows its tensors by where they are.
+        self.first_skipped.copy_(torch.where((bad > 0) & (self.first_skipped < 0), step, self.first_skipped))
+        self.skipped.add_(bad)
         for optimizer in optimizers:
-            if self.runtime.device.type == "cuda" and optimizer.defaults.get("fused"):
+            if self.runtime.ahead and optimizer.defaults.get("fused"):
                 # The fused kernels look at this flag on the device and leave the weights alone when it is set.
                 optimizer.found_inf, optimizer.grad_scale = bad, None  # type: ignore[attr-defined]
                 optimizer.step()

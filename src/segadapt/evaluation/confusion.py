@@ -1,4 +1,4 @@
-"""The one source of every score: a confusion matrix, and intersection over union from it.
+"""The one source of every score: a confusion matrix, and intersection over union, Dice and accuracy from it.
 
 Rules (those of the Cityscapes evaluation tool): counts are summed over all images before anything is divided; pixels
 whose label is ignored count for nothing, whatever is predicted there; a class that occurs neither in the labels nor in
@@ -76,19 +76,50 @@ class Confusion:
             raise ValueError(f"a label or a prediction is outside the {len(self.classes)} classes")
         self._counts += counted
 
+    def merge(self, other: "Confusion") -> None:
+        """Add the counts of another one of the same classes; what was counted on a device stays there."""
+        self._counts += other._counts
+        if other._on_device is not None:
+            self._on_device = (
+                other._on_device.clone() if self._on_device is None else self._on_device.add_(other._on_device)
+            )
+
+    def table(self) -> Tensor:
+        """The counts (C, K) int64 where they were made, for which the host does not wait, of ids that are classes."""
+        counts = torch.from_numpy(self._counts)
+        if self._on_device is None:
+            return counts.clone()
+        on_device = self._on_device.view(IDS, IDS)[: counts.shape[0], : counts.shape[1]]
+        return on_device + counts.to(on_device.device)
+
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union per class, (C,) in percent; NaN for a class in neither labels nor predictions."""
-        hits = np.diagonal(self.counts).astype(np.float64)
-        labelled = self.counts.sum(axis=1)
-        predicted = self.counts[:, : len(self.classes)].sum(axis=0)
-        union = labelled + predicted - hits
-        scores: NDArray[np.float64] = np.full(hits.shape, math.nan)
-        np.divide(100.0 * hits, union, out=scores, where=union > 0)
-        return scores
+        hits, labelled, predicted = self._sums()
+        return _percent(hits, labelled + predicted - hits)
+
+    def dice(self) -> NDArray[np.float64]:
+        """Dice (F1) per class, 2 · hits / (labelled + predicted), (C,) in percent; NaN as for `iou`."""
+        hits, labelled, predicted = self._sums()
+        return _percent(2 * hits, labelled + predicted)
+
+    def accuracy(self) -> NDArray[np.float64]:
+        """The share of a class's labelled pixels that are called it, (C,) in percent; NaN without such pixels."""
+        hits, labelled, _ = self._sums()
+        return _percent(hits, labelled)
+
+    def pixel_accuracy(self) -> float:
+        """The share of all labelled pixels that are right, in percent; NaN without any."""
+        hits, labelled, _ = self._sums()
+        return float(_percent(hits.sum(keepdims=True), labelled.sum(keepdims=True))[0])
+
+    def _sums(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Pixels per class, each (C,): rightly predicted, labelled, predicted."""
+        counts = self.counts
+        return np.diagonal(counts), counts.sum(axis=1), counts[:, : len(self.classes)].sum(axis=0)
 
     def miou(self) -> float:
         """Mean IoU in percent over the classes that have a score; NaN when none has."""
-        return self.subset(self.classes)
+        return mean_score(self.iou())
 
     def subset(self, names: Sequence[str]) -> float:
         """Mean IoU in percent over those of `names` that have a score: the same counts, fewer classes in the mean.
@@ -98,13 +129,23 @@ class Confusion:
         unknown = sorted(set(names) - set(self.classes))
         if unknown:
             raise ValueError(f"no such classes: {', '.join(unknown)}")
-        scores = self.iou()[[self.classes.index(name) for name in names]]
-        scores = scores[~np.isnan(scores)]
-        return float(scores.mean()) if len(scores) else math.nan
+        return mean_score(self.iou()[[self.classes.index(name) for name in names]])
 
-    def per_class(self) -> dict[str, float | None]:
-        """Class name -> IoU in percent, None for a class without a score: as JSON has it."""
+    def by_class(self, scores: NDArray[np.float64]) -> dict[str, float | None]:
+        """Class name -> its score of (C,), None for a class without one: as JSON has it."""
         return {
-            name: None if math.isnan(score) else float(score)
-            for name, score in zip(self.classes, self.iou(), strict=True)
+            name: None if math.isnan(score) else float(score) for name, score in zip(self.classes, scores, strict=True)
         }
+
+
+def mean_score(scores: NDArray[np.float64]) -> float:
+    """The mean over the classes that have a score; NaN when none has."""
+    found = scores[~np.isnan(scores)]
+    return float(found.mean()) if len(found) else math.nan
+
+
+def _percent(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Parts of wholes in percent; NaN where the whole is nothing."""
+    shares: NDArray[np.float64] = np.full(parts.shape, math.nan)
+    np.divide(100.0 * parts, wholes, out=shares, where=wholes > 0)
+    return shares

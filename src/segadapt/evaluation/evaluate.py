@@ -24,8 +24,11 @@ from segadapt.data.dataset import SegmentationDataset, TrainingData
 from segadapt.data.label_spaces import UNKNOWN, LabelSpace, remap
 from segadapt.data.statistics import one_class_only
 from segadapt.errors import UsageError
-from segadapt.evaluation.confusion import Confusion
+from segadapt.evaluation import calibration
+from segadapt.evaluation.calibration import Calibration, expected_calibration_error
+from segadapt.evaluation.confusion import Confusion, mean_score
 from segadapt.evaluation.criteria import CRITERIA
+from segadapt.evaluation.per_image import PerImage, joined_images
 from segadapt.files import digest, sha256
 from segadapt.inference.formats import Format, output_paths, picture
 from segadapt.inference.predictor import Predictor
@@ -62,11 +65,18 @@ def evaluate_domain(
     if dataset.labels is None or dataset.labels.space != score_space:
         raise ValueError(f"the data set must be opened with its labels in {score_space.name}")
     table = torch.from_numpy(_prediction_table(model_space, score_space)).to(predictor.device)
-    confusion = Confusion(score_space.classes, other=model_space != score_space)
+    other = model_space != score_space
+    confusion, rated, per_image = Confusion(score_space.classes, other), Calibration(), PerImage()
     images = _read(dataset, list(range(len(dataset))), predictor, threads, whole=keep is not None)
     for number, (index, image, labels) in enumerate(images, start=1):
-        predictions = predictor.label_map(image, (labels.shape[1], labels.shape[0]))
-        _count(confusion, labels, table[predictions.int()])
+        size, every, one = (labels.shape[1], labels.shape[0]), calibration.EVERY, Confusion(score_space.classes, other)
+        predictions, confidence = predictor.rated_label_map(image, size, every)
+        scored = table[predictions.int()]
+        _count(one, labels, scored)
+        confusion.merge(one)
+        per_image.add(dataset.pairs[index].name, one)
+        some = torch.from_numpy(labels[::every, ::every].copy()).to(scored.device, non_blocking=True)
+        rated.add(some, scored[::every, ::every], confidence)
         if keep is not None:
             keep(dataset.pairs[index].name, image, predictions.cpu().numpy())
         if progress is not None:
@@ -85,6 +95,8 @@ def evaluate_domain(
         "rules": predictor.rules.names if len(predictor.views) > 1 else [],
         "precision": predictor.precision,
         **scores_of(confusion, score_space),
+        **calibrated(rated.plain()),
+        "per_image": per_image.plain(),
     }
 
 
@@ -112,6 +124,8 @@ def pooled(parts: Mapping[str, dict[str, Any]], space: LabelSpace) -> dict[str, 
         "images": sum(scores["images"] for scores in found),
         "data_digest": digest([scores["data_digest"] for scores in found]),
         **scores_of(confusion, space),
+        **calibrated(calibration.together([scores["calibration"] for scores in found])),
+        "per_image": joined_images({name.partition(".")[2]: scores["per_image"] for name, scores in parts.items()}),
     }
 
 
@@ -120,10 +134,34 @@ def scores_of(confusion: Confusion, space: LabelSpace) -> dict[str, Any]:
     return {
         "miou": _or_none(confusion.miou()),
         "subsets": {name: _or_none(confusion.subset(members)) for name, members in space.subsets.items()},
-        "per_class": confusion.per_class(),
+        "per_class": confusion.by_class(confusion.iou()),
+        **_beside_iou(confusion),
         "confusion": confusion.counts.tolist(),
         "columns": list(confusion.columns),
     }
+
+
+def completed(scores: dict[str, Any]) -> dict[str, Any]:
+    """The scores of a domain with what files of earlier versions lack, as far as it follows from their counts."""
+    if not scores.get("confusion"):
+        return scores
+    classes, counts = list(scores["per_class"]), np.array(scores["confusion"], np.int64)
+    return {**_beside_iou(Confusion(classes, len(scores["columns"]) > len(classes), counts)), **scores}
+
+
+def _beside_iou(confusion: Confusion) -> dict[str, Any]:
+    return {
+        "pixel_accuracy": _or_none(confusion.pixel_accuracy()),
+        "mean_accuracy": _or_none(mean_score(confusion.accuracy())),
+        "dice": _or_none(mean_score(confusion.dice())),
+        "per_class_accuracy": confusion.by_class(confusion.accuracy()),
+        "per_class_dice": confusion.by_class(confusion.dice()),
+    }
+
+
+def calibrated(found: dict[str, Any]) -> dict[str, Any]:
+    """The counts of a calibration, and the expected calibration error in percent that follows from them."""
+    return {"ece": expected_calibration_error(found), "calibration": found}
 
 
 def doubt_about(scores: dict[str, Any], classes: Sequence[str]) -> str | None:
@@ -158,13 +196,14 @@ def evaluation_record(
 def scores_as_csv(records: list[dict[str, Any]]) -> str:
     """Records of `evaluation_record` as CSV: a row per model and domain; percent, empty for what has no score."""
     about = ("model", "stage", "method", "step", "selection", "used_target_labels", "label_space")
-    scored = ("layout", "root", "split", "list", "images", "miou")
+    scored = ("layout", "root", "split", "list", "images", "miou", "pixel_accuracy", "mean_accuracy", "dice", "ece")
     rows = []
     for record in records:
         for name, scores in record["domains"].items():
             row = {key: record[key] for key in about} | {"domain": name} | {key: scores[key] for key in scored}
             row |= {f"miou {subset}": score for subset, score in scores["subsets"].items()}
-            rows.append(row | {f"iou {label}": score for label, score in scores["per_class"].items()})
+            row |= {f"iou {label}": score for label, score in scores["per_class"].items()}
+            rows.append(row | {f"dice {label}": score for label, score in scores["per_class_dice"].items()})
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -54,6 +54,16 @@ def as_png(path: Path, draw: Drawing) -> None:
         write_with(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
 
 
+def as_figure(path: Path, draw: Drawing) -> None:
+    """Write a drawing for a paper, black on white, whole or not at all: .svg and .pdf with their own fonts, .png."""
+    form = path.suffix.lower().removeprefix(".")
+    with _style("black"), mpl.rc_context({"svg.fonttype": "path", "pdf.fonttype": 42}):
+        figure = Figure(layout="constrained")
+        draw(figure, "black")
+        dates: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+        write_with(path, lambda file: figure.savefig(file, format=form, dpi=300, metadata=dates.get(form)))
+
+
 def as_svg(name: str, draw: Drawing) -> str:
     """A drawing as an <svg> element that scales with its page; `name` keeps its ids apart from other drawings'."""
     buffer = io.StringIO()

@@ -20,6 +20,7 @@ from segadapt.inference.predictor import Predictor
 from segadapt.methods.registry import METHODS
 from segadapt.plain_data import read_yaml
 from segadapt.plugin_loading import load_installed
+from segadapt.weights.hub import hub_model, is_hub
 from segadapt.weights.provenance import is_generator
 from segadapt.weights.saved import ModelHeader, load_any
 
@@ -109,9 +110,11 @@ def load(
     window: tuple[int, int] | None = None,
     precision: Precision | Literal["auto"] = "fp32",
 ) -> Model:
-    """Load the model of a run folder, a stage folder, a `model.safetensors` or a published checkpoint (`.pth`).
+    """Load the model of a run or stage folder, a `model.safetensors`, a published checkpoint (`.pth`) or the hub.
 
-    For a run this is its last stage with a model that is not an upper bound (one whose method sees target labels).
+    On the Hugging Face hub: `hf://USER/NAME`, or `hf://USER/NAME@REVISION`. For a run this is its last stage with a
+    model that is not an upper bound (one whose method sees target labels).
+
     `device` "auto" is a GPU if there is one; `precision` "auto" is bf16 where that is fast. `size` (W, H) defaults to
     the model's own; `scales` is a number or several; for the other options see `Predictor`. Raises
     UsageError for a path without a model, for a device that does not exist, and for invalid options.
@@ -150,6 +153,8 @@ def _scales(given: float | Sequence[float]) -> list[float]:
 
 def find_model(path: Path) -> Path:
     """The one model file that `path` means, see `load`. Raises UsageError when there is none."""
+    if is_hub(path):
+        return hub_model(path)
     models = find_models(path)
     if len(models) == 1:
         return models[0]
@@ -160,8 +165,11 @@ def find_model(path: Path) -> Path:
 def find_models(path: Path) -> list[Path]:
     """The segmenters of a run folder in the order of its stages; the model of a stage folder; or the file itself.
 
-    Raises UsageError when there is none.
+    `hf://USER/NAME` is the model of a repository on the hub. Raises UsageError when there is none, SegadaptError when
+    the hub does not give it.
     """
+    if is_hub(path):
+        return [hub_model(path)]
     path = user_path(path)
     if is_file(path):
         return [path]
@@ -206,7 +214,7 @@ def find_generator(path: Path) -> Path:
 
 
 def _is_bound(method: str | None) -> bool:
-    """Whether a method is no answer to the task but its upper bound: it sees labels of the target."""
+    """Whether a method is not an answer to the task but its upper bound: it sees labels of the target."""
     return method in METHODS and METHODS[method].uses_target_labels
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from segadapt.inference.memory import need_memory
 from segadapt.inference.networks import Precision, ready
+from segadapt.inference.pixels import on_device
 from segadapt.inference.row_blocks import row_blocks
 from segadapt.models.segmenter import Segmenter
 from segadapt.quirks import QuirkySettings
@@ -33,15 +34,16 @@ QUADRANTS_FROM = 1.5  # the scale from which `ViewRules.quadrants` cuts the inpu
 
 @dataclass(frozen=True)
 class ViewRules:
-    """How several views become one softmax map.
+    """How several views become one softmax map, and several windows one view.
 
-    All off: each is upsampled to the output size, then softmax, then the mean. The published SE-GAN program has all
-    three on; one view alone is always treated as the published evaluation does.
+    All off: each view is upsampled to the output size, then softmax, then the mean. The published SE-GAN program has
+    the first three on; one view alone is always treated as its evaluation does. HRDA's and MIC's has the last one on.
     """
 
     quadrants: bool = False  # scales from 1.5 run as four quadrants; of a mirror image, the whole is mirrored, then cut
     softmax_order: bool = False  # all views but the plain one: softmax first, then upsampled
     sum_at_input: bool = False  # views are summed at the network's input size, the sum is upsampled to the output size
+    half_windows: bool = False  # windows begin half a window apart, and the mean of their logits is taken
 
     @classmethod
     def of(cls, settings: QuirkySettings) -> "ViewRules":
@@ -128,6 +130,21 @@ class Predictor:
             size = _height_width(image, output_size)
             return self._most_likely(self._scores(self._views(self._pixels(image)), size), size)
 
+    def rated_label_map(
+        self, image: NDArray[np.uint8], output_size: tuple[int, int] | None, every: int
+    ) -> tuple[Tensor, Tensor]:
+        """As `label_map`, and the probability of the class at every `every`-th pixel of every `every`-th row.
+
+        float32 (⌈H' / every⌉, ⌈W' / every⌉) in 0 … 1, on the device: of all pixels it would take as long as the labels.
+        """
+        with self._running():
+            size = _height_width(image, output_size)
+            sampled = torch.empty((self.network.classes, *(-(-side // every) for side in size)), device=self.device)
+            scores = self._scores(self._views(self._pixels(image)), size)
+            labels = self._most_likely(_sampled(scores, sampled, every), size)
+            several = len(self.views) > 1  # whose scores are the sum of softmax maps
+            return labels, (sampled / len(self.views) if several else sampled.softmax(dim=0)).amax(dim=0)
+
     def probabilities(
         self, image: NDArray[np.uint8], output_size: tuple[int, int] | None = None
     ) -> NDArray[np.float32]:
@@ -210,7 +227,7 @@ class Predictor:
 
     def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
         """uint8 RGB (H, W, 3) -> uint8 (1, 3, *size) on the device."""
-        return torch.tensor(self.resized(image)).to(self.device).permute(2, 0, 1)[None]
+        return on_device(self.resized(image)[None], self.device)
 
     def _whole_probabilities(self, views: Iterable[ViewLogits], size: tuple[int, int]) -> NDArray[np.float32]:
         """The logits of each view of one image -> float32 (C, H', W')."""
@@ -301,18 +318,22 @@ class Predictor:
         """Pixels (B, 3, H, W) -> logits (B, C, h, w); blended (B, C, H, W) where the window is smaller than the input.
 
         Each window's logits count with a weight that falls linearly from its middle to its borders, where a network
-        sees least context, so that no seams show.
+        sees least context, so that no seams show; with the rule `half_windows` all count alike.
         """
         height, width = pixels.shape[-2:]
         window_width, window_height = self.window or (width, height)
         if window_width >= width and window_height >= height:
             return self._whole(pixels)
         window_width, window_height = min(window_width, width), min(window_height, height)
+        half = self.rules.half_windows
+        starts = _starts_half_apart if half else _starts
         weight = _tent(window_height, self.device)[:, None] * _tent(window_width, self.device)[None, :]
+        if half:
+            weight = torch.ones_like(weight)
         total = torch.zeros((len(pixels), self.network.classes, height, width), device=self.device)
         weights = torch.zeros((height, width), device=self.device)
-        for top in _starts(height, window_height):
-            for left in _starts(width, window_width):
+        for top in starts(height, window_height):
+            for left in starts(width, window_width):
                 here = (..., slice(top, top + window_height), slice(left, left + window_width))
                 logits = self.network.upsample(self._whole(pixels[here]), (window_height, window_width))
                 total[here] += weight * logits
@@ -325,11 +346,27 @@ def _height_width(image: NDArray[np.uint8], output_size: tuple[int, int] | None)
     return height, width
 
 
+def _sampled(scores: Scores, into: Tensor, every: int) -> Scores:
+    """The same scores; on the way those of every `every`-th pixel of every `every`-th row are put into (C, h, w)."""
+    for rows, block in scores:
+        top = rows.start or 0
+        some = block[0, :, -top % every :: every, ::every]
+        first = -(-top // every)
+        into[:, first : first + some.shape[1]] = some
+        yield rows, block
+
+
 def _starts(length: int, window: int) -> list[int]:
     """Where windows begin so that they cover `length` evenly and overlap by at least WINDOW_OVERLAP of a window."""
     step = max(1, int(window * (1 - WINDOW_OVERLAP)))
     count = 1 + max(0, -(-(length - window) // step))
     return [round(index * (length - window) / max(1, count - 1)) for index in range(count)]
+
+
+def _starts_half_apart(length: int, window: int) -> list[int]:
+    """Where windows begin, half a window apart, the last at the end: as the published HRDA cuts its input."""
+    step = max(1, window // 2)
+    return [min(index * step, length - window) for index in range(1 + -(-(length - window) // step))]
 
 
 def _tent(length: int, device: torch.device) -> Tensor:

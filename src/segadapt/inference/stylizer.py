@@ -16,6 +16,7 @@ from segadapt.data.orientation import Exif
 from segadapt.data.reading import read_rgb
 from segadapt.inference.memory import need_memory
 from segadapt.inference.networks import Precision, ready
+from segadapt.inference.pixels import on_device
 from segadapt.inference.streams import Flow, Job, StreamResult, run_batches, save_png
 from segadapt.models.style_transfer import StyleTransfer
 
@@ -53,7 +54,7 @@ class Stylizer:
 
     def __call__(self, images: Sequence[Pixels]) -> Pixels:
         """uint8 RGB images (H, W, 3) of `size` -> the stylized ones, uint8 RGB (B, H, W, 3)."""
-        pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2)
+        pixels = on_device(np.stack(images), self.device)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
             styled = self.network(self.network.pixels(pixels)).float()
             rgb = self.network.pixels.inverse(styled).clamp_(0, 255)

@@ -10,6 +10,8 @@ from segadapt.methods.settings import SegmenterSettings
 
 RARE = 7.0
 """The weight of a class that is rare in this batch, and of one that is absent from many."""
+TABLES = 64
+"""In which neighbouring pixels are counted apart."""
 INERTIA = 0.9
 """Inertia of the running weight."""
 
@@ -58,6 +60,11 @@ class ClassBalance(nn.Module):
 
 
 def class_counts(labels: Tensor) -> Tensor:
-    """Labels (B, H, W) uint8 -> pixels per train id (256,) int64; unlike bincount it never waits for a GPU."""
-    flat = labels.flatten().long()
-    return torch.zeros(IGNORE + 1, dtype=torch.long, device=labels.device).scatter_add_(0, flat, torch.ones_like(flat))
+    """Labels (B, H, W) uint8 -> pixels per train id (256,) int64; unlike bincount it never waits for a GPU.
+
+    Neighbours count in tables of their own, so that a GPU's threads do not queue for the few ids that most pixels have.
+    """
+    flat, ids = labels.flatten(), IGNORE + 1
+    places = torch.arange(flat.numel(), device=flat.device).remainder_(TABLES).mul_(ids).add_(flat)
+    tables = torch.zeros(TABLES * ids, dtype=torch.long, device=flat.device)
+    return tables.scatter_add_(0, places, torch.ones_like(places)).view(TABLES, ids).sum(0)

@@ -18,7 +18,7 @@ from segadapt.augment.class_mix import class_mix
 from segadapt.batch import Batch
 from segadapt.losses import IGNORE, Loss, labelled_pixels, precise
 from segadapt.methods.method import Update
-from segadapt.methods.mixing import MixingMethod, MixingSettings, Seen, augmented, predicted, seeds_of, weighed
+from segadapt.methods.mixing import MixingMethod, MixingSettings, Seen, augmented, predicted, weighed
 from segadapt.methods.segmentation import loss_terms
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.segmenter import Segmenter, SegOutput
@@ -76,7 +76,7 @@ class Dacs(MixingMethod):
         """x_m (B, 3, H, W), y_m and w (B, H, W): lines 2 and 3."""
         source = part.images("source"), part.labels("source")
         target = part.images("target"), seen.pseudo.labels
-        seeds, published = seeds_of(part, target[0]), self.settings.quirk("classes_of_batch")
+        seeds, published = part.seeds_on(target[0].device), self.settings.quirk("classes_of_batch")
         made = class_mix(source, target, seen.pseudo.weights, seeds, "class_mix", published)
         return augmented(made.images, part, "mixed", self.settings), made.labels, made.weights
 
@@ -89,4 +89,4 @@ class Dacs(MixingMethod):
     def follow(self, batch: Batch, update: Update) -> None:
         """T ← α T + (1 - α) S."""
         buffers = not self.settings.quirk("ema_parameters_only")
-        update.follow(self.teacher, self.student, self.settings.decay(batch.step), buffers)
+        update.follow(self.teacher, self.student, self.settings.decay, buffers)

@@ -15,10 +15,10 @@ To add one: subclass `Method`, name its `settings`, implement `step` and `result
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -31,6 +31,7 @@ from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
 
 DomainName = Literal["source", "target"]
+Choice = TypeVar("Choice")
 Values = dict[str, Tensor]
 """Named scalars on the device: `total` (weighted) and one unweighted mean per loss term."""
 
@@ -61,8 +62,23 @@ class Update(Protocol):
     def step(self, *optimizers: str) -> None:
         """Step the named optimizers on the accumulated gradients, or none of them if anything is not finite."""
 
-    def follow(self, teacher: nn.Module, student: nn.Module, decay: float, buffers: bool = True) -> None:
-        """Update the teacher's moving average unless the last update was skipped; `buffers=False`: parameters only."""
+    def follow(
+        self, teacher: nn.Module, student: nn.Module, decay: float | Callable[[int], float], buffers: bool = True
+    ) -> None:
+        """Update the teacher's moving average unless the last update was skipped; `buffers=False`: parameters only.
+
+        A `decay` that changes from step to step is passed as a function of the step.
+        """
+
+    def number(self, of_step: Callable[[int], float]) -> float | Tensor:
+        """The value of a function of the step (0, 1, …): a plain number, or a scalar on the device.
+
+        Any number that changes from step to step must come from here, so that a GPU can be given the whole step at
+        once and its numbers later. A step that reads `batch.step` or `batch.seeds` is launched operation by operation.
+        """
+
+    def choice(self, of_step: Callable[[int], Choice]) -> Choice:
+        """The value of a function of the step, for a decision on the host; it should change seldom."""
 
     def over_ranks(self, values: Tensor) -> Tensor:
         """`values`, summed over all ranks."""

@@ -22,7 +22,7 @@ from segadapt.losses import IGNORE, precise
 from segadapt.methods.dacs import Dacs
 from segadapt.methods.daformer import Daformer, FeatureSettings
 from segadapt.methods.method import DomainName, Method, Networks, Update
-from segadapt.methods.mixing import MIXING_QUIRKS, Seen, augmented, seeds_of
+from segadapt.methods.mixing import MIXING_QUIRKS, Seen, augmented
 from segadapt.methods.segmentation import loss_terms
 from segadapt.methods.settings import TrainingSettings
 from segadapt.models.segmenter import Segmenter
@@ -95,7 +95,7 @@ class Mic(Method):
         """Lines 1 and 2: x_M with its labels and weights."""
         settings, pixels = self.settings, self.host.student.pixels
         images, labels, weights = self.chosen(part, seen)
-        seeds, size = seeds_of(part, images), (images.shape[-2], images.shape[-1])
+        seeds, size = part.seeds_on(images.device), (images.shape[-2], images.shape[-1])
         if settings.masked_augment:
             quirk = settings.quirk("blur_ignores_switch")
             own = settings.model_copy(update={"blur_probability": PUBLISHED_BLUR}) if quirk else settings
@@ -115,7 +115,7 @@ class Mic(Method):
             return of_source
         if self.settings.quirk("masked_pair"):
             return Masked(*(paired(one, other) for one, other in zip(of_source, of_target, strict=True)))
-        from_source = uniform(seeds_of(part, labels), "masked/domain") < 0.5
+        from_source = uniform(part.seeds_on(labels.device), "masked/domain") < 0.5
         return Masked(
             torch.where(from_source[:, None, None, None], of_source.images, of_target.images),
             torch.where(from_source[:, None, None], of_source.labels, of_target.labels),

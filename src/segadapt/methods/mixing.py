@@ -158,20 +158,15 @@ def weighed(seen: list[Confidence], settings: MixingSettings, update: Update) ->
     ]
 
 
-def seeds_of(batch: Batch, images: Tensor) -> Tensor:
-    """The samples' seeds (B,) int64, on the device of the images."""
-    return torch.tensor(batch.seeds).to(images.device, non_blocking=True)
-
-
 def augmented(images: Tensor, part: Batch, stream: str, settings: MixingSettings, alike: bool = False) -> Tensor:
     """Images (B, 3, H, W), jittered and blurred; `stream` names the use.
 
     Quirk `decisions_per_step`: one decision for the whole step whether to apply each; `alike`: also one order of the
     jitter and one strength of the blur.
     """
-    seeds, deciding = seeds_of(part, images), None
+    seeds, deciding = part.seeds_on(images.device), None
     if settings.quirk("decisions_per_step"):
-        deciding = torch.full_like(seeds, part.step_seed)
+        deciding = part.step_seeds_on(images.device)
     if settings.quirk("jitter_probability"):
         settings = settings.model_copy(update={"jitter_probability": 1 - settings.jitter_probability})
     draws = draw_strong(seeds, stream, settings, deciding, alike)

@@ -117,14 +117,14 @@ class SeGan(Method):
         for part in update.micro_batches(batch):
             self.backward(part, update, weights)
         update.step("student", *self.discriminators)
-        update.follow(self.teacher, self.student, self.settings.decay(batch.step))
+        update.follow(self.teacher, self.student, self.settings.decay)
 
     def backward(self, batch: Batch, update: Update, weights: Tensor | None) -> None:
         """Lines 1 to 5 of the algorithm: `consistency`, `adversarial` and `seg`, then each discriminator's own."""
         settings, discriminators = self.settings, list(self.discriminators.values())
         target, labels, heads = batch.images("target"), batch.labels("source"), len(discriminators)
 
-        noise = SampleNoise(batch.seeds, target.device)
+        noise = SampleNoise(batch, target.device)
         with torch.no_grad():
             wanted = self.teacher(noise.add(target, settings.noise))
         output = self.student(noise.add(target, settings.noise))
@@ -141,11 +141,8 @@ class SeGan(Method):
         consistency = joint(disagreement, heads, settings.auxiliary_consistency)
         with frozen(*discriminators):
             adversarial = joint(fooling, heads, settings.auxiliary)
-        decay = max(0.0, 1 - batch.step / self.length)
-        update.backward(
-            consistency=settings.consistency * consistency,
-            adversarial=settings.adversarial * decay * adversarial,
-        )
+        weight = update.number(lambda step: settings.adversarial * max(0.0, 1 - step / self.length))
+        update.backward(consistency=settings.consistency * consistency, adversarial=weight * adversarial)
         on_target = [p.detach() for p in on_target]
 
         on_source = self.student.logits_at(self.student(batch.images("source")), labels.shape[-2:])

@@ -86,13 +86,13 @@ class Sean(Method):
             output = student(part.images("source"))
             update.backward(seg=segmentation_loss(student, output, part.labels("source"), auxiliary=0.0))
         update.step("student")
-        update.follow(self.teacher, student, settings.decay(batch.step))
+        update.follow(self.teacher, student, settings.decay)
 
     @torch.no_grad()
     def teacher_pass(self, batch: Batch) -> TeacherPass:
         """p' and the mask A' > τ at the network's native stride."""
         target = batch.images("target")
-        noise = SampleNoise(batch.seeds, target.device)
+        noise = SampleNoise(batch, target.device)
         output = self.teacher(noise.add(target, self.settings.noise))
         mask = output.attention > self.settings.attention_threshold
         return TeacherPass(precise(output.logits).softmax(1), mask, noise)

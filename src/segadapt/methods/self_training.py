@@ -52,7 +52,7 @@ class SelfTraining(Method):
         self.optimizers: dict[str, Optimizer] = {"network": segmenter_optimizer(network, settings)}
 
     def step(self, batch: Batch, update: Update) -> None:
-        self.network.set_mode(batch_norm=self.learning_statistics(batch.step))
+        self.network.set_mode(batch_norm=update.choice(self.learning_statistics))
         weights = self.balance.of_batch(batch.labels("target"), update)
         update.count(seg=labelled_pixels(batch.labels("target"), weights))
         for part in update.micro_batches(batch):

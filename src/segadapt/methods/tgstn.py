@@ -59,6 +59,7 @@ class Tgstn(Method):
 
     def __init__(self, generator: StyleTransfer, segmenter: Segmenter, settings: TgstnSettings) -> None:
         self.settings, self.generator = settings, generator
+        self._copy: StyleTransfer | None = None  # of the generator, made for inference
         generator.fuse_norms(not settings.official)
         self.segmenter = segmenter.eval().requires_grad_(False)
         self.discriminator = Discriminator(3, doubling(settings.discriminator_width or WIDTH))
@@ -109,11 +110,20 @@ class Tgstn(Method):
         """Line 3 of the algorithm: `discriminator`, with the updated generator."""
         pixels = CAFFE(batch.images("source"))
         with torch.no_grad():
-            generator = self.generator if self.settings.official else self.generator.for_inference()
-            stylized = precise(generator(pixels))
+            stylized = precise(self.updated_generator()(pixels))
         fake, real = (domain_loss(self.discriminator(x), "source") for x in (stylized, pixels))
         wanted = domain_loss(self.discriminator(CAFFE(batch.images("target"))), "target")
         update.backward(discriminator=fake.plus(real).times(0.5).plus(wanted))
+
+    def updated_generator(self) -> StyleTransfer:
+        """The generator as it is now, for a pass without gradients: a quicker copy, which is made once and kept."""
+        if self.settings.official:
+            return self.generator
+        if self._copy is None:
+            self._copy = self.generator.for_inference()
+        else:
+            self._copy.take_weights(self.generator)
+        return self._copy
 
     def for_segmenter(self, pixels: Tensor) -> Tensor:
         """Caffe pixels (B, 3, H, W) converted to the segmenter's own format."""

@@ -27,7 +27,7 @@ from segadapt.augment.draw import uniform
 from segadapt.batch import Batch
 from segadapt.losses import labelled_pixels, precise
 from segadapt.methods.method import DomainName, Update
-from segadapt.methods.mixing import MixingMethod, MixingSettings, PseudoLabels, augmented, predicted, seeds_of, weighed
+from segadapt.methods.mixing import MixingMethod, MixingSettings, PseudoLabels, augmented, predicted, weighed
 from segadapt.methods.segmentation import loss_terms
 from segadapt.methods.settings import NetworkChoice, TrainingSettings
 from segadapt.models.segmenter import Segmenter, SegOutput
@@ -79,12 +79,12 @@ class VfmUda(MixingMethod):
             terms = loss_terms("masked", self.student, output, pseudo.labels, auxiliary, pseudo.weights)
             update.backward(**{name: settings.masked * term for name, term in terms.items()})
         update.step("student")
-        update.follow(self.teacher, self.student, settings.decay(batch.step))
+        update.follow(self.teacher, self.student, settings.decay)
 
     def weakly_jittered(self, part: Batch, domain: DomainName) -> Tensor:
         """Line 1: (B, 3, H, W) RGB, float."""
         settings, images = self.settings, precise(part.images(domain))
-        seeds, stream = seeds_of(part, images), f"weak/{domain}"
+        seeds, stream = part.seeds_on(images.device), f"weak/{domain}"
         strengths = (settings.weak_brightness, settings.weak_contrast, settings.weak_saturation, settings.weak_hue)
         happens = uniform(seeds, f"{stream}/happens") < settings.weak_probability
         return torch.where(happens[:, None, None, None], jitter(images, draw_jitter(seeds, stream, *strengths)), images)
@@ -95,14 +95,14 @@ class VfmUda(MixingMethod):
             (source, part.labels("source")),
             (target, pseudo.labels),
             pseudo.weights,
-            seeds_of(part, target),
+            part.seeds_on(target.device),
             published=self.settings.quirk("classes_of_batch"),
         )
         return augmented(made.images, part, "mixed", self.settings), made.labels, made.weights
 
     def seen_in_part(self, part: Batch, images: Tensor) -> SegOutput:
         """S(images without a share r of their tokens), or with blocks of the mean colour."""
-        settings, seeds, size = self.settings, seeds_of(part, images), (images.shape[-2], images.shape[-1])
+        settings, seeds, size = self.settings, part.seeds_on(images.device), (images.shape[-2], images.shape[-1])
         grid = self.student.token_grid(size)
         if grid is not None:
             hidden = uniform(seeds, "masked/tokens", grid) < settings.mask_ratio

@@ -102,9 +102,13 @@ class Hrda(Segmenter):
 
     # --- a pass ---
 
-    # Not compiled as a whole: code would be made for each box. What it calls is compiled, but for what handles boxes.
-    @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator, no-untyped-call]
     def segment(self, pixels: Tensor) -> SegOutput:
+        if torch.compiler.is_exporting():  # of one size, with windows alone: an exporter refuses the exemption below
+            return self._seen_twice(pixels)
+        output: SegOutput = self._seen_twice_eagerly(pixels)
+        return output
+
+    def _seen_twice(self, pixels: Tensor) -> SegOutput:
         original, pixels = pixels.shape[-2:], self._stretched(pixels)
         size = pixels.shape[-2:]
         each = self.training or bool(self._given)  # a crop of each image; else windows over all images
@@ -123,6 +127,9 @@ class Hrda(Segmenter):
             attention = self.upsample(attention, fused.shape[-2:])
         details = (Detail(detail, tuple(scaled(boxes, size, original)), self.chosen.detail_weight),) if each else ()
         return SegOutput((fused,), attention, features, scales, details)
+
+    # Not compiled as a whole: code would be made for each box. What it calls is compiled, but for what handles boxes.
+    _seen_twice_eagerly = torch.compiler.disable(recursive=False)(_seen_twice)  # type: ignore[no-untyped-call]
 
     def encode_scales(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Pixels (B, 3, H, W) -> the encoder's features of the context, as `SegOutput.scales` has them."""
@@ -187,8 +194,8 @@ class Hrda(Segmenter):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _averaged(self, detail: Tensor, boxes: Sequence[Box], size: Sequence[int]) -> Tensor:
         """Logits of windows over all images, window by window: their mean (B, C, H / stride, W / stride)."""
-        parts = detail.chunk(len(boxes))
-        whole = detail.new_zeros(*parts[0].shape[:2], *(side // self.stride for side in size))
+        parts = detail.view(len(boxes), -1, *detail.shape[1:])
+        whole = detail.new_zeros(*parts.shape[1:3], *(side // self.stride for side in size))
         count = detail.new_zeros(whole.shape[-2:])
         for part, box in zip(parts, boxes, strict=True):
             here = self._cells(box, self.stride)

@@ -89,7 +89,7 @@ class Attention(nn.Module):
 
     def _split(self, values: Tensor) -> Tensor:
         """(B, h, w, C) -> (B, heads, h·w, C / heads)."""
-        return values.reshape(len(values), -1, self.head_count, values.shape[-1] // self.head_count).transpose(1, 2)
+        return values.reshape(values.shape[0], -1, self.head_count, values.shape[-1] // self.head_count).transpose(1, 2)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

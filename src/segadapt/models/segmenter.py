@@ -65,17 +65,26 @@ class PixelFormat:
         # Contiguous, whatever the strides of the images: convolutions choose their kernels by memory layout, and other
         # kernels round differently (enough to flip a ReLU and to change a recorded loss by 3e-4).
         pixels = precise(images).contiguous()
-        if self.order == "bgr":
-            pixels = pixels.flip(1)
-        pixels = pixels - pixels.new_tensor(self.mean).view(1, 3, 1, 1)
-        if self.std == (1.0, 1.0, 1.0):
-            return pixels
-        return pixels / pixels.new_tensor(self.std).view(1, 3, 1, 1)
+        return self._of_each_channel(pixels, lambda x, mean, std: x - mean if std == 1.0 else (x - mean) / std)
 
     def inverse(self, pixels: Tensor) -> Tensor:
         """The network's pixels (B, 3, H, W) -> RGB float in about 0..255, not clipped."""
-        images = pixels * pixels.new_tensor(self.std).view(1, 3, 1, 1) + pixels.new_tensor(self.mean).view(1, 3, 1, 1)
-        return images.flip(1) if self.order == "bgr" else images
+        return self._of_each_channel(pixels, lambda x, mean, std: x * std + mean, inverse=True)
+
+    def _of_each_channel(
+        self, pixels: Tensor, change: Callable[[Tensor, float, float], Tensor], inverse: bool = False
+    ) -> Tensor:
+        """`change(channel, mean, std)` of each, in the order of the result.
+
+        The numbers are arguments of operations, not tensors, which a GPU would have to be given and waited for.
+        """
+        channels = pixels.chunk(3, dim=1)
+        statistics = list(zip(self.mean, self.std, strict=True))
+        if self.order == "bgr":
+            channels = channels[::-1]
+            statistics = statistics[::-1] if inverse else statistics
+        changed = [change(x, mean, std) for x, (mean, std) in zip(channels, statistics, strict=True)]
+        return torch.cat(changed, dim=1)
 
 
 CAFFE = PixelFormat("caffe", "bgr", (104.00698793, 116.66876762, 122.67891434))

@@ -76,11 +76,15 @@ class TransposedConv(nn.Module):
 
     def __init__(self, conv: ReflectedConv) -> None:
         super().__init__()
+        self.weight, self.bias = nn.Parameter(self.spread(conv)), conv.conv2d.bias
+
+    @staticmethod
+    def spread(conv: ReflectedConv) -> Tensor:
+        """The weights (inputs, outputs, 4, 4)."""
         kernel = conv.conv2d.weight  # (outputs, inputs, 3, 3)
         assert conv.upsample == 2 and kernel.shape[2:] == (3, 3)
         spread = F.conv_transpose2d(kernel.flip(2, 3).flatten(0, 1)[:, None], kernel.new_ones(1, 1, 2, 2))
-        weight = spread.view(*kernel.shape[:2], 4, 4).transpose(0, 1).contiguous()
-        self.weight, self.bias = nn.Parameter(weight), conv.conv2d.bias
+        return spread.view(*kernel.shape[:2], 4, 4).transpose(0, 1).contiguous()
 
     def forward(self, features: Tensor) -> Tensor:
         repeated = F.pad(features, (1, 1, 1, 1), mode="replicate")
@@ -141,6 +145,19 @@ class StyleTransfer(nn.Module):
             if isinstance(module, ReflectedConv) and module.upsample > 1:
                 setattr(network, name, TransposedConv(module))
         return network.requires_grad_(False)
+
+    @torch.no_grad()
+    def take_weights(self, trained: "StyleTransfer") -> None:
+        """What `for_inference` has made becomes, in place, the copy of a network with these weights."""
+        for name, module in self.named_children():
+            its = getattr(trained, name)
+            if isinstance(module, TransposedConv):
+                module.weight.copy_(module.spread(its))
+                if module.bias is not None:
+                    module.bias.copy_(its.conv2d.bias)
+            else:
+                for mine, new in zip(module.parameters(), its.parameters(), strict=True):
+                    mine.copy_(new)
 
     def fuse_norms(self, fused: bool = True) -> None:
         """Let PyTorch's kernel compute the instance norms, or write them out as the published program does."""

@@ -204,7 +204,7 @@ class ViT(nn.Module):
             first = first + self.pos_embed[:, :1]
             tokens = tokens + self.positions(rows, columns)
         before = [first] if self.register_tokens is None else [first, self.register_tokens]
-        return torch.cat([*(token.to(tokens.dtype).expand(len(tokens), -1, -1) for token in before), tokens], dim=1)
+        return torch.cat([*(token.to(tokens.dtype).expand(tokens.shape[0], -1, -1) for token in before), tokens], dim=1)
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """The learned positions of so many patches: (1, rows · columns, C), by bicubic interpolation."""
@@ -237,7 +237,7 @@ class ViT(nn.Module):
     def as_map(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
         """Tokens (B, N, C) -> those of the patches after the last norm: (B, C, rows, columns)."""
         patches: Tensor = self.norm(tokens)[:, self.before_patches :]
-        return patches.transpose(1, 2).reshape(len(patches), -1, rows, columns)
+        return patches.transpose(1, 2).reshape(patches.shape[0], -1, rows, columns)
 
 
 def rotated(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from segadapt.engine import runtime
 from segadapt.engine.ranks import Facts
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError
 from segadapt.files import write_json, write_text
+from segadapt.pipeline import spent
 from segadapt.pipeline.costs import costs
 from segadapt.pipeline.lock import locked
 from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan
@@ -136,7 +137,15 @@ def _agreed_plan(recipe: Recipe, run: Run, choice: Choice) -> list[Planned]:
                 domain[key] = domain[key] if isinstance(domain[key], int) else None
     facts: Facts = {"segadapt": __version__, "torch": str(torch.__version__), "device": place.device.type}
     facts |= {f"plug-in {plugin.name}": plugin.sha256 for plugin in loaded()}
-    place.need_agreement({**facts, "precision": place.precision, "compiling": place.compile, **flat(told)})
+    place.need_agreement(
+        {
+            **facts,
+            "precision": place.precision,
+            "compiling": place.compile,
+            "CUDA graphs": place.cuda_graphs,
+            **flat(told),
+        }
+    )
 
     def planning() -> list[Planned]:
         need_run_folder(run.folder)
@@ -191,7 +200,7 @@ def _do(run: Run, one: Planned, display: Display) -> None:
         if one.action != "continue":  # which marks it when the checkpoint is known to fit
             stage.mark("running")
     run.runtime.barrier()
-    with display.showing(stage.name):
+    with display.showing(stage.name), spent.recorded(stage.folder, run.runtime.device, run.runtime.is_main):
         one.kind.do(one.work(run))
     run.runtime.barrier()
     if run.runtime.is_main:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segadapt.errors import SegadaptError
 from segadapt.pipeline.show import Display
-from segadapt.report.page import Underway, is_current, is_underway, settle, write_report
+from segadapt.report.page import SAMPLE, Underway, is_current, is_underway, settle, write_report
 from segadapt.stages.context import Run
 
 EVERY = 20.0
@@ -62,7 +62,7 @@ class RunPage:
             settle(self.path)  # first, since there may be no time for more
         if self._due:
             with suppress(Exception):  # such as no memory beside a training's
-                self._write(None)
+                self._write(None, sample=0)
                 self.display.say(f"report of the results so far: {self.path}")
 
     def _can_wait(self, stage: str) -> bool:
@@ -72,6 +72,8 @@ class RunPage:
         seconds = None if self.display.whole is None else self.display.whole.of(stage)
         return seconds is not None and seconds < EVERY
 
-    def _write(self, underway: Underway | None) -> None:
+    def _write(self, underway: Underway | None, sample: int = SAMPLE) -> None:
+        """`sample`: target images without labels that the models see; none while there is more to do."""
         self._due = False
-        write_report(self.run.folder, self.path, device=str(self.run.runtime.device), underway=underway)
+        device, sample = str(self.run.runtime.device), 0 if underway else sample
+        write_report(self.run.folder, self.path, device=device, underway=underway, sample=sample)

@@ -21,7 +21,7 @@ from segadapt.stages.stage import Content
 State = Literal["new", "unfinished", "done", "changed"]
 
 
-OWN = (".*.tmp", "stage.json")
+OWN = (".*.tmp", "cost.json", "stage.json")
 """What a stage's folder holds whatever its kind, removed last: a kill in between leaves neither a stage that is said to
 be done nor old results under new settings. Anything that no kind makes is not ours."""
 

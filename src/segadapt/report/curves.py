@@ -49,14 +49,15 @@ def training_panels(stage: StageRecord) -> list[Panel]:
         curves = [_curve(stage, f"loss/{name}") for name in losses if name.rstrip("0123456789") == stem]
         title = "Weighted sum of the losses" if stem == "total" else f"Loss: {stem}"
         found.append(_panel(title, curves, COLOURS, _losses))
-    scores = [_curve(stage, key) for key in ("val/target_miou", "val/source_miou") if key in keys]
+    evaluated = {key for key in keys if len(stage.series(key)[0]) > 1}  # one point is no curve
+    scores = [_curve(stage, key) for key in ("val/target_miou", "val/source_miou") if key in evaluated]
     if scores:
         named = [(name.removesuffix("_miou"), steps, values) for name, steps, values in scores]
         colours = [TARGET if name == "target" else SOURCE for name, _, _ in named]
         found.append(_panel("Validation mIoU (%)", named, colours, _scores))
-    if "val/infomax" in keys:
+    if "val/infomax" in evaluated:
         found.append(_panel("InfoMax (nats); ring: highest", [_curve(stage, "val/infomax")], COLOURS, _infomax))
-    if "val/infomax" in keys and "val/target_miou" in keys:
+    if {"val/infomax", "val/target_miou"} <= evaluated:
         found.append(Panel("Target mIoU over InfoMax; pale: early", (), _figure(lambda axes: _both(axes, stage))))
     rates = _merged([_curve(stage, key) for key in keys if key.startswith("lr/")])
     if rates:

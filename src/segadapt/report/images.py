@@ -2,26 +2,23 @@
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import LabelSpace
-from segadapt.data.settings import open_domain
 from segadapt.errors import SegadaptError
 from segadapt.evaluation.evaluate import spread
 from segadapt.evaluation.pictures import attention_picture
 from segadapt.inference.formats import picture
-from segadapt.inference.predictor import Predictor
-from segadapt.report.records import RunRecord
-from segadapt.weights.saved import load_any
+from segadapt.report.looking import Looking
 
-WIDTH = 440  # pixels of a picture on the page
+NARROW, WIDE = 440, 720  # pixels of a picture's width on the page: its own, within these
 BUDGET = 7_000_000  # bytes of all pictures, so that a page stays under 10 MB
 
 
@@ -57,10 +54,14 @@ class Budget:
 
 
 def figures(pictures: Sequence[Picture], across: int) -> str:
-    """Pictures with captions, up to `across` side by side, fewer where that would make them too small."""
+    """Pictures with captions, up to `across` side by side, fewer where that would make them too small.
+
+    A click makes one as large as the window, without a script: the box that it checks is not to be seen.
+    """
     captioned = [(one.uri, escape(one.caption)) for one in pictures]
     shown = "".join(
-        f'<figure><img src="{uri}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+        f'<figure><label class="zoom"><input type="checkbox" aria-label="enlarge"><img src="{uri}" alt="{caption}">'
+        f"</label><figcaption>{caption}</figcaption></figure>"
         for uri, caption in captioned
     )
     return f'<div class="pictures" style="--across: {across}">{shown}</div>'
@@ -68,7 +69,8 @@ def figures(pictures: Sequence[Picture], across: int) -> str:
 
 def size_on_page(width: int, height: int) -> tuple[int, int]:
     """(width, height) on the page of a picture of that size."""
-    return WIDTH, max(1, round(height * WIDTH / width))
+    wide = min(max(width, NARROW), WIDE)
+    return wide, max(1, round(height * wide / width))
 
 
 def photo(image: Image.Image, size: tuple[int, int] | None = None) -> str:
@@ -91,69 +93,48 @@ def _uri(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def prediction_rows(run: RunRecord, count: int, device: str, budget: Budget, problems: list[str]) -> list[Row]:
-    """Up to `count` target val images, evenly spread, with the predictions of the stages that are compared.
+def prediction_rows(looking: Looking, count: int, budget: Budget, problems: list[str]) -> list[Row]:
+    """Up to `count` target images, evenly spread, with the predictions of the stages that are compared.
 
-    What cannot be shown (data or models that are not on this machine) is noted in `problems`, in words.
+    What cannot be shown is noted in `problems`, in words.
     """
-    if count == 0:
-        return []
-    try:
-        space = run.label_space()
-        dataset = _open(run, space)
-    except (SegadaptError, OSError) as error:
-        problems.append(f"no predictions: the target data is not on this machine ({error})")
-        return []
-    predictors = dict(_predictors(run, device, problems))
-    rows: list[Row] = []
-    for index in spread(len(dataset), count):
+    return taken((partial(_row, looking, index) for index in spread(len(looking.dataset), count)), budget, problems)
+
+
+def taken(rows: Iterator[Callable[[], Row]], budget: Budget, problems: list[str]) -> list[Row]:
+    """The rows that can be made and that fit; of the others, why not."""
+    found: list[Row] = []
+    for make in rows:
         try:
-            row = _row(dataset, index, space, predictors)
+            row = make()
         except SegadaptError as error:
             problems.append(f"picture left out: {error}")
             continue
         if not budget.takes(row.pictures):
-            problems.append(f"{count - len(rows)} images left out: the page would grow beyond 10 MB")
+            problems.append("some pictures are left out: the page would grow beyond 10 MB")
             break
-        rows.append(row)
-    return rows
+        found.append(row)
+    return found
 
 
-def _open(run: RunRecord, space: LabelSpace) -> SegmentationDataset:
-    """The first target that has a split val, else the first one's train images."""
-    domains = list(run.domains("target").values())
-    settings = next((domain for domain in domains if domain.has_split("val")), domains[0])
-    split = "val" if settings.has_split("val") else "train"
-    try:
-        return open_domain(settings, space, split, (WIDTH, WIDTH))
-    except SegadaptError:
-        return open_domain(settings, space, split, (WIDTH, WIDTH), labels=False)
-
-
-def _predictors(run: RunRecord, device: str, problems: list[str]) -> Iterator[tuple[str, tuple[Predictor, LabelSpace]]]:
-    for stage in run.compared():
-        if stage.model is None:
-            continue
-        try:
-            saved = load_any(stage.model)
-            yield stage.name, (Predictor(saved.network, saved.header.size, device=device), saved.header.space)
-        except SegadaptError as error:
-            problems.append(f"{stage.name}: no predictions ({error})")
-
-
-def _row(
-    dataset: SegmentationDataset, index: int, space: LabelSpace, predictors: dict[str, tuple[Predictor, LabelSpace]]
-) -> Row:
+def image_and_label(looking: Looking, index: int) -> tuple[NDArray[np.uint8], tuple[int, int], list[Picture]]:
+    """An image (H, W, 3), its size on the page, and the pictures of it and of its label where it has one."""
+    dataset = looking.dataset
     image = dataset.image(index)
     size = size_on_page(image.shape[1], image.shape[0])
     shown = [Picture("image", photo(Image.fromarray(image)))]
     if dataset.labels is not None:
-        shown.append(Picture("label", label_map(dataset.label(index), space, size)))
+        shown.append(Picture("label", label_map(dataset.label(index), looking.space, size)))
+    return image, size, shown
+
+
+def _row(looking: Looking, index: int) -> Row:
+    image, size, shown = image_and_label(looking, index)
     attention: list[Picture] = []
-    for name, (predictor, own_space) in predictors.items():
+    for name, (predictor, own_space) in looking.predictors.items():
         shown.append(Picture(name, label_map(predictor.labels(image, size), own_space, size)))
         attended = predictor.attention(image, size)
         if attended is not None:
             spanned = f"{attended.min():.2f} … {attended.max():.2f}"
             attention.append(Picture(f"attention of {name} ({spanned})", photo(attention_picture(attended), size)))
-    return Row(dataset.pairs[index].name, [*shown, *attention])
+    return Row(looking.name_of(index), [*shown, *attention])

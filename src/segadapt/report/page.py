@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -14,15 +15,23 @@ from segadapt.data.label_spaces import LabelSpace
 from segadapt.errors import SegadaptError
 from segadapt.files import need_writable, write_text
 from segadapt.inference.model import RECIPE
-from segadapt.report import tables
+from segadapt.report import tables, unlabelled
+from segadapt.report.extremes import worst_and_best
+from segadapt.report.gains import gain
 from segadapt.report.images import Budget, Row, figures, prediction_rows
+from segadapt.report.looking import Looking, look
+from segadapt.report.mistakes import confused_pairs, difference_table
+from segadapt.report.over_seeds import over_seeds
 from segadapt.report.records import RunRecord, StageRecord, digest_of_results, mapping, read_run
+from segadapt.report.reliability import diagrams
 from segadapt.report.stages import overview, stage_by_stage
 from segadapt.version import __version__
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MARK_WITHIN = 4096  # bytes of the page: the digest of what it was made from is in its head
 ACROSS = 4  # pictures side by side
+EXTREMES = 3  # images of a kind at most: worst, best, least agreed
+SAMPLE = 16  # target images without labels that the models see
 RELOAD = 10  # seconds between two looks of a browser at the page of a run that is still running
 UNDERWAY = re.compile("<!-- underway -->.*?<!-- /underway -->\n?", re.DOTALL)
 """What a page has only until its run has finished."""
@@ -40,13 +49,21 @@ class Underway:
 
 
 def write_report(
-    run: Path, out: Path | None = None, images: int = 4, device: str = "cpu", underway: Underway | None = None
+    run: Path,
+    out: Path | None = None,
+    images: int = 4,
+    device: str = "cpu",
+    underway: Underway | None = None,
+    sample: int = SAMPLE,
+    beside: Sequence[Path] = (),
 ) -> Path:
     """Write the page about the run folder `run` to `out` (`run/report.html` by default) and give its path.
 
     `images` target images are shown with the predictions of the stages that are compared, made on `device`, and up to
-    that many of each stage that makes files. `underway`: the run is still running; the page says so and reloads itself.
-    Raises UsageError when `run` is not a run folder.
+    that many of each stage that makes files. On a target without labels the models predict `sample` images, to report
+    what can be said (0: none). `underway`: the run is still running; the page says so and reloads itself. `beside`:
+    other runs to show its scores with, such as other seeds.
+    Raises UsageError when `run` is not a run folder, or one of the others cannot be compared with it.
     """
     made_from = digest_of_results(run)  # first: what changes meanwhile makes the page an old one
     record = read_run(run)
@@ -58,34 +75,114 @@ def write_report(
     except SegadaptError as error:
         problems.append(f"no class colours: {error}")
         space = None
-    budget = Budget()
-    stages = stage_by_stage(record, space, images, budget)  # before the predictions, which take what is left
-    rows = prediction_rows(record, images, device, budget, problems)
-    body = [
-        _underway(underway),
-        _cards(record),
-        _notes(problems),
-        _section("Stages", "", overview(record)),
-        _section("Scores", _SCORES, tables.summary_table(record)),
-        _section("IoU per class", _CLASSES, tables.class_table(record, space)),
-        _section("Predictions", _PICTURES, _pictures(rows, space)),
-        _section("Stage by stage", _STAGES, stages),
-        _section("Choosing a model without labels", _LABEL_FREE, tables.label_free_table(record)),
-        _section("Confusion", _CONFUSION, _confusions(record)),
-        _section("What was run", "", _what(record)),
-        _section("Do it again", "", _commands(record)),
-    ]
+    sections = _sections(record, space, images, sample, device, problems)
+    if beside:
+        together = over_seeds(record, [read_run(other) for other in beside])
+        sections.insert(1, Section("Beside other runs", _BESIDE, together))
+    if underway is None and not record.to_do:  # of a run that is done, the results come first
+        sections.insert(-1, sections.pop(0))
+    ordered = [section for section in (*sections, *_background(record)) if section.content]
     name = run.resolve().name
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(f"{name}: segadapt report"),
         made_from=made_from,
         reload=_only_underway(f'<meta http-equiv="refresh" content="{RELOAD}">') if underway else "",
         header=_header(name, record),
-        body="\n".join(part for part in body if part),
+        contents=_contents(ordered),
+        body="\n".join([_underway(underway), _cards(record), _notes(problems), *(one.html() for one in ordered)]),
         footer=f"Written by segadapt {__version__}.",
     )
     write_text(out, page)
     return out
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page; one without content is left out."""
+
+    title: str
+    text: str
+    content: str
+
+    @property
+    def anchor(self) -> str:
+        """Where links lead."""
+        return re.sub("[^a-z]+", "-", self.title.lower())
+
+    def html(self) -> str:
+        """The section as it stands on the page."""
+        said = f"<p>{escape(self.text)}</p>" if self.text else ""
+        return f'<section id="{self.anchor}"><h2>{escape(self.title)}</h2>{said}{self.content}</section>'
+
+
+def _sections(
+    run: RunRecord, space: LabelSpace | None, images: int, sample: int, device: str, problems: list[str]
+) -> list[Section]:
+    """The stages, what came out of them: scores first, then pictures; and how each stage went."""
+    budget = Budget()
+    answer = last_adapted(run) or run.first("baseline")
+    found = [
+        Section("Stages", _COSTS, overview(run)),
+        Section("Scores", _SCORES, tables.summary_table(run)),
+        Section("IoU per class", _CLASSES, tables.class_table(run, space)),
+    ]
+    if answer is not None:
+        parts = {_GAINED: difference_table(run, answer, space), _PAIRS: confused_pairs(run, answer, space)}
+        tabled = "".join(f"<div><h3>{title}</h3>{table}</div>" for title, table in parts.items() if table)
+        shown = f'<div class="two">{tabled}</div>' if tabled else ""
+        found.append(Section("Gained, lost, confused", f"{answer.name} on the target, in percent.", shown))
+    stages = stage_by_stage(run, space, images, budget)  # before the predictions, which take what is left
+    looking = look(run, device, problems) if images or sample else None
+    if looking is not None and looking.labelled and answer is not None:
+        extremes = worst_and_best(looking, answer, run.first("baseline"), min(images, EXTREMES), budget, problems)
+        titled = zip(("Worst", "Best"), extremes, strict=True)
+        shown = "".join(f"<h3>{title}</h3>{_pictures(rows)}" for title, rows in titled if rows)
+        text = f"By the mIoU of each image, of {answer.name}. {_MISTAKES}"
+        found.append(Section("Worst and best images", text, shown))
+    if looking is not None and not looking.labelled and sample:
+        found[1:1] = _without_labels(run, looking, images, sample, budget, problems)  # before scores on the source
+    rows = prediction_rows(looking, images, budget, problems) if looking is not None else []
+    return [
+        *found,
+        Section("Predictions", _PICTURES, _pictures(rows, space)),
+        Section("Calibration", _CALIBRATION, diagrams(run)),
+        Section("Choosing without labels", _LABEL_FREE, tables.label_free_table(run)),
+        Section("Stage by stage", _STAGES, stages),
+    ]
+
+
+def _without_labels(
+    run: RunRecord, looking: Looking, images: int, sample: int, budget: Budget, problems: list[str]
+) -> list[Section]:
+    """What can be said about a target that has no labels."""
+    try:
+        seen = unlabelled.see(looking, sample)
+    except SegadaptError as error:
+        problems.append(f"nothing about the target without labels: {error}")
+        return []
+    if seen is None:
+        return []
+    on = f"{seen.images} of {seen.of} target images, evenly spread. "
+    rows = unlabelled.worst_agreed(looking, seen, min(images, EXTREMES), budget, problems)
+    return [
+        Section("Without labels", on + _UNLABELLED, unlabelled.summary_table(run, seen)),
+        Section("Class shares", on + _SHARES, unlabelled.shares_table(looking, run, seen)),
+        Section("Disagreement of stages", on + _DISAGREEMENT, unlabelled.disagreement_table(seen)),
+        Section("Least agreed images", "Look at these first. " + on, _pictures(rows, looking.space)),
+    ]
+
+
+def _background(run: RunRecord) -> list[Section]:
+    return [
+        Section("Confusion", _CONFUSION, _confusions(run)),
+        Section("What was run", "", _what(run)),
+        Section("Do it again", "", _commands(run)),
+    ]
+
+
+def _contents(sections: Sequence[Section]) -> str:
+    links = "".join(f'<a href="#{one.anchor}">{escape(one.title)}</a>' for one in sections)
+    return f'<nav aria-label="contents">{links}</nav>'
 
 
 def is_current(report: Path, run: Path) -> bool:
@@ -130,30 +227,51 @@ def _underway(run: Underway | None) -> str:
 
 _SCORES = (
     "Percent, one confusion matrix over all images; a class in neither labels nor predictions is left out. "
-    "Gain = (adapted − source-only) / (target-trained − source-only), only between rows scored in the same way."
+    "Gain = (adapted − source-only) / (target-trained − source-only), only between rows scored in the same way. "
+    "This is one seed: another one would give other numbers (segadapt compare puts several together)."
+)
+_BESIDE = (
+    "Percent on the target; runs that differ in the seed only are one recipe: mean ± standard deviation. Small: the "
+    "95 % interval of the mean over seeds (Student's t), of differences within each seed."
 )
 _CLASSES = (
     "IoU on the target in percent. Adapted columns are tinted by their difference to source-only; "
     "bold is the best model in which no target labels had a part."
 )
-_PICTURES = "Target images that are scored on, evenly spread. Black is ignored. Attention: bright is high."
+_GAINED = "IoU against source-only, the largest gain first"
+_PAIRS = "Most confused: a class, and what its pixels are taken for"
+_MISTAKES = "Red: wrong; black: ignored. A click enlarges a picture."
+_PICTURES = "Target images, evenly spread. Black is ignored. Attention: bright is high. A click enlarges a picture."
+_CALIBRATION = (
+    "How often the model is right (line) among pixels of which it is that sure; pale: the share of the pixels. On the "
+    "dashed line its confidence can be trusted; below it, it is too sure. ECE, the expected calibration error: the "
+    "mean distance from it."
+)
 _STAGES = (
     "Losses are unweighted means over a batch; pale: as they were, strong: moving mean. Black in a pseudo-label: none."
+)
+_COSTS = (
+    "Time is that of all commands that worked on the stage, evaluation included; images per second those of updates "
+    "(one domain's) or of a pass; memory the most that was in use at once, on a GPU by tensors."
 )
 _LABEL_FREE = (
     "Criteria that see target images and no labels: InfoMax, H(mean p) − mean H(p); snd, the density of soft "
     "neighbourhoods; bnm, the nuclear norm of all predictions. ρ says how well one ordered the evaluations of a "
-    "training by their target mIoU: 1 perfectly, 0 not at all."
+    "training by their target mIoU: 1 perfectly, 0 not at all. Of few evaluations (pale) it says little: three are in "
+    "perfect order by chance once in six times, four once in 24."
 )
+_UNLABELLED = (
+    "The target has no labels here, so nothing is scored. A model that adapts well is usually surer, without giving up "
+    "classes; the criteria (higher is better, bold the highest) are guesses at that, and snd alone prefers one class "
+    "everywhere. infomax: sure pixels, many classes; snd: dense clusters of alike pixels; bnm: sure and varied. Trust "
+    "what the pictures below show more than any of these numbers."
+)
+_SHARES = (
+    "The share of each class among all pixels; small: the difference to source-only. A class that vanishes, or grows "
+    "beyond what the place can hold, is the first sign of a training that went wrong."
+)
+_DISAGREEMENT = "In how many of 100 pixels the labels of two stages differ."
 _CONFUSION = "Rows are labels, columns predictions, in percent of the row."
-
-
-def _section(title: str, text: str, content: str) -> str:
-    """A section of the page; nothing when it has no content."""
-    if not content:
-        return ""
-    said = f"<p>{escape(text)}</p>" if text else ""
-    return f"<section><h2>{escape(title)}</h2>{said}{content}</section>"
 
 
 def _layouts(side: object) -> str:
@@ -186,17 +304,22 @@ def _header(name: str, run: RunRecord) -> str:
 def _cards(run: RunRecord) -> str:
     """The three numbers that matter, and how much of the gap was closed."""
     cards = []
-    adapted = next((stage for stage in reversed(run.of("adapted")) if stage.miou() is not None), None)
+    adapted = last_adapted(run)
     shown = [run.first("baseline"), adapted, run.first("upper_bound")]
     for stage in shown:
         if stage is not None:
             title = f"{CARD_TITLES[stage.role]}: {stage.name}"
             cards.append(_card(stage.role, f"{tables.number(stage.miou(), 1)}", f"target mIoU, {title}"))
-    share = tables.gain(run, adapted) if adapted is not None else None
+    share = gain(run, adapted) if adapted is not None else None
     if share is not None:
-        text = "of the gap between source only and target trained closed"
+        text = "of the gap between source only and target trained closed, by this one seed"
         cards.append(_card("adapted", tables.percent(share), text if share >= 0 else f"{text}: worse than source only"))
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
+
+
+def last_adapted(run: RunRecord) -> StageRecord | None:
+    """The run's answer: the last adapted stage that is scored."""
+    return next((stage for stage in reversed(run.of("adapted")) if stage.miou() is not None), None)
 
 
 def _card(kind: str, value: str, text: str) -> str:
@@ -210,14 +333,14 @@ def _notes(problems: list[str]) -> str:
     return f'<section class="notes"><h2>What is missing here</h2><ul>{items}</ul></section>'
 
 
-def _pictures(rows: list[Row], space: LabelSpace | None) -> str:
+def _pictures(rows: Sequence[Row], space: LabelSpace | None = None) -> str:
     if not rows:
         return ""
     parts = [tables.legend(space)] if space is not None else []
     for row in rows:
         lines = -(-len(row.pictures) // ACROSS)
         across = -(-len(row.pictures) // lines)  # lines of about the same length
-        parts.append(f"<h3>{escape(row.name)}</h3>{figures(row.pictures, across)}")
+        parts.append(f"<h4>{escape(row.name)}</h4>{figures(row.pictures, across)}")
     return "".join(parts)
 
 

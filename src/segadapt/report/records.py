@@ -1,6 +1,6 @@
 """What a run folder says, read leniently: a report must work when stages, files or data are missing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +35,7 @@ class StageRecord:
     evaluation: Json | None  # evaluation.json
     result: Json  # result.json of a stage that makes files
     about: Json  # stage.json
+    cost: Json = field(default_factory=dict)  # cost.json
 
     @property
     def method(self) -> str:
@@ -82,6 +83,25 @@ class StageRecord:
         """The selected model's file, if it is there."""
         file = self.folder / MODEL
         return file if is_file(file) else None
+
+    @property
+    def seconds(self) -> float | None:
+        """What all commands have worked on it; of earlier versions' trainings the steps alone; None: not known."""
+        steps = sum(self.series("time/step")[1])
+        return self.cost.get("seconds") or steps or None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Images of a domain that updates learned from per second, after the first one; else those that a pass saw."""
+        times, batch = self.series("time/step")[1][1:], self.settings.get("batch")
+        if self.metrics:
+            return batch * len(times) / sum(times) if isinstance(batch, int) and sum(times) > 0 else None
+        seen = self.result.get("images") or sum(
+            mapping(scores).get("images") or 0
+            for name, scores in mapping((self.evaluation or {}).get("domains")).items()
+            if "." not in name
+        )
+        return seen / self.cost["seconds"] if seen and self.cost.get("seconds") else None
 
     def domain(self, name: str) -> Json | None:
         """The scores on "target" or "source", if there are any."""
@@ -145,9 +165,11 @@ class RunRecord:
     def compared(self) -> list[StageRecord]:
         """What is looked at side by side: source-only, the adapted stages in order, target-trained.
 
-        Of several stages of the first and the last kind `first`, or the last one where none is scored yet.
+        Of several stages of the first and the last kind `first`, or where none is scored the one that was trained
+        longest so far.
         """
-        ends = [self.first(role) or next(reversed(self.of(role)), None) for role in ("baseline", "upper_bound")]
+        roles: tuple[Role, Role] = ("baseline", "upper_bound")
+        ends = [self.first(role) or max(self.of(role), key=lambda s: s.steps[0], default=None) for role in roles]
         return [stage for stage in (ends[0], *self.of("adapted"), ends[1]) if stage is not None]
 
 
@@ -177,13 +199,12 @@ def _read_stage(folder: Path, settings: Json, missing: list[str], to_do: list[st
         return StageRecord(folder.name, folder, settings, [], None, {}, {})
     read = {name: _read(folder / name, missing) if is_file(folder / name) else {} for name in FILES}
     evaluation = read["evaluation.json"] or None
-    stage = StageRecord(
-        folder.name, folder, settings, read_metrics(folder), evaluation, read["result.json"], read["stage.json"]
-    )
+    own = (read["result.json"], read["stage.json"], read["cost.json"])
+    stage = StageRecord(folder.name, folder, settings, read_metrics(folder), evaluation, *own)
     if stage.state != "done":
         to_do.append(f"{stage.name}: not finished")
     elif stage.role != "helper" and not is_file(folder / "evaluation.json"):
-        missing.append(f"{stage.name}/evaluation.json: not there")
+        missing.append(f"{stage.name}/evaluation.json: not there (no scores: nothing with labels to score on?)")
     return stage
 
 

@@ -3,25 +3,60 @@
 Other keys may be there: newer versions write more. Numbers are numbers and not text, and finite.
 """
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from segadapt.plain_data import Json
 
 Share = float | None
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+"""Of pixels: what float64 holds exactly."""
 
 
 class _Written(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
+class _Calibration(_Written):
+    """Counts per bin of confidence."""
+
+    pixels: list[Count]
+    right: list[Count]
+    confidence: list[Annotated[float, Field(ge=0)]]
+
+    @model_validator(mode="after")
+    def _as_long(self) -> "_Calibration":
+        if not len(self.pixels) == len(self.right) == len(self.confidence):
+            raise ValueError("pixels, right and confidence are not of one length")
+        return self
+
+
+class _PerImage(_Written):
+    """Scores of single images."""
+
+    names: list[str]
+    miou: list[Share]
+    pixel_accuracy: list[Share]
+
+    @model_validator(mode="after")
+    def _as_long(self) -> "_PerImage":
+        if not len(self.names) == len(self.miou) == len(self.pixel_accuracy):
+            raise ValueError("names and scores are not of one length")
+        return self
+
+
 class _Scores(_Written):
-    """One domain of evaluation.json; percent."""
+    """One domain of evaluation.json; percent. Earlier versions wrote less."""
 
     miou: float | None = Field(None, ge=0, le=100)
     subsets: dict[str, Share] | None = None
     per_class: dict[str, Share] | None = None
+    ece: float | None = Field(None, ge=0, le=100)
+    calibration: _Calibration | None = None
+    per_image: _PerImage | None = None
     scales: list[float] | None = None
-    confusion: list[list[int]] | None = None
+    confusion: list[list[Count]] | None = None
     columns: list[str] | None = None
 
     @model_validator(mode="after")
@@ -30,6 +65,8 @@ class _Scores(_Written):
             rows, columns = len(self.per_class or {}), len(self.columns or [])
             if len(self.confusion) != rows or any(len(row) != columns for row in self.confusion):
                 raise ValueError(f"the confusion matrix is not {rows} × {columns}")
+            if columns not in (rows, rows + 1):
+                raise ValueError(f"the confusion matrix has {columns} columns for {rows} classes")
         return self
 
 
@@ -71,7 +108,20 @@ class _About(_Written):
     decided: _Decided | None = None
 
 
-FILES: dict[str, type[_Written]] = {"evaluation.json": _Evaluation, "result.json": _Result, "stage.json": _About}
+class _Cost(_Written):
+    """cost.json; bytes."""
+
+    seconds: float | None = Field(None, ge=0)
+    memory: int | None = Field(None, ge=0)
+    device_memory: int | None = Field(None, ge=0)
+
+
+FILES: dict[str, type[_Written]] = {
+    "evaluation.json": _Evaluation,
+    "result.json": _Result,
+    "stage.json": _About,
+    "cost.json": _Cost,
+}
 
 
 def fault(name: str, content: Json) -> str | None:

@@ -26,20 +26,35 @@ Place = tuple[Path, Path]
 
 
 def overview(run: RunRecord) -> str:
-    """The stages in order: what each is, how far it has come, how long it took, what came of it."""
+    """The stages in order: what each is, how far it has come, what came of it, what it cost."""
     rows = []
     for number, stage in enumerate(run.stages, start=1):
         cells = {
-            "": str(number),
-            "stage": f'<span class="dot"></span>{escape(stage.name)}',
-            "method": escape(stage.method),
+            "stage": f'{_numbered(number)}<span class="dot"></span>{escape(stage.name)}{_method(stage)}',
             "state": f'<span class="state {stage.state.replace(" ", "-")}">{stage.state}</span>',
             "steps": _steps(stage),
-            "time in steps": tables.duration(sum(stage.series("time/step")[1])),
             "result": _result(stage),
+            "time": tables.duration(stage.seconds or 0.0),
+            "images/s": tables.NOTHING if stage.images_per_second is None else f"{stage.images_per_second:.3g}",
+            "peak memory": _memory(stage),
         }
         rows.append(tables.Row(cells, stage.role))
     return tables.table(rows, wide=True)
+
+
+def _numbered(number: int) -> str:
+    return f'<span class="number">{number}</span>'
+
+
+def _method(stage: StageRecord) -> str:
+    """The method, where the stage is not named after it."""
+    return "" if stage.method == stage.name else f"<small>{escape(stage.method)}</small>"
+
+
+def _memory(stage: StageRecord) -> str:
+    """Peaks of the process and, on a GPU, of its tensors."""
+    sizes = [(stage.cost.get("memory"), ""), (stage.cost.get("device_memory"), " GPU")]
+    return " + ".join(f"{size / 2**30:.1f} GB{where}" for size, where in sizes if size) or tables.NOTHING
 
 
 def _steps(stage: StageRecord) -> str:
@@ -70,7 +85,7 @@ def _result(stage: StageRecord) -> str:
 
 def stage_by_stage(run: RunRecord, space: LabelSpace | None, images: int, budget: Budget) -> str:
     """The curves of trainings, and rows of pictures of the stages that make files; nothing of the others."""
-    parts = []
+    parts, last = [], next((stage for stage in reversed(run.of("adapted")) if stage.metrics), None)
     for number, stage in enumerate(run.stages, start=1):
         count = min(images, ROWS)
         exhibit = None if stage.kind is None else stage.kind.exhibit(stage.settings)
@@ -79,8 +94,9 @@ def stage_by_stage(run: RunRecord, space: LabelSpace | None, images: int, budget
         else:
             content = _exhibited(run, stage, exhibit, space, count, budget)
         if content:
-            method = "" if stage.method == stage.name else f" <small>{escape(stage.method)}</small>"
-            parts.append(f'<h3><span class="number">{number}</span>{escape(stage.name)}{method}</h3>{content}')
+            title = f"{_numbered(number)}{escape(stage.name)}{_method(stage)}"
+            opened = " open" if stage is last else ""
+            parts.append(f'<details class="stage"{opened}><summary>{title}</summary>{content}</details>')
     return "".join(parts)
 
 

@@ -7,15 +7,18 @@ from html import escape
 
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.evaluation.criteria import CRITERIA
+from segadapt.evaluation.evaluate import completed
 from segadapt.plain_data import Json
+from segadapt.report.gains import gain
 from segadapt.report.records import RunRecord, StageRecord, mapping
 
 NOTHING = "–"
 RANGE = "0 … 100"
-SAME_CONDITIONS = ("layout", "root", "split", "data_digest", "size", "scales", "mirror", "window")
-"""What must agree between rows before a gain may be computed from them."""
+ENOUGH_POINTS = 5
+"""Fewer evaluations are in perfect order by mere chance more than once in a hundred times: four of them once in 24."""
 FULL_TINT = 20.0  # percentage points of difference that give a cell its strongest tint
-TEXT_COLUMNS = {"stage", "method", "state", "result", "model kept", "target labels", "criterion", RANGE}  # aligned left
+TEXT_COLUMNS = {"stage", "method", "state", "result", "model kept", "target labels", "criterion", "taken for", RANGE}
+"""Aligned left."""
 BADGE = '<span class="badge">used target labels</span>'
 GAIN = "gain: share of the gap closed"
 
@@ -39,19 +42,6 @@ def percent(share: float | None) -> str:
     return NOTHING if share is None else f"{share:.0f} %".replace("-", "−")
 
 
-def gain(run: RunRecord, stage: StageRecord) -> float | None:
-    """(adapted - source-only) / (target-trained - source-only) in percent; None unless all are scored alike."""
-    baseline, upper = run.first("baseline"), run.first("upper_bound")
-    if stage.role != "adapted" or baseline is None or upper is None:
-        return None
-    domains = [entry.domain("target") for entry in (stage, baseline, upper)]
-    conditions = [[(domain or {}).get(key) for key in SAME_CONDITIONS] for domain in domains]
-    mine, low, high = stage.miou(), baseline.miou(), upper.miou()
-    if mine is None or low is None or high is None or high <= low or conditions.count(conditions[0]) < 3:
-        return None
-    return 100 * (mine - low) / (high - low)
-
-
 def summary_table(run: RunRecord) -> str:
     """One row per scored stage: how its model was chosen, whether target labels had a part in it, its gain."""
     stages = [stage for stage in run.stages if stage.evaluation]
@@ -63,13 +53,19 @@ def summary_table(run: RunRecord) -> str:
         evaluation, share = stage.evaluation or {}, gain(run, stage)
         used = evaluation.get("used_target_labels")
         kept = str(evaluation.get("selection") or NOTHING).replace("_", " ")
+        scores = completed(target)
+        on_target = {
+            "mIoU target": f"<b>{number(target.get('miou'))}</b>",
+            "gain": percent(share),
+            **{escape(name): number((target.get("subsets") or {}).get(name)) for name in subsets},
+            "Dice": number(scores.get("dice")),
+            "pixel accuracy": number(scores.get("pixel_accuracy")),
+        }
         cells = {
             "stage": f'<span class="dot"></span>{escape(stage.name)}{_how(stage, target)}',
-            "mIoU target": f"<b>{number(target.get('miou'))}</b>",
-            **{escape(name): number((target.get("subsets") or {}).get(name)) for name in subsets},
+            **(on_target if any(targets) else {}),
             "mIoU source": number(stage.miou("source")),
             **{f"mIoU {escape(name)}": number(stage.miou(name)) for name in parts},
-            "gain": percent(share),
             "model kept": f"{escape(kept)}<small>step {escape(str(evaluation.get('step') or NOTHING))}</small>",
             "target labels": BADGE if used else "none" if used is False else "not known",
         }
@@ -88,7 +84,7 @@ def class_table(run: RunRecord, space: LabelSpace | None) -> str:
     scores = {stage.name: (stage.domain("target") or {}).get("per_class") or {} for stage in columns}
     names = list(dict.fromkeys(name for per_class in scores.values() for name in per_class))
     rows = [
-        _compared(_swatch(name, space) + escape(name), columns, [scores[stage.name].get(name) for stage in columns])
+        _compared(swatch(name, space) + escape(name), columns, [scores[stage.name].get(name) for stage in columns])
         for name in names
     ]
     rows.append(_compared("mean", columns, [stage.miou() for stage in columns], "mean"))
@@ -114,7 +110,7 @@ def _compared(title: str, columns: Sequence[StageRecord], scores: Sequence[float
         if stage.role == "adapted" and score is not None and base is not None:
             difference = score - base
             strength = 0.4 * min(1.0, abs(difference) / FULL_TINT)
-            cells[column] += f"<small>{difference:+.1f}</small>"
+            cells[column] += f"<small>{difference:+z.1f}</small>"
             tints[column] = f"background: rgba(var(--{'better' if difference > 0 else 'worse'}), {strength:.2f})"
     cells[RANGE] = _dots(pairs)
     return Row(cells, kind, tints)
@@ -170,12 +166,23 @@ def label_free_table(run: RunRecord) -> str:
             cells = {
                 "stage": escape(stage.name),
                 "criterion": escape(str(found.get("criterion"))),
-                "Spearman's ρ with target mIoU": number(found.get("spearman")),
-                **{f"ρ of {name}": number((found.get("criteria") or {}).get(name)) for name in CRITERIA},
-                "evaluations": escape(str(found.get("points"))),
+                "evaluations (n)": escape(str(found.get("points"))),
+                "Spearman's ρ with target mIoU": _correlation(found.get("spearman"), found.get("points")),
+                **{
+                    f"ρ of {name}": _correlation((found.get("criteria") or {}).get(name), found.get("points"))
+                    for name in CRITERIA
+                },
             }
             rows.append(Row(cells))
     return table(rows)
+
+
+def _correlation(value: float | None, points: object) -> str:
+    """A rank correlation beside the number of points that it is of; pale where they are too few to say anything."""
+    if value is None:
+        return NOTHING
+    few = isinstance(points, int) and points < ENOUGH_POINTS
+    return f"<span{' class=muted' if few else ''}>{number(value)}</span><small>n = {escape(str(points))}</small>"
 
 
 def kept_table(result: Json, space: LabelSpace | None) -> str:
@@ -185,9 +192,9 @@ def kept_table(result: Json, space: LabelSpace | None) -> str:
     for name, of_all in share.items():
         of_class, threshold = kept.get(name), thresholds.get(name)
         cells = {
-            "class": _swatch(name, space) + escape(name),
+            "class": swatch(name, space) + escape(name),
             "labelled, % of all pixels": number(100 * of_all),
-            "kept, % of the class": NOTHING if of_class is None else _bar(100 * of_class),
+            "kept, % of the class": NOTHING if of_class is None else bar(100 * of_class),
             "from confidence": number(threshold),
         }
         rows.append(Row(cells))
@@ -197,13 +204,14 @@ def kept_table(result: Json, space: LabelSpace | None) -> str:
     return table(rows)
 
 
-def _bar(percent: float) -> str:
-    return f'{percent:.1f}<span class="bar"><i style="width: {percent:.1f}%"></i></span>'
+def bar(percent: float, whole: float = 100.0) -> str:
+    """A percentage and a bar, which is full at `whole`."""
+    return f'{percent:.1f}<span class="bar"><i style="width: {100 * percent / whole:.1f}%"></i></span>'
 
 
 def legend(space: LabelSpace) -> str:
     """The classes with their colours."""
-    entries = "".join(f"<span>{_swatch(name, space)}{escape(name)}</span>" for name in space.classes)
+    entries = "".join(f"<span>{swatch(name, space)}{escape(name)}</span>" for name in space.classes)
     return f'<div class="legend">{entries}</div>'
 
 
@@ -226,7 +234,8 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-def _swatch(name: str, space: LabelSpace | None) -> str:
+def swatch(name: str, space: LabelSpace | None) -> str:
+    """The colour of a class; nothing where it has none."""
     if space is None or name not in space.classes:
         return ""
     red, green, blue = space.colors[space.classes.index(name)]
@@ -238,6 +247,7 @@ def table(rows: Sequence[Row], wide: bool = False) -> str:
     if not rows:
         return ""
     align = {column: " class=text" if column in TEXT_COLUMNS else "" for column in rows[0].cells}
+    align |= {RANGE: ' class="text dots"'} if RANGE in align else {}
     lines = ["<tr>" + "".join(f"<th{align[column]}>{column}</th>" for column in align) + "</tr>"]
     for row in rows:
         style = {column: f' style="{tint}"' for column, tint in (row.tints or {}).items()}

@@ -14,6 +14,7 @@ from segadapt.engine.trainer import Watcher
 from segadapt.files import user_path
 from segadapt.models.networks import Choice
 from segadapt.quirks import QuirkySettings
+from segadapt.weights.hub import hub_model, is_hub
 
 
 class RecipeOfStages(Protocol):
@@ -75,6 +76,8 @@ class Run:
         return self._given_by(str(reference))
 
     def _given_by(self, reference: str) -> Path:
+        if is_hub(reference):
+            return hub_model(reference)
         if not reference.startswith("@"):
             return user_path(reference)
         name = reference[1:]

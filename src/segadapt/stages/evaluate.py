@@ -28,7 +28,7 @@ EVALUATION = "evaluation.json"
 class EvaluateSettings(QuirkySettings):
     """Settings of `evaluate`."""
 
-    known_quirks: ClassVar[tuple[str, ...]] = ("quadrants", "softmax_order", "sum_at_input")
+    known_quirks: ClassVar[tuple[str, ...]] = ("quadrants", "softmax_order", "sum_at_input", "half_windows")
     method: Literal["evaluate"] = "evaluate"
     model: Annotated[str, Names("the model", SEGMENTER)] = Field(
         description="`@stage`, a model.safetensors or a published checkpoint"

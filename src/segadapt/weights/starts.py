@@ -16,6 +16,7 @@ from pathlib import Path
 from segadapt.errors import SegadaptError, UsageError, nearest
 from segadapt.files import exists, is_file, need_file, sha256, user_path, write_json
 from segadapt.plain_data import read_json
+from segadapt.weights.hub import hub_model, is_hub
 
 IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin")
 """Which file of a folder is meant, the first of these that it has."""
@@ -78,7 +79,7 @@ class StartFile:
 
 
 def find_start(start: str | Path) -> StartFile:
-    """The file of a start: a key of `STARTS` (downloaded if need be) or a path.
+    """The file of a start: a key of `STARTS` or a model `hf://USER/NAME` (downloaded if need be), or a path.
 
     Raises UsageError for an unknown name or a path that is not there, SegadaptError when a download fails or is not the
     file known under that name.
@@ -93,13 +94,18 @@ def find_start(start: str | Path) -> StartFile:
 
 
 def need_start(start: str) -> Path | None:
-    """The file of a start, without downloading anything: None for one that would be. Raises as `find_start`."""
+    """The file of a start, without downloading weights of `DOWNLOADS`: None for these. Raises as `find_start`.
+
+    A model `hf://USER/NAME` is fetched: what it is, and whether target labels had a part in it, belongs to the plan.
+    """
     if start in DOWNLOADS:
         return None
     return STARTS[start]() if start in STARTS else _start_file(start)
 
 
 def _start_file(start: str) -> Path:
+    if is_hub(start):
+        return hub_model(start)
     path = user_path(start)
     if path.is_dir():  # as transformers' `save_pretrained` leaves it
         path = next((path / name for name in IN_A_FOLDER if (path / name).is_file()), path)

@@ -1,0 +1,334 @@
+"""Several runs side by side: seeds of one recipe together, and all that is scored alike in one table.
+
+    compared = compare([read_run(folder) for folder in folders], metric="miou")
+    compared.rows[0].scores["miou"].mean, compared.rows[0].gap      # percent
+
+Runs of one recipe differ in the seed only (and in where their data lies, and on what they ran): they are one group. A
+row is a stage of a group. Differences to source-only and shares of the gap are taken within each run, so that what a
+seed does to both cancels out, and then put together.
+"""
+
+import copy
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from segadapt.errors import UsageError
+from segadapt.evaluation.evaluate import completed
+from segadapt.files import digest
+from segadapt.plain_data import Json
+from segadapt.report.gains import difference, gain
+from segadapt.report.records import RunRecord, StageRecord, mapping
+from segadapt.report.seeds import Spread, spread_of
+from segadapt.stages.stage import Role
+
+MEANS = {
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "dice": "Dice",
+}
+"""Scores that are one number over all classes, and what a person calls them."""
+PLACES = ("root", "train_list", "val_list", "labelled", "prepared", "prepared_root")
+"""Keys of a domain that say where its data lies: what it is shows in its digest."""
+SAME_IMAGES = ("split", "images", "data_digest")
+SAME_VIEWS = ("size", "scales", "mirror", "window")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stage of one recipe, over its seeds."""
+
+    group: str
+    stage: str
+    method: str
+    role: Role
+    used_target_labels: bool | None
+    seeds: tuple[Any, ...]
+    scores: dict[str, Spread | None]  # percent, by `MEANS`, subsets, and `iou CLASS`
+    difference: Spread | None  # of the chosen score to source-only, in percentage points
+    gap: Spread | None  # share of the gap to target-trained that is closed, in percent
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side."""
+
+    metric: str  # a key of the rows' scores
+    domain: str
+    label_space: str
+    classes: tuple[str, ...]
+    scored_on: Json  # what all rows have in common
+    groups: dict[str, tuple[RunRecord, ...]]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = field(default=())  # what is missing, and what to mind, in sentences
+
+    @property
+    def metric_title(self) -> str:
+        """What a person calls the chosen score."""
+        return metric_title(self.metric)
+
+    def plain(self) -> Json:
+        """Plain data for JSON."""
+        return {
+            "metric": self.metric,
+            "domain": self.domain,
+            "label_space": self.label_space,
+            "classes": list(self.classes),
+            "scored_on": self.scored_on,
+            "groups": {
+                name: [{"run": str(run.folder), "seed": run.recipe.get("seed")} for run in runs]
+                for name, runs in self.groups.items()
+            },
+            "rows": [_plain(row) for row in self.rows],
+            "notes": list(self.notes),
+        }
+
+
+def metric_title(metric: str) -> str:
+    """What a person calls a key of a row's scores."""
+    kind, _, name = metric.partition(" ")
+    return MEANS.get(metric) or (f"IoU of {name}" if kind == "iou" else f"mIoU {metric}")
+
+
+def compare(
+    runs: Sequence[RunRecord],
+    *,
+    metric: str = "miou",
+    stages: Sequence[str] | None = None,
+    domain: str = "target",
+    mixed: bool = False,
+) -> Comparison:
+    """Put runs side by side on one of their domains (`target`, `source`, `target.NAME`).
+
+    `metric`: the score whose differences and gap are taken: of `MEANS`, a subset of the label space, or a class.
+    `stages`: these alone. `mixed` allows other input sizes and views. Raises UsageError for runs that were scored in
+    another label space or on other images, for what is not there to compare, and for unknown names.
+    """
+    _need_stages(runs, stages)
+    notes = [f"{run.folder.name}: {said}" for run in runs for said in _missing(run)]
+    references = {id(run): found for run in runs if (found := _reference(run, domain)) is not None}
+    notes += [f"{run.folder.name}: no stage has scores on {domain}" for run in runs if id(run) not in references]
+    if not references:
+        raise UsageError(
+            f"no stage has scores on {domain} yet",
+            where=", ".join(str(run.folder) for run in runs),
+            remedy="Run their stages to the end, with labels on val; `segadapt report` looks at runs without labels.",
+        )
+    first = next(iter(references.values()))
+    for other in references.values():
+        _need_alike(first, other, domain, mixed)
+    groups = _groups([run for run in runs if id(run) in references], notes)
+    key = _metric_key(metric, first, domain)
+    rows = [
+        row for name, members in groups.items() for row in _rows(name, members, references, stages, key, domain, notes)
+    ]
+    evaluation, scores = first.evaluation or {}, first.domain(domain) or {}
+    return Comparison(
+        key,
+        domain,
+        str(evaluation.get("label_space")),
+        tuple(scores["per_class"]),
+        {name: scores.get(name) for name in SAME_IMAGES},
+        {name: tuple(members) for name, members in groups.items()},
+        tuple(rows),
+        tuple(dict.fromkeys(notes)),
+    )
+
+
+def _need_stages(runs: Sequence[RunRecord], stages: Sequence[str] | None) -> None:
+    known = list(dict.fromkeys(stage.name for run in runs for stage in run.stages))
+    for name in stages or ():
+        if name not in known:
+            raise UsageError(f"no run has a stage '{name}'", where="--stages", remedy=f"There are {', '.join(known)}.")
+
+
+def _missing(run: RunRecord) -> list[str]:
+    """What a table of scores would have of a finished run."""
+    to_do = [f"not done: {'; '.join(run.to_do)}"] if run.to_do else []
+    return to_do + [said for said in run.missing if "evaluation.json" in said or "recipe.yaml" in said]
+
+
+def _reference(run: RunRecord, domain: str) -> StageRecord | None:
+    """The stage that says how a run was scored: the first one with scores that is not there for other scores."""
+    found = [stage for stage in run.stages if (stage.domain(domain) or {}).get("per_class")]
+    return next((stage for stage in found if stage.role != "evaluation"), found[0] if found else None)
+
+
+def _place(stage: StageRecord) -> str:
+    return f"{stage.folder.parent.name}/{stage.name}"
+
+
+def _need_alike(first: StageRecord, other: StageRecord, domain: str, mixed: bool) -> None:
+    """Raise UsageError when two stages' scores say nothing about each other."""
+    one, two = first.domain(domain) or {}, other.domain(domain) or {}
+    if list(one["per_class"]) != list(two["per_class"]):
+        spaces = [(stage.evaluation or {}).get("label_space") for stage in (other, first)]
+        raise UsageError(
+            f"is scored in another label space than {_place(first)}: {spaces[0]}, not {spaces[1]}",
+            where=other.folder,
+            remedy="Compare runs of one label space; `segadapt evaluate --label-space` scores a model in another one.",
+        )
+    if not _same(one, two, SAME_IMAGES):
+        raise UsageError(
+            f"is scored on other images than {_place(first)}: {_images(two)}, not {_images(one)}",
+            where=other.folder,
+            remedy="Compare runs with the same split of the same data; `segadapt evaluate` scores a model on any.",
+        )
+    if not mixed and not _same(one, two, SAME_VIEWS):
+        raise UsageError(
+            f"is scored in another way than {_place(first)}: {_views(two)}, not {_views(one)}",
+            where=other.folder,
+            remedy="Pass --mixed to compare them all the same.",
+        )
+
+
+def _same(one: Json, two: Json, keys: Sequence[str]) -> bool:
+    return all(one.get(key) == two.get(key) for key in keys)
+
+
+def _images(scores: Json) -> str:
+    return f"{scores.get('images')} of {scores.get('split')} (digest of files {str(scores.get('data_digest'))[:8]})"
+
+
+def _views(scores: Json) -> str:
+    said = f"input {'×'.join(map(str, scores.get('size') or ['?']))}"
+    if scores.get("scales") not in (None, [1]):
+        said += f", scales {scores['scales']}"
+    return said + ", mirrored" * bool(scores.get("mirror")) + ", window" * bool(scores.get("window"))
+
+
+# --- groups of seeds ---
+
+
+def _groups(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, list[RunRecord]]:
+    """Runs by the name of their group, in order."""
+    found: dict[tuple[str, int], list[RunRecord]] = {}
+    for run in runs:
+        key, again = _recipe_digest(run), 0
+        while any(run.recipe.get("seed") == other.recipe.get("seed") for other in found.get((key, again), [])):
+            again += 1  # the same seed twice says nothing about seeds
+        if again:
+            notes.append(
+                f"{run.folder.name}: recipe and seed of {found[key, 0][0].folder.name}: kept apart, not another seed"
+            )
+        found.setdefault((key, again), []).append(run)
+    return dict(zip(_names(list(found.values())), found.values(), strict=True))
+
+
+def _recipe_digest(run: RunRecord) -> str:
+    """Of what must be the same in runs that differ in the seed only; of a run without a recipe, its own."""
+    if not run.recipe:
+        return str(run.folder.resolve())
+    recipe = copy.deepcopy(run.recipe)
+    for key in ("seed", "runtime", "description"):
+        recipe.pop(key, None)
+    for side in mapping(recipe.get("data")).values():
+        for domain in side if isinstance(side, list) else [side]:
+            for key in PLACES:
+                mapping(domain).pop(key, None)
+    return digest(recipe)
+
+
+def _names(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
+    """A name for each group: what the paths of its runs have in common, below what those of all have."""
+    paths = [str(run.folder.resolve()) for group in groups for run in group]
+    above = os.path.commonpath(paths) if len(paths) > 1 else os.path.dirname(paths[0])  # noqa: PTH120
+    names: list[str] = []
+    for group in groups:
+        own = [os.path.relpath(run.folder.resolve(), above) for run in group]
+        in_common = os.path.commonprefix(own)  # noqa: RUF071 - of letters: `dacs_seed` of dacs_seed0 and dacs_seed1
+        name = own[0] if len(own) == 1 else re.sub(r"[/_.\-]*(seed)?[/_.\-\d]*$", "", in_common)
+        name = name or os.path.basename(above)  # noqa: PTH119
+        names.append(name if name not in names else f"{name} ({len(names) + 1})")
+    return names
+
+
+# --- rows ---
+
+
+def _metric_key(metric: str, stage: StageRecord, domain: str) -> str:
+    """The key of a row's scores that `--metric` names."""
+    known = _scores(stage, domain)
+    for key in (metric, f"iou {metric}"):
+        if key in known:
+            return key
+    names = ", ".join(key.removeprefix("iou ") for key in known)
+    raise UsageError(f"'{metric}' is not a score of these runs", where="--metric", remedy=f"Use one of {names}.")
+
+
+def _scores(stage: StageRecord, domain: str) -> dict[str, float | None]:
+    scores = completed(stage.domain(domain) or {})
+    return {
+        **{key: scores.get(key) for key in MEANS},
+        **mapping(scores.get("subsets")),
+        **{f"iou {name}": score for name, score in mapping(scores.get("per_class")).items()},
+    }
+
+
+def _rows(
+    group: str,
+    runs: Sequence[RunRecord],
+    references: dict[int, StageRecord],
+    wanted: Sequence[str] | None,
+    metric: str,
+    domain: str,
+    notes: list[str],
+) -> list[Row]:
+    """The rows of a group, in the order of its recipe."""
+    rows = []
+    for name in dict.fromkeys(stage.name for run in runs for stage in run.stages):
+        if wanted is not None and name not in wanted:
+            continue
+        found = []
+        for run in runs:
+            stage = next((stage for stage in run.stages if stage.name == name), None)
+            scores = None if stage is None else stage.domain(domain)
+            if stage is None or scores is None or not scores.get("per_class"):
+                continue
+            reference = references[id(run)].domain(domain) or {}
+            if not _same(scores, reference, SAME_IMAGES) or list(scores["per_class"]) != list(reference["per_class"]):
+                notes.append(f"{_place(stage)}: scored on {_images(scores)}, left out")
+                continue
+            found.append((run, stage))
+        if found:
+            rows.append(_row(group, name, found, metric, domain))
+        if 0 < len(found) < len(runs):
+            notes.append(f"{group}: {name} has scores of {len(found)} of {len(runs)} seeds")
+    return rows
+
+
+def _row(group: str, name: str, found: Sequence[tuple[RunRecord, StageRecord]], metric: str, domain: str) -> Row:
+    scores = [_scores(stage, domain) for _, stage in found]
+
+    def score(stage: StageRecord) -> float | None:
+        return _scores(stage, domain).get(metric)
+
+    used = {(stage.evaluation or {}).get("used_target_labels") for _, stage in found}
+    return Row(
+        group,
+        name,
+        found[0][1].method,
+        found[0][1].role,
+        used.pop() if len(used) == 1 else None,
+        tuple(run.recipe.get("seed") for run, _ in found),
+        {key: spread_of([own.get(key) for own in scores]) for key in scores[0]},
+        spread_of([difference(run, stage, score, domain) for run, stage in found]),
+        spread_of([gain(run, stage, score, domain) for run, stage in found]),
+    )
+
+
+def _plain(row: Row) -> Json:
+    spreads: dict[str, Spread | None] = {"difference": row.difference, "gap": row.gap}
+    return {
+        "group": row.group,
+        "stage": row.stage,
+        "method": row.method,
+        "role": row.role,
+        "used_target_labels": row.used_target_labels,
+        "seeds": list(row.seeds),
+        "scores": {key: None if spread is None else spread.plain() for key, spread in row.scores.items()},
+        **{key: None if spread is None else spread.plain() for key, spread in spreads.items()},
+    }
