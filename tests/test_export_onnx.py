@@ -187,7 +187,7 @@ def test_wrong_options_are_told(
 
 def test_the_options_of_one_form_are_not_for_the_other(file: Path, tmp_path: Path, capsys: CapSys) -> None:
     told = command(capsys, "export", file, "-o", tmp_path / "model.pth", "--precision", "fp16")
-    assert_told(told, 2, "--precision", "is for .onnx files, and .pth is written", "Leave one of them out.")
+    assert_told(told, 2, "--precision", "applies to .onnx files, but the output is .pth", "Leave one of them out.")
 
 
 def test_without_the_extra(file: Path, tmp_path: Path, capsys: CapSys, monkeypatch: pytest.MonkeyPatch) -> None:
