@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make a virtual environment with the tested versions
+setup: $(STAMP) ## create a virtual environment with the tested versions
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,7 +28,7 @@ demo: $(STAMP) ## sample domains, SE-GAN's six stages beside source-only, SEAN a
 test: $(STAMP) ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
-test-fast: $(STAMP) ## the tests that take less than a second each, for work in between (a few minutes on 2 cores; TESTS=… options)
+test-fast: $(STAMP) ## the tests that take less than a second each, for use while you work (a few minutes on 2 cores; TESTS=… options)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow" $(TESTS)
 
 # Kernels of other CPUs: ATen's, oneDNN's, and threads. KERNELS=avx2:AVX2:1 is one run of them alone.
@@ -44,10 +44,10 @@ test-kernels: $(STAMP) ## the numeric tests as on CPUs without AVX-512 (AVX2 alo
 long-test: $(STAMP) ## the recorded pseudo-labels at full size (about five minutes on 2 cores)
 	$(BIN)/pytest tests/long_pseudo_labels.py
 
-kill-test: $(STAMP) ## kill a pipeline of seven stages 100 times and resume it: it must end as if it had not been (minutes)
+kill-test: $(STAMP) ## kill a pipeline of seven stages 100 times and resume it: the results must not change (minutes)
 	$(BIN)/python tests/kill_test.py
 
-fuzz: $(STAMP) ## broken inputs for everything that reads: refused in words, within five seconds each (FUZZ=… options)
+fuzz: $(STAMP) ## broken inputs for everything that reads: each must be refused with a message within five seconds (FUZZ=… options)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_readers.py $(FUZZ)
 
 lint: $(STAMP) ## ruff and mypy
@@ -55,15 +55,15 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP) ## let ruff put the code in form
+format: $(STAMP) ## format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## what everything costs, beside its networks alone and the published way (BENCH=… options; an hour)
+bench: $(STAMP) ## the cost of everything, compared with bare networks and the published way (BENCH=… options; an hour)
 	$(BIN)/python benchmarks/bench.py --reference $(BENCH)
 
 bench-quick: $(STAMP) ## the same in bf16 at a quarter of the sizes (under 5 minutes on 2 cores)
 	$(BIN)/python benchmarks/bench.py --reference --quick $(BENCH)
 
-clean: ## remove what the targets above made
+clean: ## remove everything made by the targets above
 	rm -rf $(VENV) $(DEMO) fuzz-failures

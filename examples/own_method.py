@@ -1,7 +1,7 @@
 """Class-mix with a mean teacher, after DACS (Tranheden, Olsson, Pinto and Svensson, WACV 2021, arXiv 2007.08702).
 
 student S, teacher T (moving average of S); source (x_s, y_s), target x_t, all of one size
-1  ŷ = arg-max of softmax(T(x_t));  q = share of an image's pixels whose confidence is at least τ
+1  ŷ = argmax of softmax(T(x_t));  q = share of an image's pixels whose confidence is at least τ
 2  M = the pixels of half of the classes in y_s, drawn for each image
 3  x_m, y_m = x_s, y_s in M and x_t, ŷ elsewhere;  w = 1 in M and q elsewhere
 4  L = CE(S(x_s), y_s) + λ · mean of w · CE(S(x_m), y_m)
@@ -23,7 +23,7 @@ from segadapt.plugin import Batch, DomainName, Loss, Segmenter, Update, precise
 class ClassMixSettings(plugin.TeacherSettings):
     method: Literal["class_mix"] = "class_mix"  # its name in recipes
     mixed: float = Field(1.0, ge=0, description="λ: weight of the loss on mixed images")
-    confidence: float = Field(0.968, gt=0, lt=1, description="τ: from which confidence on a pseudo-label counts for q")
+    confidence: float = Field(0.968, gt=0, lt=1, description="τ: minimum confidence of a pseudo-label to count for q")
 
     @model_validator(mode="after")
     def _one_size(self) -> "ClassMixSettings":

@@ -1,7 +1,7 @@
-"""A network of one's own: an encoder of depthwise convolutions and a decoder of two scales, 0.1 million parameters.
+"""Your own network: an encoder of depthwise convolutions and a decoder of two scales, 0.1 million parameters.
 
-Stride 4. Group norm, so that it trains from scratch with batches of any size; dropout before the head, which draws for
-each sample and so is the same on any number of ranks.
+Stride 4. Group norm lets it train from scratch with batches of any size; the dropout before the head draws random
+numbers per sample and so is the same on any number of ranks.
 """
 
 import torch
@@ -15,7 +15,7 @@ WIDTHS = (32, 64, 128)
 
 
 class Separable(nn.Module):
-    """A depthwise and a pointwise 3×3 convolution with group norm; added to its input where both have one shape."""
+    """A depthwise 3×3 and a pointwise convolution with group norm; added to the input if both have the same shape."""
 
     def __init__(self, channels: int, out: int, stride: int = 1) -> None:
         super().__init__()
@@ -30,17 +30,17 @@ class Separable(nn.Module):
 
 
 class TwoScalesOptions(NetworkOptions):
-    """What a recipe may say: `network: {name: two_scales, dropout: 0.2}`."""
+    """Options in recipes: `network: {name: two_scales, dropout: 0.2}`."""
 
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of the features that a training pass leaves out")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout rate of the features")
 
 
 class TwoScales(Segmenter):
     """Fine features at stride 4 beside coarse ones at stride 16."""
 
-    Options = TwoScalesOptions  # left out by a network without options
-    pixels = IMAGENET  # what `encode` gets
-    stride = 4  # of the logits against the image
+    Options = TwoScalesOptions  # omit in a network without options
+    pixels = IMAGENET  # the pixel format that `encode` receives
+    stride = 4  # of the logits relative to the image
 
     def __init__(self, classes: int, attention: bool = False, options: TwoScalesOptions = TwoScalesOptions()) -> None:
         super().__init__(classes, 64, attention, options)
@@ -54,7 +54,7 @@ class TwoScales(Segmenter):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> features (B, 64, H/4, W/4), rounded up."""
-        fine = self.through((self.stem, self.fine), pixels)  # `through`: so that `checkpointing: true` saves memory
+        fine = self.through((self.stem, self.fine), pixels)  # `through` enables activation checkpointing
         coarse = self.through((self.middle, self.coarse), fine)
         up = F.interpolate(self.from_coarse(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=False)
         return torch.relu(self.from_fine(fine) + up)
@@ -64,7 +64,7 @@ class TwoScales(Segmenter):
         return (self.head(features),)
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Those to which `head_lr` applies."""
+        """The parameters to which `head_lr` applies."""
         return list(self.head.parameters())
 
 

@@ -44,8 +44,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(world: World, capsys: CapSys) -> Non
     assert process.returncode == 130 and "Traceback" not in said and "finishing this step and saving" in said
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert errors == [
-        f"error: {world.out / 'baseline'}: stopped after step {steps[-1]} of 500; the checkpoint is written. "
-        "The same command resumes here."
+        f"error: {world.out / 'baseline'}: stopped after step {steps[-1]} of 500; a checkpoint was saved. "
+        "Run the same command to resume."
     ]
     assert (world.out / f"baseline/checkpoints/step_{steps[-1]:08d}.pt").is_file()
     assert "resumes where it stopped" in command(capsys, *arguments, "--dry-run").out
@@ -64,7 +64,7 @@ def test_changed_settings_need_yes(world: World, capsys: CapSys) -> None:
     changed = world.go_on("stages.baseline.lr=0.002")
     before = world.model.read_bytes()
     planned = command(capsys, *changed, "--dry-run").out
-    assert "made with other settings" in planned and "settings.lr: 0.001 -> 0.002" in planned
+    assert "made with different settings" in planned and "settings.lr: 0.001 -> 0.002" in planned
     remedy = "--continue baseline to continue from its last checkpoint, or another --out to keep it."
     assert_told(command(capsys, *changed), 2, str(world.stage), "settings.lr: 0.001 -> 0.002", remedy)
     assert world.model.read_bytes() == before
@@ -85,7 +85,7 @@ def test_a_damaged_or_lost_stage_file_is_told(world: World, capsys: CapSys, cont
     file.unlink()
     if content is not None:
         file.write_text(content)
-    what = f"stage.json {'is not there' if content is None else 'cannot be read'}"
+    what = f"stage.json {'is missing' if content is None else 'cannot be read'}"
     assert_told(command(capsys, *world.go_on()), 2, str(world.stage), what, "or another --out to keep it.")
     assert command(capsys, *world.go_on(), "--yes").code == 0
 
@@ -166,7 +166,7 @@ def test_an_error_that_nobody_has_foreseen(world: World, capsys: CapSys, monkeyp
 
     assert failing(KeyError("x")).startswith("error: unexpected KeyError: 'x'. Run it again with --debug")
     assert failing(PermissionError(13, "Permission denied", "/a/b")).startswith("error: /a/b: Permission denied. ")
-    assert failing(MemoryError("8 GB")).startswith("error: out of memory (8 GB). In training set checkpointing: true")
+    assert failing(MemoryError("8 GB")).startswith("error: out of memory (8 GB). For training, set checkpointing: true")
     with pytest.raises(MemoryError):
         command(capsys, *world.predict(world.model), "--debug")
 

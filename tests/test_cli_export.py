@@ -81,7 +81,7 @@ def test_what_they_would_run_otherwise_is_refused(tmp_path: Path, capsys: CapSys
         command(capsys, "export", model, "-o", out),
         2,
         "network",
-        "is no network of the published programs",
+        "is not a network of the published programs",
         "Share model.safetensors.",
     )
     torch.save(hollow("vgg_base"), tmp_path / "vgg.pth")
@@ -94,13 +94,15 @@ def test_what_they_would_run_otherwise_is_refused(tmp_path: Path, capsys: CapSys
         refused,
         2,
         str(out),
-        "want pixels: imagenet, and",
+        "need pixels: imagenet, but",
         "or share model.safetensors.",
     )
     refused = command(capsys, "export", tmp_path / "vgg.pth", "-o", tmp_path / "out.pt")
-    assert_told(refused, 2, "--out", "ends in '.pt', and .pth or .onnx is written", "or give - for standard output.")
+    assert_told(
+        refused, 2, "--out", "ends in '.pt', but only .pth or .onnx can be written", "or give - for standard output."
+    )
     residual = tmp_path / "generator.safetensors"
     save_generator(residual, StyleTransfer(residual=True), GeneratorHeader(residual=True))
     refused = command(capsys, "export", residual, "-o", out)
-    assert_told(refused, 2, str(out), "no residual sum", "or share model.safetensors.")
+    assert_told(refused, 2, str(out), "without a residual sum", "or share model.safetensors.")
     assert not out.exists()

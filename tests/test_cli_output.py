@@ -46,8 +46,8 @@ def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "what", "remedy"),
     [
-        ("pipe", "is no regular file", "Choose another path."),
-        ("link.json", "is a link, and would be replaced by a file", "or remove the link."),
+        ("pipe", "is not a regular file", "Choose another path."),
+        ("link.json", "is a link and would be replaced by a file", "or remove the link."),
     ],
 )
 def test_a_verb_says_so_before_its_work(world: World, capsys: CapSys, name: str, what: str, remedy: str) -> None:
@@ -70,7 +70,7 @@ def test_content_follows_the_suffix(world: World, capsys: CapSys, name: str) -> 
 @pytest.mark.parametrize("name", ["scores.json", "scores.csv"])
 def test_a_path_that_ends_in_a_slash_is_a_folder(world: World, capsys: CapSys, name: str) -> None:
     outcome = command(capsys, *world.evaluate("--out", f"{world.folder / name}/"))
-    assert_told(outcome, 2, "--out", f"{name}/ is a folder, and a file is written", "Give a file's path.")
+    assert_told(outcome, 2, "--out", f"{name}/ is a folder, but a file path is expected", "Give a file's path.")
     assert not (world.folder / name).exists()
 
 
@@ -164,7 +164,7 @@ def test_an_image_list_says_what_is_scored(world: World, capsys: CapSys) -> None
     assert domain["list"] == str(Path.cwd() / os.path.relpath(world.folder / "some.txt"))
     assert "1 images of some.txt" in told.err and Path(domain["root"]).is_absolute()
     both = command(capsys, "evaluate", world.run, *listed)
-    assert_told(both, 2, "--list", "names images of one domain", "or --domain source.")
+    assert_told(both, 2, "--list", "lists images of a single domain", "or --domain source.")
     (world.folder / "some.txt").write_text("no.png\n")
     assert_told(command(capsys, *own, *listed), 2, f"{world.folder}/some.txt:1", "names no.png", "or add the file.")
 

@@ -173,7 +173,7 @@ def test_runs_that_cannot_be_compared(seeds: list[Path], tmp_path: Path, capsys:
     )
     assert len(compared([one, size], mixed=True).groups) == 2
     outcome = command(capsys, "compare", one, "--metric", "beauty")
-    assert outcome.code == 2 and "'beauty' is no score of these runs" in outcome.err and "dice" in outcome.err
+    assert outcome.code == 2 and "'beauty' is not a score of these runs" in outcome.err and "dice" in outcome.err
     outcome = command(capsys, "compare", one, "--stages", "adapt,none")
     assert_told(outcome, 2, "--stages", "no run has a stage 'none'", "There are plain, adapt, bound.")
     assert command(capsys, "compare", one, "--per-class").code == 2

@@ -68,11 +68,11 @@ def test_shipped_recipes_only_lack_what_a_user_must_say(name: str) -> None:
         ("stages.sean.method=seam", "Did you mean 'sean'?"),
         ("stages.sean.quirks.foo=true", "no such quirk"),
         ("stages.sean.accumulate=3", "cannot be split into 3 equal micro-batches"),
-        ("lr", "is no override"),
+        ("lr", "is not an override"),
         ('stages.sean.size=["???", 40]', "stages.sean.size must be given"),
         ("stages.sean.size=[???, 40]", "a ? between { } or [ ] needs quotes"),
         ("stages.sean.size=" + "[" * 5000, "more than 32 levels"),
-        ("seed=!!timestamp x", "!!timestamp is no plain data"),
+        ("seed=!!timestamp x", "!!timestamp is not plain data"),
         ("a." * 5000 + "a=1", "has more than 32 levels"),
     ],
 )
@@ -92,7 +92,7 @@ def test_all_errors_are_told_at_once(recipe: Path) -> None:
 
 def test_a_reference_must_be_a_stage_before(tmp_path: Path) -> None:
     content = tree(tmp_path, evaluate={"method": "evaluate", "model": "@sean"}, sean={"method": "sean"})
-    with pytest.raises(UsageError, match="'@sean' is no stage before 'evaluate'"):
+    with pytest.raises(UsageError, match="'@sean' is not a stage before 'evaluate'"):
         load_recipe(str(write_recipe(tmp_path / "r.yaml", content)), [])
 
 
@@ -101,10 +101,10 @@ def test_a_reference_must_be_a_stage_before(tmp_path: Path) -> None:
     [
         ("base: ~nobody_has_this_name", "there is no such home folder"),
         (f"base: {'x' * 5000}", "no recipe of this name, and no file"),
-        (f"base: {'x' * 5000}.yaml", "the recipe is not there"),
+        (f"base: {'x' * 5000}.yaml", "the recipe does not exist"),
         ("base: [a, b]", "`base` is ['a', 'b']"),
-        ("stages: &a {b: *a}", "*a stands for itself (line 1)"),
-        ("seed: 1\ndescription: x\nseed: 2", "key 'seed' is there twice, first in line 1 (line 3)"),
+        ("stages: &a {b: *a}", "*a refers to itself (line 1)"),
+        ("seed: 1\ndescription: x\nseed: 2", "key 'seed' appears twice, first in line 1 (line 3)"),
         ("data: {source: {root: ???}}", "needs quotes (line 1)"),
         ("".join(f"{' ' * k}a:\n" for k in range(300)), "more than 32 levels"),
     ],

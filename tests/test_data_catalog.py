@@ -79,7 +79,7 @@ def test_splits_may_have_folders_of_other_names(tmp_path: Path) -> None:
 def test_a_packed_data_set_says_how_to_unpack_it(tmp_path: Path) -> None:
     packed = tmp_path / "gt trainval.zip"
     packed.write_bytes(b"PK")
-    with pytest.raises(UsageError, match=r"gt trainval.zip: is packed.* unzip -q '.*gt trainval.zip' -d /"):
+    with pytest.raises(UsageError, match=r"gt trainval.zip: is an archive.* unzip -q '.*gt trainval.zip' -d /"):
         domain("acdc", packed).pairs("train")
     with pytest.raises(
         UsageError, match=r"expects a folder rgb_anon in it. Unpack first: unzip -q '.*trainval.zip' -d "
@@ -153,7 +153,7 @@ def test_an_image_list_may_leave_suffixes_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "split", "changes", "told"),
     [
-        ("gta5", "train", {"root": "nowhere"}, r"nowhere: the data folder is not there"),
+        ("gta5", "train", {"root": "nowhere"}, r"nowhere: the data folder does not exist"),
         ("cityscapes", "train", {}, r"expects a folder leftImg8bit/train in it. It looks like layout gta5 or synthia"),
         (
             "gta5",
@@ -172,7 +172,7 @@ def test_an_image_list_may_leave_suffixes_out(tmp_path: Path) -> None:
             r"list.txt:3: names 00003.png, but there is no image .*00003.png",
         ),
         ("gta5", "train", {"train_list": "empty.txt"}, r"empty.txt: the image list is empty"),
-        ("gta5", "train", {"train_list": "none.txt"}, r"none.txt: the image list is not there"),
+        ("gta5", "train", {"train_list": "none.txt"}, r"none.txt: the image list does not exist"),
         ("gta5", "val", {"val_list": "outside.txt"}, r"outside.txt:1: names ../data/images/00001.png"),
         ("gta5", "train", {"train_list": "binary.txt"}, r"binary.txt: is not a text file"),
         ("gta5", "train", {"encoding": "camvid12"}, r"no encoding 'camvid12'.*Did you mean 'camvid'"),
@@ -223,7 +223,7 @@ def test_ones_own_layout(tmp_path: Path) -> None:
         dataset = open_domain(domain("mine", tmp_path), SPACE, "train", (32, 24))
         label = dataset.read(0).label
         assert label is not None and set(np.unique(label)) <= {0, 1, 2, 8, 255}
-        with pytest.raises(ValueError, match="exists already"):
+        with pytest.raises(ValueError, match="already exists"):
             register_layout(replace(layout, images="other"))
         register_layout(layout)  # the same again, as in a notebook
     finally:

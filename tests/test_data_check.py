@@ -67,7 +67,7 @@ def test_everything_broken_is_named_with_its_reason(tmp_path: Path) -> None:
     }
     result = command("gta5", tmp_path)
     assert isinstance(result.exception, SegadaptError) and result.exception.exit_code == 1
-    assert "5 things are wrong" in str(result.exception)
+    assert "5 problems found" in str(result.exception)
     assert "unknown label 77: 9 pixels in 1 files (00011.png)" in result.output
     assert all(reason in result.output for reason in reasons)
 
@@ -89,7 +89,7 @@ def test_images_alone_and_splits(tmp_path: Path) -> None:
         check_split(only_val, SPACE, "val")
     assert check_split(only_val, SPACE, "val", labels=False).sound
     result = command("cityscapes", tmp_path, "--unlabelled")
-    assert result.exit_code == 0 and "split val: 3 images, labels not looked at" in result.output
+    assert result.exit_code == 0 and "split val: 3 images, labels not checked" in result.output
 
 
 def test_the_aspect_warning_suggests_a_size_that_fits(tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ def test_the_contact_sheet_shows_images_labels_and_a_legend(tmp_path: Path) -> N
         (("gta5", "ROOT", "--label-space", "city"), "unknown label space 'city'"),
         (("gta5", "ROOT", "--encoding", "x"), "no encoding 'x'"),
         (("gta5", "ROOT", "--unknown-ids", "skip"), "'error' or 'ignore'"),
-        (("gta5", "ROOT", "--size", "big"), "'big' is no size"),
+        (("gta5", "ROOT", "--size", "big"), "'big' is not a size"),
         (("gta5", "ROOT", "--holdout", "-1"), "greater than or equal to 0"),
-        (("gta5", "ROOT/nowhere"), "the data folder is not there"),
+        (("gta5", "ROOT/nowhere"), "the data folder does not exist"),
     ],
 )
 def test_misuse(arguments: tuple[str, ...], told: str, tmp_path: Path) -> None:

@@ -198,30 +198,30 @@ def _first_class(**changes: Any) -> dict[str, Any]:
     [
         (_changed(clases=[]), r"clases: unknown key.*Did you mean 'classes'"),
         (_first_class(colour=[1, 2, 3]), r"classes.0.colour: unknown key.*Did you mean 'color'"),
-        (_first_class(color=[0, 80, 256]), r"classes.0.color: \[0, 80, 256\] is no colour: give"),
-        (_first_class(color=[0, 80]), r"classes.0.color: \[0, 80\] is no colour: give"),
+        (_first_class(color=[0, 80, 256]), r"classes.0.color: \[0, 80, 256\] is not a colour: give"),
+        (_first_class(color=[0, 80]), r"classes.0.color: \[0, 80\] is not a colour: give"),
         (_first_class(name="ship"), r"class name 'ship' occurs twice"),
         (_first_class(ids={"survey": [1, 5]}), r"id 5 of encoding 'survey' belongs to both 'water' and 'quay'"),
         (_first_class(ids={"survey": [0]}), r"id 0 of encoding 'survey' belongs to both 'water' and 'the ignored'"),
-        (_first_class(ids={"survey": [300]}), r"classes.0.ids: encoding 'survey': 300 is no id: give"),
+        (_first_class(ids={"survey": [300]}), r"classes.0.ids: encoding 'survey': 300 is not an id: give"),
         (_first_class(rgb={"painted": [[255, 0, 0]]}), r"colour \(255, 0, 0\).*both 'water' and 'ship'"),
-        (_first_class(ids={"train": 0}), r"'train' exists already"),
+        (_first_class(ids={"train": 0}), r"'train' already exists"),
         (_changed(subsets={"moving": ["boat"]}), r"subset 'moving' names 'boat'"),
         (_changed(classes=OWN["classes"][:1]), r"classes: .*at least 2"),
         ({"name": "x"}, r"classes: is missing"),
         ([], r"holds no label space"),
         ("water", r"holds no label space"),
         (["water"], r"classes: has length 1.*at least 2"),
-        (["water", False], r"classes.1: False is no name \(YAML reads yes, no.*quotes"),
-        (["water", 7], r"classes.1: 7 is no name: put it in quotes"),
+        (["water", False], r"classes.1: False is not a name \(YAML reads yes, no.*quotes"),
+        (["water", 7], r"classes.1: 7 is not a name: put it in quotes"),
         (["water", {"color": [1, 2, 3]}], r"classes.1.name: is missing"),
-        ({"classes": {"water": 1}}, r"classes: is no list: give names"),
+        ({"classes": {"water": 1}}, r"classes: is not a list: give names"),
         (_first_class(color=None), r"classes.0: color is empty \(in YAML, a # begins a comment"),
-        (_first_class(color="blue"), r"classes.0.color: 'blue' is no colour"),
+        (_first_class(color="blue"), r"classes.0.color: 'blue' is not a colour"),
         (_first_class(ids=255), r"classes.0.ids: 255 belongs to no encoding: give it a name, as in ids: {mask: 255}"),
-        (_first_class(ids={1: 255}), r"classes.0.ids: 1 is no name: put it in quotes"),
-        (_first_class(ids={"survey": True}), r"classes.0.ids: encoding 'survey': True is no id"),
-        (_first_class(rgb={"painted": [1, 2]}), r"classes.0.rgb: encoding 'painted': \[1, 2\] is no colour"),
+        (_first_class(ids={1: 255}), r"classes.0.ids: 1 is not a name: put it in quotes"),
+        (_first_class(ids={"survey": True}), r"classes.0.ids: encoding 'survey': True is not an id"),
+        (_first_class(rgb={"painted": [1, 2]}), r"classes.0.rgb: encoding 'painted': \[1, 2\] is not a colour"),
     ],
 )
 def test_wrong_files_are_told_with_path_and_key(content: Any, told: str, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_colours_that_are_left_out_are_distinct_and_the_same_everywhere() -> Non
 def test_what_is_not_there_or_not_yaml(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown label space 'cityscape19'.*Did you mean 'cityscapes19'"):
         load_label_space("cityscape19")
-    with pytest.raises(UsageError, match=r"none.yaml: .*is not there"):
+    with pytest.raises(UsageError, match=r"none.yaml: .*does not exist"):
         load_label_space(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("name: [harbour\nclasses: {")
     with pytest.raises(UsageError, match=r"bad.yaml: not valid YAML \(line"):

@@ -118,5 +118,5 @@ def test_two_images_of_one_name_need_their_sub_folders(tmp_path: Path) -> None:
 def test_a_pseudo_label_that_is_no_label_map_is_named(tmp_path: Path) -> None:
     own = opened("cityscapes", tmp_path / "own")
     write_copies(tmp_path / "made", [pair.name for pair in own.pairs])  # colour pictures
-    with pytest.raises(SegadaptError, match="colour picture"):
+    with pytest.raises(SegadaptError, match="colour image"):
         with_labels(own, tmp_path / "made", SPACE).read(0)

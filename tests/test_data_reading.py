@@ -143,7 +143,7 @@ def test_labels_of_colours(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[9, 8, 7], [4, 4, 4]]], np.uint8)).save(tmp_path / "other.png")
     with pytest.raises(SegadaptError, match=r"other.png: holds colours .*: \[4, 4, 4\]\. .*unknown_ids"):
         LabelReader(space, "paint").read(tmp_path / "other.png")
-    with pytest.raises(SegadaptError, match=r"label.png: is a colour picture"):
+    with pytest.raises(SegadaptError, match=r"label.png: is a colour image"):
         LabelReader(SPACE, "cityscapes").read(tmp_path / "label.png")
 
 
@@ -184,7 +184,7 @@ def test_a_broken_file_is_named(folder: str, damage: str, tmp_path: Path) -> Non
         path.unlink()
     else:
         path.write_bytes(damaged[damage])
-    with pytest.raises(SegadaptError, match=r"00002.png: (cannot be read as an image|is not there)") as caught:
+    with pytest.raises(SegadaptError, match=r"00002.png: (cannot be read as an image|no longer exists)") as caught:
         dataset.read(1)
     told = str(caught.value)
     assert told.startswith(str(path)) and told.count(str(path)) == 1 and "\n" not in told

@@ -76,7 +76,7 @@ def test_a_few_labelled_images_come_evenly_from_those_that_have_a_label(tmp_path
         "4.jpg",
     ]
     assert len(set(few_labels.choose(pairs(7), 5, 4, tmp_path))) == 5
-    with pytest.raises(UsageError, match="labelled is 4, but 3 of its 5 train images have a label"):
+    with pytest.raises(UsageError, match="labelled is 4, but only 3 of its 5 train images have labels"):
         few_labels.choose(pairs(5, without=(0, 3)), 4, 0, tmp_path)
     (tmp_path / "mine.txt").write_text("3.jpg\n1\n")
     assert [pair.name for pair in few_labels.choose(pairs(5), tmp_path / "mine.txt", 0, tmp_path)] == ["3.jpg", "1.jpg"]
@@ -96,7 +96,7 @@ def test_the_share_of_a_few_is_by_number_and_at_least_a_quarter() -> None:
         ({"target": [{**ONE, "name": "x"}, {**ONE, "name": "x"}]}, "two domains are called 'x'"),
         ({"target": [{**ONE, "name": "x/y"}, ONE]}, "may only have letters, digits"),
         ({"source": {**ONE, "labelled": 3}}, "all its labels are used"),
-        ({"target": {**ONE, "labelled_share": 0.5}}, "labelled_share is the share of `labelled`"),
+        ({"target": {**ONE, "labelled_share": 0.5}}, "labelled_share applies to `labelled`"),
         ({"target": {**ONE, "labelled": True}}, "labelled"),
         ({"target": {**ONE, "labelled": 0}}, "greater than or equal to 1"),
         ({"target": [{**ONE, "labelled": 1, "labelled_share": 0.5}] * 2}, "less than 1 together"),
@@ -136,5 +136,5 @@ def test_several_domains_are_joined_in_one_label_space_under_names_of_their_own(
     assert by_domain(alone) == {"": alone} and by_domain(None) == {}
     shared = opened({**both[0], "share": 3}, {**both[1], "share": 1})
     assert shared.shares == (3, 1) and Counter([alone.digest, joined.digest, shared.digest]).most_common(1)[0][1] == 1
-    with pytest.raises(UsageError, match="exif: differs between the domains"):
+    with pytest.raises(UsageError, match="exif: differs between domains"):
         exif_of(opened(both[0], {**both[1], "exif": "raw"}))

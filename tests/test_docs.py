@@ -226,16 +226,16 @@ def test_every_shipped_recipe_plans_its_stages(
 # --- other claims ---
 
 MESSAGES = (
-    "One of your own needs its plug-in", "cannot be loaded as a plug-in",
-    "unknown key '", "must be given", "give exactly one of `steps` and `epochs`", "is no stage before",
-    "no recipe of this name, and no file", "cannot be split over", "made with other settings",
-    "the folder holds other things than a run", "another command is running in this folder", "is wanted here",
-    "was written with", "the results are equally good",
-    "the checkpoint cannot be read", "expects a folder", "is a colour picture", "is not a 16-bit RGB PNG",
+    "If it is your own, load its plug-in", "cannot be loaded as a plug-in",
+    "unknown key '", "must be given", "give exactly one of `steps` and `epochs`", "is not a stage before",
+    "no recipe of this name, and no file", "cannot be split over", "made with different settings",
+    "the folder is not empty and is not a run", "another command is running in this folder", "is expected here",
+    "was written with", "differ in rounding from those of an uninterrupted run",
+    "the checkpoint cannot be read", "expects a folder", "is a colour image", "is not a 16-bit RGB PNG",
     "comes without a split 'val'", "has no label", "but there is no image", "this prepared copy",
     "could not be downloaded from", "the Caffe VGG-16 weights", "is not the known '",
     "holds Python objects", "is damaged or incomplete", "is not a file of weights",
-    "the loss or its gradient was not finite at step", "no network was selected by", "the checkpoint is written",
+    "the loss or its gradient was not finite at step", "no network was selected by", "a checkpoint was saved",
     "does not say which parameters its heads have", ", which lacks ",
     "TensorBoard is not installed", "no space left on the disk", "Run it again with --debug for the traceback",
 )  # fmt: skip

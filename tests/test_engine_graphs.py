@@ -83,7 +83,7 @@ def test_from_the_seventh_step_on_it_is_replayed() -> None:
 def test_what_cannot_be_captured_is_launched_as_before(factor: Factor, settings: dict[str, Any], why: str) -> None:
     eager, graph = (ran(Weighted(factor, **settings), 8, graphed=on) for on in (False, True))
     assert same(eager[0], graph[0]) and not any(graph[2])
-    assert graph[1] == [f"no CUDA graph, each operation is launched by itself: {why}"]
+    assert graph[1] == [f"no CUDA graph, operations are launched one by one: {why}"]
 
 
 def test_where_a_graph_is_required_it_is_an_error_that_there_is_none() -> None:

@@ -138,7 +138,7 @@ def test_ranks_that_share_no_folder_cannot_share_images(forks: Forks, recipe: Pa
     pseudo = "stages.pseudo={method: pseudo_labels, model: '@first', scales: [1.0]}"
     processes = start(forks, recipe, tmp_path, "stages.sean=null", pseudo, inside="in_a_second")
     assert [process.wait(60) for process in processes] == [2, 2]
-    told = f"error: {tmp_path}/rank0/pseudo: rank 1 does not see this folder"
+    told = f"error: {tmp_path}/rank0/pseudo: rank 1 cannot see this folder"
     assert told in processes[0].said.read_text()
     assert [path.name for path in (tmp_path / "rank0/pseudo").iterdir()] == ["stage.json"]
 
@@ -183,7 +183,7 @@ def test_a_rank_without_the_others_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(ranks, "JOINING", timedelta(seconds=1))
     for key, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(key, value)
-    with pytest.raises(SegadaptError, match="the ranks have not come together"), ranks.group(cuda=False):
+    with pytest.raises(SegadaptError, match="the ranks could not connect to each other"), ranks.group(cuda=False):
         pass
 
 

@@ -45,7 +45,7 @@ def test_a_stopped_training_resumes_exactly(
         after(self, done, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Trainer, "_after", interrupting)
-    with pytest.raises(Stopped, match="the checkpoint is written") as stopped:
+    with pytest.raises(Stopped, match="a checkpoint was saved") as stopped:
         run(recipe, tmp_path / "parts")
     assert stopped.value.exit_code == 128 + signal.SIGTERM
     assert last_checkpoint(tmp_path / "parts/sean")["step"] == at
@@ -117,9 +117,9 @@ def test_other_threads_than_before_are_told(
     monkeypatch.setattr(Segmenter, "compile", lambda network: None)  # it would take a minute
     run(recipe, tmp_path / "run", "runtime.threads=2", "runtime.compile=true")
     told = " ".join(capfd.readouterr().err.split())
-    assert "was written with threads 1, this run has 2" in told
-    assert "was written with compiling False, this run has True" in told
-    assert f"was written with processor {torch.backends.cpu.get_cpu_capability()}, this run has an abacus" in told
+    assert "was written with threads 1, but this run has 2" in told
+    assert "was written with compiling False, but this run has True" in told
+    assert f"was written with processor {torch.backends.cpu.get_cpu_capability()}, but this run has an abacus" in told
 
 
 def _stop(self: Trainer, done: int, recorder: object) -> None:
@@ -145,9 +145,9 @@ def test_the_remedy_for_a_diverged_training_is_a_tenth_of_a_rate_that_can_be(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segadapt.engine.trainer.not_finite", lambda _: "student")
-    with pytest.raises(SegadaptError, match="not finite any more") as failure:
+    with pytest.raises(SegadaptError, match="no longer finite") as failure:
         run(
             recipe, tmp_path / "run", "stages.sean.lr=1e-3", "stages.sean.clip_norm=1", "stages.sean.checkpoint_every=1"
         )
-    said = "Lower `lr` (it is 0.001): the same command with stages.sean.lr=0.0001 --yes, which begins the stage anew."
+    said = "Lower `lr` (it is 0.001): run the command again with stages.sean.lr=0.0001 --yes to restart the stage."
     assert failure.value.remedy == said

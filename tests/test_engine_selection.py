@@ -52,5 +52,5 @@ def test_a_stage_continued_with_another_criterion_begins_to_compare_anew(tmp_pat
 def test_a_criterion_is_for_a_selection_without_labels() -> None:
     given = {"network": "deeplab_small", "steps": 3, "criterion": "snd"}
     assert SourceOnlySettings.model_validate({**given, "select": "label_free"}).criterion == "snd"
-    with pytest.raises(ValidationError, match="`criterion` belongs to select: label_free"):
+    with pytest.raises(ValidationError, match="`criterion` applies only with select: label_free"):
         SourceOnlySettings.model_validate(given)

@@ -120,10 +120,10 @@ class Miscounted(Curriculum):
 def test_a_count_that_is_wrong_or_missing_is_told() -> None:
     """A wrong one would be a wrong gradient in silence."""
     for accumulate, method, told in (
-        (1, Miscounted(3.0), "'seg' has counted 2, and update.count was told 3"),
-        (2, Miscounted(2.0), "'seg' has counted 4, and update.count was told 2"),
-        (2, Miscounted(None), "count of 'seg' follows from the data: say it before"),
-        (1, Miscounted(2.0, stepped=False), "seg: no optimizer step came after the backward pass"),
+        (1, Miscounted(3.0), "'seg' counted 2, but update.count announced 3"),
+        (2, Miscounted(2.0), "'seg' counted 4, but update.count announced 2"),
+        (2, Miscounted(None), "count of 'seg' depends on the data: announce it first"),
+        (1, Miscounted(2.0, stepped=False), "seg: no optimizer step followed the backward pass"),
     ):
         with pytest.raises(AssertionError, match=told):
             Updater(method.optimizers, CPU, accumulate).run(method, a_batch(0))

@@ -111,10 +111,10 @@ def test_a_dry_run_writes_the_folder(tmp_path: Path, capsys: CapSys) -> None:
     assert "It has not been scored." in card and "license: other" in card
     assert "| Target labels had a part in it | unknown |" in card
     again = command(capsys, "push", model, "anna/small", "--dry-run", "-o", tmp_path / "look")
-    assert_told(again, 2, str(tmp_path / "look"), "is there already", "or an empty one.")
+    assert_told(again, 2, str(tmp_path / "look"), "already exists", "or an empty one.")
     (tmp_path / "broken.json").write_text(json.dumps({}))
     refused = command(capsys, "push", tmp_path / "nowhere", "anna/small", "--dry-run", "-o", tmp_path / "other")
-    assert_told(refused, 2, str(tmp_path / "nowhere"), "the model is not there", "checkpoint file.")
+    assert_told(refused, 2, str(tmp_path / "nowhere"), "the model does not exist", "checkpoint file.")
     assert not (tmp_path / "other").exists()
 
 
@@ -152,5 +152,5 @@ def test_names_of_repositories() -> None:
     assert Repository.parse("anna/a-b.c@v1", "x") == Repository("anna/a-b.c", "v1")
     assert is_hub(Path("hf://anna/small")) and is_hub("hf://anna/small") and not is_hub(Path("hf/anna"))
     for wrong in ("anna", "anna/small/more", "anna/small@", "/small", "anna/..", "an na/x"):
-        with pytest.raises(UsageError, match="is no repository of the hub"):
+        with pytest.raises(UsageError, match="is not a repository on the hub"):
             Repository.parse(wrong, "x")

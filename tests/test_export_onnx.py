@@ -116,7 +116,7 @@ def test_what_differs_from_pytorch_is_not_written(
     monkeypatch.setattr(onnx_file, "surroundings", lambda *given: replace(real(*given), pixels=wrong))
     monkeypatch.setattr(onnx_file, "network_graph", lambda *given: network_graph(given[0], given[1], ["torchscript"]))
     told = command(capsys, "export", file, "-o", tmp_path / "model.onnx")
-    assert_told(told, 1, "export", "and 99.9 % must be (worst: generated picture", "Please tell us.")
+    assert_told(told, 1, "export", "but 99.9 % must (worst: generated picture", "Please report it.")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,13 +166,13 @@ def test_scores_and_latency_beside_pytorch(tmp_path: Path, capsys: CapSys) -> No
 @pytest.mark.parametrize(
     ("options", "place", "what"),
     [
-        (["--precision", "int4"], "--precision", "'int4' is no precision"),
+        (["--precision", "int4"], "--precision", "'int4' is not a precision"),
         (["--precision", "int8"], "--precision", "int8 needs images to calibrate on"),
-        (["--calibrate", "."], "--calibrate", "is for --precision int8"),
+        (["--calibrate", "."], "--calibrate", "applies to --precision int8 only"),
         (["--outputs", "label"], "--outputs", "unknown output 'label'"),
         (["--split", "val"], "--layout, --root and --split", "belong to --evaluate"),
-        (["--least-agreement", "101"], "--least-agreement", "101 is no share"),
-        (["--start-file"], "--start-file", "is for .pth files, and .onnx is written"),
+        (["--least-agreement", "101"], "--least-agreement", "101 is not a percentage"),
+        (["--start-file"], "--start-file", "applies to .pth files, but the output is .onnx"),
         (["--evaluate"], "", "belongs to no run"),
     ],
 )
@@ -187,7 +187,7 @@ def test_wrong_options_are_told(
 
 def test_the_options_of_one_form_are_not_for_the_other(file: Path, tmp_path: Path, capsys: CapSys) -> None:
     told = command(capsys, "export", file, "-o", tmp_path / "model.pth", "--precision", "fp16")
-    assert_told(told, 2, "--precision", "is for .onnx files, and .pth is written", "Leave one of them out.")
+    assert_told(told, 2, "--precision", "applies to .onnx files, but the output is .pth", "Leave one of them out.")
 
 
 def test_without_the_extra(file: Path, tmp_path: Path, capsys: CapSys, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,14 +69,14 @@ def test_a_generator_is_no_segmenter_of_a_run(run: Path) -> None:
     (run / "baseline/model.safetensors").unlink()
     with pytest.raises(UsageError, match="holds no generator"):
         find_generator(run)
-    with pytest.raises(UsageError, match="the generator is not there"):
+    with pytest.raises(UsageError, match="the generator does not exist"):
         find_generator(run / "nowhere")
 
 
 def test_no_model_is_a_misuse(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no model\.safetensors"):
         load(tmp_path)
-    with pytest.raises(UsageError, match="is not there"):
+    with pytest.raises(UsageError, match="does not exist"):
         load(tmp_path / "nowhere")
 
 
@@ -153,14 +153,14 @@ def test_load_takes_the_gpu_where_there_is_one(run: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"precision": "fp16"}, "precision: 'fp16' is no precision"),
-        ({"device": "gpu"}, "^device: 'gpu' is no device"),
+        ({"precision": "fp16"}, "precision: 'fp16' is not a precision"),
+        ({"device": "gpu"}, "^device: 'gpu' is not a device"),
         ({"device": "cuda"}, "^device cuda: no CUDA device was found. Use device cpu.$"),
         ({"size": (0, 5)}, "must be positive"),
         ({"scales": ()}, "must be positive"),
         ({"scales": 0.0}, "must be positive"),
-        ({"scales": None}, "scales: None are no scales"),
-        ({"scales": "1"}, "scales: '1' are no scales"),
+        ({"scales": None}, "scales: None is not a list of scales"),
+        ({"scales": "1"}, "scales: '1' is not a list of scales"),
     ],
 )
 def test_options_of_load_are_checked(
@@ -194,9 +194,11 @@ def test_a_prediction_is_saved_as_its_suffix_says(run: Path, tmp_path: Path) -> 
     with Image.open(tmp_path / "a.jpg") as saved:
         assert (saved.format, saved.size) == ("JPEG", SIZE)
     for name, form in (("y.jpg", "colour"), ("y.webp", "label_id")):
-        with pytest.raises(UsageError, match=r'changes values.* Save labels as \.png; format="overlay" may be \.jpg'):
+        with pytest.raises(
+            UsageError, match=r'changes pixel values.* Save labels as \.png; format="overlay" may be \.jpg'
+        ):
             found.save(tmp_path / name, format=form)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"'\.gif' is no picture format"):
+    with pytest.raises(UsageError, match=r"'\.gif' is not an image format"):
         found.save(tmp_path / "y.gif")
     with pytest.raises(UsageError, match="unknown format 'ids'"):
         found.save(tmp_path / "y.png", format="ids")  # type: ignore[arg-type]
@@ -257,7 +259,7 @@ def test_predict_a_folder(run: Path, tmp_path: Path) -> None:
     truth = blocks(SPACE, 2)
     np.testing.assert_array_equal(np.asarray(Image.open(coloured))[truth != IGNORE], truth[truth != IGNORE])
     coloured.unlink()
-    assert "1 images predicted, 2 were there already" in succeed(*arguments)
+    assert "1 images predicted, 2 were already done" in succeed(*arguments)
     assert coloured.is_file()
 
 
@@ -270,18 +272,18 @@ def test_report_prints_its_path(run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("evaluate", "RUN", "--scales", "1,big"), "--scales: '1,big' are no scales"),
-        (("evaluate", "RUN", "--scales", "0"), "--scales: '0' are no scales"),
-        (("evaluate", "RUN", "--window", "12"), "--window: '12' is no size"),
-        (("predict", "RUN", "RUN", "-o", "x", "--size", "0x5"), "--size: '0x5' is no size"),
-        (("evaluate", "RUN", "--precision", "fp8"), "--precision: 'fp8' is no precision"),
+        (("evaluate", "RUN", "--scales", "1,big"), "--scales: '1,big' is not a list of scales"),
+        (("evaluate", "RUN", "--scales", "0"), "--scales: '0' is not a list of scales"),
+        (("evaluate", "RUN", "--window", "12"), "--window: '12' is not a size"),
+        (("predict", "RUN", "RUN", "-o", "x", "--size", "0x5"), "--size: '0x5' is not a size"),
+        (("evaluate", "RUN", "--precision", "fp8"), "--precision: 'fp8' is not a precision"),
         (("evaluate", "RUN", "--format", "gif"), "--format: unknown format 'gif'"),
-        (("evaluate", "RUN", "--domain", "moon"), "--domain: 'moon' is no domain"),
-        (("evaluate", "RUN", "--labels", "gt"), "--labels: is about other data than the run's"),
+        (("evaluate", "RUN", "--domain", "moon"), "--domain: 'moon' is not a domain"),
+        (("evaluate", "RUN", "--labels", "gt"), "--labels: applies only to data other than the run's"),
         (("evaluate", "RUN", "--root", "RUN"), "--layout and --root: belong together"),
         (("evaluate", "RUN", "--root", "RUN", "--layout", "nuscenes"), "--layout: unknown layout 'nuscenes'"),
         (("evaluate", "RUN", "--label-space", "mars"), "--label-space: unknown label space 'mars'"),
-        (("evaluate", "RUN/data"), "RUN/data: the model is not there"),
+        (("evaluate", "RUN/data"), "RUN/data: the model does not exist"),
         (("evaluate", "RUN", "--domain", "source"), "nowhere"),
     ],
 )

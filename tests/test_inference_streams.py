@@ -40,7 +40,7 @@ def test_inputs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"empty: holds no images"):
         find_images([tmp_path / "empty"])
-    with pytest.raises(UsageError, match=r"nowhere: is not there"):
+    with pytest.raises(UsageError, match=r"nowhere: does not exist"):
         find_images([tmp_path / "nowhere"])
     (tmp_path / "mask.yaml").write_text("no picture")
     with pytest.raises(UsageErrors) as raised:

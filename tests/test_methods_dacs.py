@@ -181,7 +181,7 @@ def test_the_feature_distance_is_the_recorded_one() -> None:
     [
         (DacsSettings, {"size": (64, 32), "target_size": (32, 32)}, "must have one size"),
         (DacsSettings, {"size": (32, 32), "margins": (20, 12)}, "leave nothing"),
-        (MicSettings, {"host": "dacs", "thing_ratio": 0.8}, "belongs to host daformer"),
+        (MicSettings, {"host": "dacs", "thing_ratio": 0.8}, "applies only with host daformer"),
         (DaformerSettings, {"thing_ratio": 0.5}, "greater than 0.5"),
         (DacsSettings, {"quirks": {"masked_pair": True}}, "not a quirk of this method"),
     ],
@@ -231,7 +231,7 @@ def test_label_spaces_say_their_things() -> None:
     assert LabelSpace.from_dict(cityscapes.as_dict()).things == cityscapes.things
     without = {key: value for key, value in cityscapes.as_dict().items() if key != "things"}
     assert LabelSpace.from_dict(without) == cityscapes  # labels and scores are the same
-    with pytest.raises(UsageError, match="things names 'boat', which is no class"):
+    with pytest.raises(UsageError, match="things names 'boat', which is not a class"):
         LabelSpace.from_dict({"name": "a", "classes": ["water", "ship"], "things": ["boat"]})
 
 

@@ -229,6 +229,6 @@ def test_a_run_whose_encoder_is_exported(
     state = torch.load(out, weights_only=True)
     assert "blocks.1.attn.qkv.weight" in state and not any("lora" in name for name in state)
     both = command(capsys, "export", done.folder, "-o", out, "--encoder", "dinov2", "--start-file")
-    assert_told(both, 2, "--encoder", "is another kind of file than --start-file", "Leave one of them out.")
+    assert_told(both, 2, "--encoder", "is a different kind of file from --start-file", "Leave one of them out.")
     refused = command(capsys, "export", done.folder / "adapt", "-o", tmp_path / "mit.pth", "--encoder", "mit")
     assert_told(refused, 2, "--encoder", "has no such kind of file: 'mit'", "It has dinov2, dinov2_hub.")

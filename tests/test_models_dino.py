@@ -130,8 +130,8 @@ def test_wrong_files_are_told(choice: dict[str, Any], tmp_path: Path) -> None:
             {"blocks.1.attn.qkv.weight": torch.zeros(64, 32)},
             "'backbone.blocks.1.attn.qkv.weight' is 64×32, expected 96×32",
         ),
-        ({"blocks.3.norm1.weight": torch.zeros(32)}, "it has 'backbone.blocks.3.norm1.weight' and"),
-        ({"head.weight": torch.zeros(1)}, "it has 'head.weight', which such a file has not"),
+        ({"blocks.3.norm1.weight": torch.zeros(32)}, "it has 'backbone.blocks.3.norm1.weight', which"),
+        ({"head.weight": torch.zeros(1)}, "it has 'head.weight', which such a file does not have"),
     ):
         content = {name: tensor for name, tensor in {**state, **change}.items() if tensor is not None}
         torch.save(content, path)
@@ -285,11 +285,11 @@ def test_lora_begins_as_nothing_learns_and_is_merged(choice: dict[str, Any], tmp
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"lora": 4}, "LoRA learns in place of the encoder's own weights. Set freeze: encoder"),
-        ({"lora_alpha": 4.0}, "`lora_alpha` belongs to `lora`"),
+        ({"lora": 4}, "LoRA replaces training of the encoder's own weights. Set freeze: encoder"),
+        ({"lora_alpha": 4.0}, "`lora_alpha` applies only with `lora`"),
         ({"freeze": 4}, "freeze: 4 is more than the 3 blocks"),
         ({"freeze": 0}, "option `freeze"),
-        ({"fit": "pad", "enlarge": 1.3}, "`enlarge` belongs to fit: resize"),
+        ({"fit": "pad", "enlarge": 1.3}, "`enlarge` applies only with fit: resize"),
         ({"size": "g"}, "'s', 'b' or 'l'"),
     ],
 )
@@ -350,7 +350,9 @@ def test_checkpointing_has_the_same_gradients(choice: dict[str, Any]) -> None:
 def test_a_file_of_another_variant_is_told(tmp_path: Path) -> None:
     path = tmp_path / "registers.pth"
     export_encoder(made(KINDS[1]), path, "dinov2")
-    with pytest.raises(UsageError, match=r"it has 'backbone.register_tokens' and DINOv2 with 4 classes has not"):
+    with pytest.raises(
+        UsageError, match=r"it has 'backbone.register_tokens', which DINOv2 with 4 classes does not have"
+    ):
         load_start(made(KINDS[0]), path)
     assert adapt(read_checkpoint(path), made(KINDS[1])).partial
 

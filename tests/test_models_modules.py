@@ -58,7 +58,7 @@ def test_a_generator_comes_back_as_it_was(tmp_path: Path) -> None:
     load_module(other, path)
     assert_same(other, network.state_dict())
     for load in (load_any, load_model):
-        with pytest.raises(UsageError, match="a segadapt style transfer network, not a model to use"):
+        with pytest.raises(UsageError, match="a segadapt style transfer network, which cannot be used as a model"):
             load(path)
 
 
@@ -77,7 +77,9 @@ def test_training_checkpoints_have_them_by_name(tmp_path: Path) -> None:
     for network, trained in ((StyleTransfer(), generator), (Discriminator(3), of_images)):
         assert str(load_module(network, path)) == "a segadapt training checkpoint of step 5"
         assert_same(network, trained.state_dict())
-    with pytest.raises(UsageError, match="training checkpoint of step 5, not a style transfer network to use"):
+    with pytest.raises(
+        UsageError, match="training checkpoint of step 5, which cannot be used as a style transfer network"
+    ):
         load_generator(path)
 
     modules = {"discriminator1": of_maps.state_dict(), "discriminator2": of_maps.state_dict()}
@@ -108,7 +110,7 @@ WRONG: dict[str, tuple[State, Module, str]] = {
     "a part": (
         {name: t for name, t in hollow("transformer_net").items() if name != "res3.in2.shift"},
         StyleTransfer(),
-        "a style transfer network has 'res3.in2.shift' and it has not",
+        "a style transfer network has 'res3.in2.shift', which it does not have",
     ),
 }
 

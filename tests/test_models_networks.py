@@ -201,8 +201,8 @@ def test_a_choice_has_one_plain_form(choice: Any, expected: Any) -> None:
         ({"name": "deeplab_vgg16", "aspp": 2}, "option `aspp` of deeplab_vgg16 is 2: it must be 'full' or 'published'"),
         ({"aspp": "full"}, "a network with options needs its name. Write {name: NAME, OPTION: VALUE}."),
         ({"name": 3}, "a network with options needs its name"),
-        (3, "3 is no network"),
-        (["deeplab_small"], "['deeplab_small'] is no network"),
+        (3, "3 is not a network"),
+        (["deeplab_small"], "['deeplab_small'] is not a network"),
     ],
 )
 def test_wrong_choices_are_told_in_one_line(choice: Any, words: str, tmp_path: Path) -> None:
@@ -251,9 +251,9 @@ class NoPixels(Segmenter):
 @pytest.mark.parametrize(
     ("name", "network", "words"),
     [
-        ("deeplab_small", Own, "a network named 'deeplab_small' exists already"),
-        ("mine", nn.Conv2d, "is no subclass of segadapt.models.segmenter.Segmenter"),
-        ("mine", "Own", "'Own' is no subclass"),
+        ("deeplab_small", Own, "a network named 'deeplab_small' already exists"),
+        ("mine", nn.Conv2d, "is not a subclass of segadapt.models.segmenter.Segmenter"),
+        ("mine", "Own", "'Own' is not a subclass"),
         ("mine", NoPixels, "NoPixels does not set `pixels`"),
         ("mine", Named, "Named has an option `name`"),
         ("my net", Own, "'my net' cannot be a network's name"),
@@ -297,7 +297,7 @@ def test_a_registered_network_trains_predicts_and_is_known_by_its_files(
     image = next((tmp_path / "data/cityscapes").rglob("*_leftImg8bit.png"))
     assert model.predict(image).labels.shape == (64, 128)
     refused = command(capsys, "export", done.folder / "plain", "-o", tmp_path / "out.pth")
-    assert_told(refused, 2, "network", "Own with 19 classes is no network of the published programs", "safetensors.")
+    assert_told(refused, 2, "network", "Own with 19 classes is not a network of the published programs", "safetensors.")
 
     again = load_recipe(str(recipe), ["stages.plain.network={name: own, width: 16}", "stages.sean=null"])
     assert "name: own\n      width: 16" in as_yaml(again)
@@ -311,7 +311,7 @@ def test_a_network_takes_files_of_an_origin_of_ones_own(tmp_path: Path) -> None:
     keys = {"stem": "body"}
     origin = Origin("own_imagenet", "an Own file", ("stem.weight",), keys, pixels=CAFFE, body=keys, skipped=("fc.",))
     register_origin(Own, origin)
-    with pytest.raises(ValueError, match="an origin 'own_imagenet' exists already"):
+    with pytest.raises(ValueError, match="an origin 'own_imagenet' already exists"):
         register_origin(Own, origin)
     path = tmp_path / "own.pth"
     file = {"stem.weight": torch.ones(8, 3, 40, 40), "stem.bias": torch.zeros(8), "fc.weight": torch.zeros(1)}

@@ -124,7 +124,7 @@ def test_caffe_vgg16_by_the_name_of_the_start(
     monkeypatch.setenv("SEGADAPT_WEIGHTS", str(caffe_file.parent / "nowhere"))
     with pytest.raises(UsageError) as caught:
         load_start(network, "vgg16_caffe")
-    assert_refused(caffe_file.parent / "nowhere" / "vgg16_caffe.pth", caught.value, 2, "are not there")
+    assert_refused(caffe_file.parent / "nowhere" / "vgg16_caffe.pth", caught.value, 2, "were not found")
 
 
 def test_hub_vgg16_brings_its_pixel_format_and_must_be_what_was_published(
@@ -190,7 +190,7 @@ def test_unknown_start_names_the_nearest(network: DeepLabVGG16, tmp_path: Path) 
     assert_refused("start", caught.value, 2, "unknown start 'vgg16_caff'", "Did you mean 'vgg16_caffe'?")
     with pytest.raises(UsageError) as caught:
         load_start(network, tmp_path / "nowhere.pth")
-    assert_refused(tmp_path / "nowhere.pth", caught.value, 2, "not there")
+    assert_refused(tmp_path / "nowhere.pth", caught.value, 2, "does not exist")
 
 
 # published checkpoints
@@ -213,7 +213,7 @@ def test_only_what_published_programs_run_the_same_is_exported(tmp_path: Path) -
     all_dilations = DeepLabVGG16(classes=19)
     with pytest.raises(UsageError, match="aspp: published, and it was trained with aspp: full"):
         export_published(all_dilations, tmp_path / "out.pth")
-    with pytest.raises(UsageError, match="DeepLabSmall with 19 classes is no network of the published programs"):
+    with pytest.raises(UsageError, match="DeepLabSmall with 19 classes is not a network of the published programs"):
         export_published(networks.build("deeplab_small", classes=19), tmp_path / "out.pth")
     assert not list(tmp_path.iterdir())
 
@@ -274,7 +274,7 @@ def test_attention_on_one_side_only_is_refused_or_left_alone(network: DeepLabVGG
     torch.save(hollow("vgg_base"), path)
     with pytest.raises(UsageError) as caught:
         load_start(network, path)
-    assert_refused(path, caught.value, 2, "it has no attention, and the network has")
+    assert_refused(path, caught.value, 2, "it has no attention, but the network does")
     report = load_start(copy.deepcopy(network), path, fresh_head=True)
     assert report.fresh == ("attention.conv.weight",)
 
@@ -283,7 +283,7 @@ def test_attention_on_one_side_only_is_refused_or_left_alone(network: DeepLabVGG
     plain = DeepLabVGG16(classes=19)
     with pytest.raises(UsageError) as caught:
         load_start(plain, path)
-    assert_refused(path, caught.value, 2, "it has attention, and the network has not")
+    assert_refused(path, caught.value, 2, "it has attention, but the network does not")
     report = load_start(plain, path, fresh_head=True)
     assert not report.fresh and report.skipped == ("attention.conv.weight",)
 
@@ -296,7 +296,7 @@ DAMAGE: dict[str, tuple[Callable[[State], object], str]] = {
     "no dimension": (lambda state: state.update({"features.31.bias": torch.zeros(())}), "is one number, expected 1024"),
     "missing": (
         lambda state: state.pop("features.29.bias"),
-        "DeepLab VGG-16 with 19 classes and attention has 'features.29.bias' and it has not",
+        "DeepLab VGG-16 with 19 classes and attention has 'features.29.bias', which it does not have",
     ),
     "unknown": (lambda state: state.update({"features.33.bias": torch.zeros(1)}), "it has 'features.33.bias'"),
 }
@@ -327,7 +327,7 @@ def test_every_name_of_a_vgg16_file_is_checked(network: DeepLabVGG16, tmp_path: 
     torch.save({**vgg16_caffe(), "conv6_1.weight": torch.zeros(1)}, path)
     with pytest.raises(UsageError) as caught:
         load_start(network, path)
-    assert_refused(path, caught.value, 2, "it has 'conv6_1.weight', which such a file has not")
+    assert_refused(path, caught.value, 2, "it has 'conv6_1.weight', which such a file does not have")
 
 
 # files of our own

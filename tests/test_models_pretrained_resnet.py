@@ -94,7 +94,7 @@ def test_imagenet_weights_bring_their_stride_and_their_pixels(network: DeepLabRe
     assert all(not p.requires_grad for n, p in network.named_parameters() if ".bn" in n)
     with pytest.raises(
         UsageError,
-        match="want pixels: imagenet, stride_in_3x3: true, and the published",
+        match="need pixels: imagenet, stride_in_3x3: true, but the published",
     ):
         export_published(network, tmp_path / "out.pth")
 
@@ -128,7 +128,7 @@ def test_starts_by_name(network: DeepLabResNet101, tmp_path: Path, monkeypatch: 
     with pytest.raises(UsageError) as caught:
         load_start(network, "resnet101_caffe")
     path = tmp_path / "resnet101_caffe.pth"
-    assert_refused(path, caught.value, 2, "the published start weights of DeepLab ResNet-101 are not there")
+    assert_refused(path, caught.value, 2, "the published start weights of DeepLab ResNet-101 were not found")
     start_file(path)
     assert load_start(network, "resnet101_caffe").path == path
 
@@ -246,7 +246,7 @@ WRONG: dict[str, tuple[State, tuple[str, ...]]] = {
     ),
     "more": (
         {**numbered(BODY), "layer7.weight": torch.zeros(1)},
-        ("it has 'layer7.weight', which such a file has not",),
+        ("it has 'layer7.weight', which such a file does not have",),
     ),
 }
 
@@ -265,10 +265,10 @@ def test_wrong_files_are_refused(wrong: str, network: DeepLabResNet101, tmp_path
 
 def test_attention_is_no_part_of_the_published_network(tmp_path: Path) -> None:
     with_attention = DeepLabResNet101(19, attention=True, options=DeepLabOptions(aspp="published"))
-    with pytest.raises(UsageError, match="and attention is no network of the published programs"):
+    with pytest.raises(UsageError, match="and attention is not a network of the published programs"):
         published_state(with_attention)
     path = tmp_path / "published.pth"
     torch.save(hollow("deeplab_multi"), path)
-    with pytest.raises(UsageError, match="it has no attention, and the network has"):
+    with pytest.raises(UsageError, match="it has no attention, but the network does"):
         load_start(with_attention, path)
     assert load_start(with_attention, path, fresh_head=True).fresh == ("attention.conv.weight",)

@@ -111,10 +111,10 @@ def test_a_network_of_ones_own_needs_to_be_registered(tiny: None, tmp_path: Path
     save_model(path, network, header_of(network, "tiny"))
     assert load_model(path).network.pixels.name == "tiny"
     rewrite(path, {"pixels": "other"})
-    with pytest.raises(UsageError, match="its pixel format 'other' is not known here"):
+    with pytest.raises(UsageError, match="its pixel format 'other' is unknown here"):
         load_model(path)
     rewrite(path, {"network": "gone"})
-    with pytest.raises(UsageError, match="'gone' with 11 classes and attention, which is not known here") as caught:
+    with pytest.raises(UsageError, match="'gone' with 11 classes and attention, which is unknown here") as caught:
         load_model(path)
     assert str(path) in str(caught.value)
 
@@ -128,9 +128,9 @@ def test_a_network_of_ones_own_needs_to_be_registered(tiny: None, tmp_path: Path
         ({"label_space": {"classes": [1]}}, SegadaptError, "its header is wrong"),
         ({"size": [0, 3]}, SegadaptError, "its header is wrong"),
         ({"surprise": 1}, SegadaptError, "its header is wrong"),
-        ({"attention": True}, UsageError, "it has no attention, and the network has"),
+        ({"attention": True}, UsageError, "it has no attention, but the network does"),
         ({"network": "deeplab_vgg16"}, SegadaptError, "its header is wrong (deeplab_vgg16 has no option `norm`)"),
-        ({"network": "deeplab_vgg16", "options": {}}, UsageError, "and it has not"),
+        ({"network": "deeplab_vgg16", "options": {}}, UsageError, "which it does not have"),
     ],
 )
 def test_other_headers_are_refused(
@@ -148,16 +148,16 @@ def test_other_headers_are_refused(
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "step_00000003.pt"
     torch.save({"format": 1, "step": 3, "modules": {"network": small().state_dict()}}, path)
-    with pytest.raises(UsageError, match="a segadapt training checkpoint of step 3, not a model to use"):
+    with pytest.raises(UsageError, match="a segadapt training checkpoint of step 3, which cannot be used as a model"):
         load_any(path)
     path = tmp_path / "model.safetensors"
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(UsageError, match="of unknown origin"):
         load_model(path)
     for name, words in {
-        "deeplab_multi": "a single-head DeepLab ResNet-101 checkpoint with 19 classes, not a model to use",
-        "transformer_net": "a published style transfer network (transformer_net), not a model to use",
-        "discriminator": "a published discriminator, not a model to use",
+        "deeplab_multi": "a single-head DeepLab ResNet-101 checkpoint with 19 classes, which cannot be used as a model",
+        "transformer_net": "a published style transfer network (transformer_net), which cannot be used as a model",
+        "discriminator": "a published discriminator, which cannot be used as a model",
     }.items():
         other = tmp_path / f"{name}.pth"
         torch.save({key: tensor for key, tensor in hollow(name).items() if not key.startswith("layer6.")}, other)
@@ -186,7 +186,7 @@ def test_the_label_space_of_a_published_checkpoint(tmp_path: Path) -> None:
     torch.save(hollow("sean", 16), tmp_path / "synthia.pth")
     assert load_any(tmp_path / "synthia.pth").header.space == load_label_space("cityscapes16")
     torch.save(hollow("sean", 11), tmp_path / "camvid.pth")
-    with pytest.raises(UsageError, match="with 11 classes and attention, and does not say which"):
+    with pytest.raises(UsageError, match="with 11 classes and attention, but the file does not name them"):
         load_any(tmp_path / "camvid.pth")
     space: LabelSpace = load_label_space("camvid11")
     assert load_any(tmp_path / "camvid.pth", space).header.space == space

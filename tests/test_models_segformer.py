@@ -205,7 +205,7 @@ def test_files_that_do_not_fit_are_told(lost: str, tmp_path: Path) -> None:
     torch.save(
         transformers_layout(imagenet()) | {"decode_head.classifier.weight": torch.zeros(19, 4)}, tmp_path / "s.pth"
     )
-    with pytest.raises(UsageError, match=r"it has 'decode_head\.classifier\.weight', which such a file has not"):
+    with pytest.raises(UsageError, match=r"it has 'decode_head\.classifier\.weight', which such a file does not have"):
         load_start(small, tmp_path / "s.pth")  # trained on labels that nobody has said
 
 

@@ -42,7 +42,7 @@ def opened(folder: Path, finished: Path, domain: str = "source", **changes: dict
 
 def test_the_files_of_other_stages_need_not_be_there(finished: Path, tmp_path: Path) -> None:
     missing = recipe(tmp_path, finished, source_only={"start": str(tmp_path / "vgg16_caffe.pth")})
-    with pytest.raises(UsageError, match="the start file is not there"):
+    with pytest.raises(UsageError, match="the start file does not exist"):
         actions(missing, tmp_path / "new")
     assert actions(missing, finished / "run", choice=SEAN) == ["leave", "skip", "leave"]
     with pytest.raises(UsageError, match="uses 'source_only', which is not begun"):

@@ -80,7 +80,7 @@ def test_a_finished_stage_is_made_longer_as_if_it_had_not_ended(recipe: Path, ou
 def test_a_schedule_that_ends_with_the_training_is_told(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: list[str], exact: bool
 ) -> None:
-    """Such a stage is one that was continued with other settings."""
+    """Such a stage is one that was continued with different settings."""
     stage = planned(recipe, tmp_path, *change)[1]["a"].stage
     (stage.folder / "checkpoints").mkdir(parents=True)
     (stage.folder / "checkpoints/step_00000004.pt").touch()
@@ -113,9 +113,9 @@ def test_a_changed_rate_continues_from_the_checkpoint_that_was_named(recipe: Pat
     # A continuation from here, or from where it changed, is told by what differs in it, not by the one before.
     longer = [LOWER, "stages.a.steps=6"]
     for change, checkpoint, said in (
-        (longer, "", "step 4 (step_00000004.pt), for longer, as if it had not ended"),
-        (longer, "=step_00000002.pt", "step 2 (step_00000002.pt), with other settings"),
-        ([*longer, "seed=2"], "", "step 4 (step_00000004.pt), with other settings"),
+        (longer, "", "step 4 (step_00000004.pt), for longer, as if it had never ended"),
+        (longer, "=step_00000002.pt", "step 2 (step_00000002.pt), with different settings"),
+        ([*longer, "seed=2"], "", "step 4 (step_00000004.pt), with different settings"),
     ):
         one = planned(recipe, out, *change, choice=go_on(f"a{checkpoint}"))[1]["a"]
         assert one.action == "continue" and one.said() == f"continues from {said}" and one.stage.parts
@@ -159,7 +159,7 @@ def test_a_checkpoint_from_elsewhere_is_told_by_its_hash(recipe: Path, out: Path
     assert (part["until"], part["content"]) == (2, {}) and len(part["checkpoint"]) == 64
     assert [line["step"] for line in metrics(new / "a") if "lr/network" in line] == [3, 4]
     assert actions(recipe, new, choice=choice) == ["skip"]
-    with pytest.raises(UsageError, match=r"takes the place of what is there.*--yes"):
+    with pytest.raises(UsageError, match=r"would replace what is there.*--yes"):
         run(recipe, out, choice=choice)
 
 
@@ -169,24 +169,24 @@ def test_a_checkpoint_from_elsewhere_is_told_by_its_hash(recipe: Path, out: Path
         (
             ["stages.a.network=deeplab_small_bn"],
             go_on("a"),
-            "network deeplab_small, and the stage has deeplab_",
+            "network deeplab_small, but the stage has deeplab_",
         ),
-        (["stages.a.optimizer=sgd"], go_on("a"), "of another network, method or optimizer"),
+        (["stages.a.optimizer=sgd"], go_on("a"), "of a different network, method or optimizer"),
         (
             ["stages.a.optimizer=sgd"],
             go_on("a=step_00000002.pt"),
-            "--continue a: .+ is no training checkpoint for this",
+            "--continue a: .+ is not a training checkpoint for this",
         ),
-        (["stages.a.steps=3"], go_on("a"), "is of step 4, and the stage has 3"),
+        (["stages.a.steps=3"], go_on("a"), "is from step 4, but the stage has only 3"),
         ([], go_on("a=step_00000003.pt"), r"no checkpoint 'step_00000003\.pt'.*step_00000002\.pt, step_00000004\.pt"),
         (
             [],
             go_on(f"a={__file__}"),
-            r"--continue a: .+\.py is no training checkpoint .+ or not a file of PyTorch\)\. Name",
+            r"--continue a: .+\.py is not a training checkpoint .+ or not a PyTorch file\)\. Name",
         ),
         ([], go_on("b"), "--continue: no stage 'b'"),
         ([], go_on("a", fresh=True), "--continue a: --fresh redoes the stage from scratch"),
-        (["stages.a.stand_in=x.pth"], go_on("a"), "--continue a: the stage is not trained|not there"),
+        (["stages.a.stand_in=x.pth"], go_on("a"), "--continue a: the stage is not a training stage|does not exist"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_lost(
@@ -213,12 +213,14 @@ def test_a_diverged_training_continues_with_the_command_that_its_error_names(rec
             SegadaptError, match=r"was not finite at step 2 \(.+\.png.*last good checkpoint: none yet"
         ) as failure:
             run(recipe, out, *diverged)
-        assert "the same command with stages.a.lr=RATE --yes, which begins the stage anew." in failure.value.remedy
+        assert "run the command again with stages.a.lr=RATE --yes to restart the stage." in failure.value.remedy
         assert not list(out.glob("a/checkpoints/*")) and not list(out.glob("a/*.safetensors"))
     lower = "stages.a.lr=1e-3"
     assert actions(recipe, out, *diverged, lower) == ["begin"]  # "redo" where a model was kept: hence --yes
     sick = [*diverged, "stages.a.checkpoint_every=1"]
-    with pytest.raises(SegadaptError, match=r"the same command with stages\.a\.lr=RATE --continue a,") as failure:
+    with pytest.raises(
+        SegadaptError, match=r"run the command again with stages\.a\.lr=RATE --continue a to"
+    ) as failure:
         run(recipe, out, *sick)
     assert "last good checkpoint: step_00000001.pt" in failure.value.what
     assert [path.name for path in out.glob("a/checkpoints/*")] == ["step_00000001.pt"]

@@ -177,7 +177,7 @@ def test_the_data_of_a_recipe_is_checked_and_prepared_by_its_name(
     assert looked.code == 0
     for line in ("source.gta5: layout gta5", "source.again", "target.cityscapes: layout cityscapes", "target.rendered"):
         assert line in looked.out
-    assert "split train: 6 images, labels not looked at" in looked.out
+    assert "split train: 6 images, labels not checked" in looked.out
     assert {file.name for file in (tmp_path / "look").iterdir()} >= {
         "source.gta5.train.png",
         "target.cityscapes.val.png",
@@ -191,7 +191,7 @@ def test_the_data_of_a_recipe_is_checked_and_prepared_by_its_name(
     assert source.read(0).name == "gta5/" + source.leaves[0].pairs[0].name.removeprefix("gta5/")
     for arguments, told in (
         (("gta5",), "ROOT: the folder of the data set is missing. Give it after 'gta5'"),
-        ((path, "--holdout", 3), "--holdout: is about one data set"),
+        ((path, "--holdout", 3), "--holdout: applies to a single data set"),
         (("gta55",), "no recipe of this name, and no file"),
     ):
         refused = command(capsys, "data", "check", *arguments)

@@ -55,7 +55,9 @@ def test_a_dry_run_shows_what_would_be_done_and_writes_nothing(
     said = capfd.readouterr().out
     for name, method, why in (("source_only", "source_only", "2 steps"), ("views", "evaluate", "2 images")):
         assert re.search(rf"^ *{name} +{method} +to do +{why} +\d+ s", said, re.M), said
-    assert re.search(r"In all about \d+ s on cpu \(fp32, threads: \d+\), and about .+MB of disk; .+ are free", said)
+    assert re.search(
+        r"Total: about \d+ s on cpu \(fp32, threads: \d+\) and about .+MB of disk space; .+ are free", said
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -66,8 +68,8 @@ def test_a_dry_run_of_changed_settings_names_them_and_leaves_the_run_as_it_is(
     run(recipe, finished / "run", "stages.sean.lr=0.5", "stages.sean.ema=0.9", dry_run=True)
     said = capfd.readouterr().out
     assert re.search(r"source_only +source_only +done already, skipped", said)
-    assert re.search(r"sean +sean +made with other settings, redone +settings\.lr: 0\.001 -> 0\.5", said)
-    assert "settings.ema: 0.99 -> 0.9" in said and "@sean (model) is another one now" in said and "--yes" in said
+    assert re.search(r"sean +sean +made with different settings, redone +settings\.lr: 0\.001 -> 0\.5", said)
+    assert "settings.ema: 0.99 -> 0.9" in said and "@sean (model) has changed" in said and "--yes" in said
     run(recipe, finished / "run", dry_run=True)
     assert "Nothing to do" in capfd.readouterr().out
     assert everything(finished / "run") == before
@@ -78,7 +80,7 @@ def test_the_table_says_when_the_disk_is_too_small(
 ) -> None:
     monkeypatch.setattr(plan_table, "free_disk", lambda _: 1_000_000)
     run(recipe, tmp_path / "run", dry_run=True)
-    assert re.search(r"The disk of .*run is too small: about \d+\.\d MB more are needed", capfd.readouterr().out)
+    assert re.search(r"Not enough disk space for .*run: about \d+\.\d MB more are needed", capfd.readouterr().out)
 
 
 def test_times_and_sizes_in_words() -> None:
@@ -163,8 +165,8 @@ def test_only_and_from_choose_stages(finished: Path, recipe: Path, tmp_path: Pat
     [
         (Choice(("sena",)), r"--only: no stage 'sena'\. Did you mean 'sean'\?"),
         (Choice(first="x"), r"--from: no stage 'x'\. Known: sean, source_only, views"),
-        (Choice(("sean",), "sean"), r"--from: --only and --from do not go together"),
-        (Choice(("sean",)), r"--only sean: stage 'sean' uses 'source_only', which is not begun\. Do it first: --only"),
+        (Choice(("sean",), "sean"), r"--from: --only and --from cannot be combined"),
+        (Choice(("sean",)), r"--only sean: stage 'sean' uses 'source_only', which is not begun\. Run it first: --only"),
         (Choice(first="views"), r"--from views: stage 'views' uses 'sean', which is not begun"),
     ],
 )
@@ -186,11 +188,11 @@ def test_the_flags_of_the_command(
         and "pass --yes to allow it" in said
     )
     told = command(capsys, *plan_new, "--from", "views")
-    assert_told(told, 2, "--from views", "stage 'views' uses 'sean'", "or --from sean for all from there on.")
+    assert_told(told, 2, "--from views", "stage 'views' uses 'sean'", "or --from sean to run all stages from there on.")
 
 
 def test_a_stage_whose_reference_was_made_with_other_settings_is_not_begun(finished: Path, recipe: Path) -> None:
-    with pytest.raises(UsageError, match="'views' uses 'sean', which is made with other settings"):
+    with pytest.raises(UsageError, match="'views' uses 'sean', which is made with different settings"):
         run(recipe, finished / "run", "stages.sean.lr=0.5", choice=Choice(("views",)), yes=True)
 
 
@@ -210,7 +212,7 @@ def test_fresh_wants_yes_and_deletes_what_stages_make_alone(
     run(recipe, out)
     (out / "source_only/notes.txt").write_text("mine")
     before = everything(out)
-    with pytest.raises(UsageError, match=r"--fresh deletes what is there.*Add --yes"):
+    with pytest.raises(UsageError, match=r"--fresh deletes what is there.*Pass --yes"):
         run(recipe, out, choice=Choice(("source_only",), fresh=True))
     assert {path: content for path, (_, content) in everything(out).items()} == {
         path: content for path, (_, content) in before.items()
@@ -232,7 +234,7 @@ def test_a_link_to_elsewhere_and_a_folder_that_is_no_run_are_left_alone(
     run(recipe, out, choice=Choice(("source_only",)))
     (out / "source_only").rename(elsewhere)
     (out / "source_only").symlink_to(elsewhere)
-    with pytest.raises(UsageError, match="is a link, and what it leads to is not deleted"):
+    with pytest.raises(UsageError, match="is a link, and its target will not be deleted"):
         run(recipe, out, choice=Choice(("source_only",), fresh=True), yes=True)
     assert (elsewhere / "model.safetensors").is_file()
     (tmp_path / "other disk").mkdir()
@@ -243,7 +245,7 @@ def test_a_link_to_elsewhere_and_a_folder_that_is_no_run_are_left_alone(
     (mine / "source_only").mkdir(parents=True)
     (mine / "source_only/model.safetensors").write_bytes(b"mine")
     (mine / "recipe.yaml").write_text("a recipe of one's own is no run")
-    with pytest.raises(UsageError, match="holds other things than a run"):
+    with pytest.raises(UsageError, match="not empty and is not a run"):
         run(recipe, mine, choice=Choice(fresh=True), yes=True)
     assert (mine / "source_only/model.safetensors").read_bytes() == b"mine"
 

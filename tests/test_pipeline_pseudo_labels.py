@@ -68,7 +68,7 @@ def test_the_most_confident_pixels_of_each_class(tmp_path: Path, capfd: pytest.C
     sheet = Image.open(stage / "contact_sheet.png")
     assert sheet.width > 3 * 480 and sheet.height > 4 * 240
     said = capfd.readouterr().err
-    assert "6 images through the network, 0 were there already" in said and "% of the class kept" in said
+    assert "6 images through the network, 0 were already done" in said and "% of the class kept" in said
 
 
 @pytest.mark.numeric
@@ -186,7 +186,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (tmp_path / "out/contact_sheet.png").is_file()
 
     told = command(capsys, *arguments, "--select", "all", "--border", "4")  # the network is not asked again
-    assert "0 images through the network, 6 were there already" in told.err
+    assert "0 images through the network, 6 were already done" in told.err
     labels, argmax, _ = stacked(tmp_path / "out")
     np.testing.assert_array_equal(labels[:, 4:-4, 4:-4], argmax[:, 4:-4, 4:-4])
     assert (labels[:, :4] == IGNORE).all()
@@ -198,7 +198,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert_told(command(capsys, *arguments, option, value), 2, option, what, "in --help.")
     missing = command(capsys, *arguments, "--mask", tmp_path / "no.png")
-    assert_told(missing, 2, str(tmp_path / "no.png"), "the mask is not there", "Check the path.")
+    assert_told(missing, 2, str(tmp_path / "no.png"), "the mask does not exist", "Check the path.")
 
 
 def test_flat_labels_are_what_the_published_self_training_reads(

@@ -102,10 +102,15 @@ def test_the_plan_of_all_kinds_of_stages_needs_no_files_of_them(
 @pytest.mark.parametrize(
     ("stage", "key", "reference", "said"),
     [
-        ("stylize", "generator", "@source_only", "'@source_only' gives a segmenter, but the generator is wanted here"),
+        (
+            "stylize",
+            "generator",
+            "@source_only",
+            "'@source_only' gives a segmenter, but the generator is expected here",
+        ),
         ("self_train", "labels", "@stylize", "'@stylize' gives stylized images, but the folder of pseudo-labels"),
-        ("self_train", "start", "@style", "'@style' gives a generator, but the start file is wanted here"),
-        ("pseudo", "model", "@style", "'@style' gives a generator, but the model is wanted here"),
+        ("self_train", "start", "@style", "'@style' gives a generator, but the start file is expected here"),
+        ("pseudo", "model", "@style", "'@style' gives a generator, but the model is expected here"),
         ("style", "discriminator", "@source_only", "'@source_only' is a stage. Give the path of a file"),
     ],
 )
@@ -121,11 +126,11 @@ def test_references_must_be_of_the_right_kind(
 @pytest.mark.parametrize(
     ("stage", "key", "what"),
     [
-        ("style", "segmenter", "the segmenter is not there"),
-        ("stylize", "generator", "the generator is not there"),
-        ("self_train", "labels", "the folder of pseudo-labels is not there"),
-        ("source_only", "stand_in", "the checkpoint that stands in is not there"),
-        ("pseudo", "mask", "the mask is not there"),
+        ("style", "segmenter", "the segmenter does not exist"),
+        ("stylize", "generator", "the generator does not exist"),
+        ("self_train", "labels", "the folder of pseudo-labels does not exist"),
+        ("source_only", "stand_in", "the checkpoint that stands in does not exist"),
+        ("pseudo", "mask", "the mask does not exist"),
     ],
 )
 def test_files_must_be_there(finished: Path, tmp_path: Path, stage: str, key: str, what: str) -> None:

@@ -112,9 +112,9 @@ def test_a_changed_setting_is_refused_by_name_and_redone_when_asked(
     run(recipe, out, "stages.sean.consistency=0.7", dry_run=True)
     planned = capfd.readouterr().out
     assert planned.count("done already, skipped") == 2
-    assert planned.count("made with other settings, redone") == 2 and "@sean (model) is another one now" in planned
+    assert planned.count("made with different settings, redone") == 2 and "@sean (model) has changed" in planned
     run(recipe, out, "stages.sean.consistency=0.7", yes=True)
-    assert "sean: made with other settings, redone" in capfd.readouterr().err
+    assert "sean: made with different settings, redone" in capfd.readouterr().err
     run(recipe, out, "stages.sean.consistency=0.7")
     assert capfd.readouterr().err.count("done already, skipped") == 4
 

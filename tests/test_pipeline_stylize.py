@@ -86,7 +86,7 @@ def test_the_stage_writes_copies_a_sheet_and_a_result(tmp_path: Path, capfd: pyt
     assert Image.open(stage / "contact_sheet.png").width > 3 * 480
     result = json.loads((stage / "result.json").read_text())
     assert result["images"] == 6 and result["settings"]["quirks"] == {"truncated": False}
-    assert "6 images stylized, 0 were there already" in capfd.readouterr().err
+    assert "6 images stylized, 0 were already done" in capfd.readouterr().err
 
 
 def test_a_killed_stage_resumes_exactly(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_verb_takes_folders_and_a_second_run_does_what_is_missing(
     (images / "city/broken.png").unlink()
     sheet = ("--sheet", tmp_path / "sheet.png", "--target", images / "city")
     told = command(capsys, *arguments, *sheet)
-    assert told.out == f"0 images stylized, 3 were there already: {tmp_path / 'out'}\n"
+    assert told.out == f"0 images stylized, 3 were already done: {tmp_path / 'out'}\n"
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
     assert found == {"a.png", "city/b.png", "city/c.png"}
     assert Image.open(tmp_path / "out/city/b.png").size == (40, 24)
@@ -155,6 +155,6 @@ def test_the_verb_takes_folders_and_a_second_run_does_what_is_missing(
     wrong = command(capsys, *arguments, "--png-level", "11")
     assert_told(wrong, 2, "--png-level", "11 should be less than or equal to 9", "in --help.")
     alone = command(capsys, *arguments, "--target", images)
-    assert_told(alone, 2, "--target", "is for the sheet", "Give --sheet FILE with it.")
+    assert_told(alone, 2, "--target", "applies to --sheet only", "Give --sheet FILE with it.")
     over = command(capsys, "stylize", generator, images, "-o", images, "--size", "16x8")
     assert over.code == 2

@@ -129,7 +129,7 @@ def test_a_run_shows_its_time_left_and_a_page_as_its_stages_end(
     run(recipe, tmp_path / "run")
     said = capfd.readouterr().err
     assert "second  1/2  all stages: about" in said
-    assert "warning: the report of what there is so far could not be written: " in said  # and the run went on
+    assert "warning: the report of the results so far could not be written: " in said  # and the run went on
     assert pages == [("second", 2, 3), ("views", 3, 3), None]
     assert not is_underway(tmp_path / "run/report.html")
 

@@ -19,23 +19,23 @@ BAD_YAML = {
         "a0: &a0 [x]\n" + "".join(f"a{k + 1}: &a{k + 1} [*a{k}]\n" for k in range(DEPTH)),
         f"more than {DEPTH} levels (line {DEPTH})",
     ),
-    "an alias in itself": ("stages: &a {b: *a}", "*a stands for itself (line 1)"),
+    "an alias in itself": ("stages: &a {b: *a}", "*a refers to itself (line 1)"),
     "5,000 brackets": ("[" * 5000, f"more than {DEPTH} levels (line 1)"),
     "5,000 braces": ("{a: " * 5000, f"more than {DEPTH} levels (line 1)"),
     "5,000 lists in one line": ("- " * 5000, f"more than {DEPTH} levels (line 1)"),
     "5,000 levels": ("".join(f"{' ' * k}a:\n" for k in range(1000)), f"more than {DEPTH} levels (line {DEPTH + 1})"),
     "many values": ("- a\n" * (NODES + 1), f"more than {NODES} values (line {NODES})"),
-    "a key twice": ("a:\n  b: 1\n  c: 2\n  b: 3\n", "key 'b' is there twice, first in line 2 (line 4)"),
-    "a number as key twice": ("1: a\n01: b", "key '1' is there twice, first in line 1 (line 2)"),
+    "a key twice": ("a:\n  b: 1\n  c: 2\n  b: 3\n", "key 'b' appears twice, first in line 2 (line 4)"),
+    "a number as key twice": ("1: a\n01: b", "key '1' appears twice, first in line 1 (line 2)"),
     "a list as key": ("? [a]\n: b", "a key is a list or a mapping (line 1)"),
-    "a date": ("a: !!timestamp x", "!!timestamp is no plain data (line 1)"),
-    "an object": ("a: !!python/object:os.system {}", "!!python/object:os.system is no plain data (line 1)"),
-    "a wrong number": ("a: !!int x", "'x' is no int (line 1)"),
+    "a date": ("a: !!timestamp x", "!!timestamp is not plain data (line 1)"),
+    "an object": ("a: !!python/object:os.system {}", "!!python/object:os.system is not plain data (line 1)"),
+    "a wrong number": ("a: !!int x", "'x' is not a valid int (line 1)"),
     "a large number": (f"a: 0x{'f' * 17}", "too large a number (line 1)"),
     "a number in base 60": (f"a: {'1:' * 300_000}1", "too long a number (line 1)"),
     "??? in braces": ("a: 1\nb: {root: ???}", "a ? between { } or [ ] needs quotes (line 2)"),
-    "NUL": ('a: "\\0"', "text with a character that is none (line 1)"),
-    "half a character": ('a: "\\ud800"', "text with a character that is none (line 1)"),
+    "NUL": ('a: "\\0"', "text with an invalid character (line 1)"),
+    "half a character": ('a: "\\ud800"', "text with an invalid character (line 1)"),
     "no character": ('a: "\\U00FFFFFF"', "not valid YAML (chr() arg not in range(0x110000))"),
     "no YAML": ("a: [1", "not valid YAML (line 1)"),
 }
@@ -98,12 +98,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with (tmp_path / "large").open("wb") as file:
         file.truncate(10**9)
-    for name, what in (("bytes", "not UTF-8 text"), ("large", "larger than"), ("none", "it is not there")):
+    for name, what in (("bytes", "not UTF-8 text"), ("large", "larger than"), ("none", "it does not exist")):
         for read in (read_yaml, read_json):
             with pytest.raises(UsageError, match=what):
                 read(tmp_path / name, "it")
     for place in (tmp_path, tmp_path / ("a" * 5000)):
-        with pytest.raises(UsageError, match="it is not"):
+        with pytest.raises(UsageError, match=r"it (is|does) not"):
             read_yaml(place, "it")
 
 

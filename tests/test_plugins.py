@@ -48,7 +48,7 @@ def test_a_plug_in_is_loaded_once_and_again_when_it_has_changed(mine: Path) -> N
     assert [one.as_dict()["file"] for one in loaded()] == [str(mine)]
     before = loaded()[0].sha256
     mine.write_text(LAYOUT.replace("{images}", "photographs"))
-    with pytest.raises(UsageError, match=r"mine\.py:7: cannot be loaded .* a layout named 'mine' exists already"):
+    with pytest.raises(UsageError, match=r"mine\.py:7: cannot be loaded .* a layout named 'mine' already exists"):
         load_plugin(mine)
     assert load_plugin is segadapt.load_plugin and loaded()[0].sha256 == before
 
@@ -72,7 +72,7 @@ def test_help_loads_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         ("\nimport nowhere", ":2", "ModuleNotFoundError: No module named 'nowhere'"),
         ("def f():\n    g()\n\nf()", ":2", "NameError: name 'g' is not defined"),
         ("raise SystemExit(3)", ":1", "SystemExit: 3"),
-        ("import segadapt\nsegadapt.register_method(int)", ":2", "<class 'int'> is no subclass of segadapt.plugin"),
+        ("import segadapt\nsegadapt.register_method(int)", ":2", "<class 'int'> is not a subclass of segadapt.plugin"),
     ],
 )
 def test_one_that_fails_is_named_with_its_line(
@@ -90,8 +90,8 @@ def test_one_that_fails_is_named_with_its_line(
 def test_what_is_no_plug_in(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     for given, place, what in (
-        (tmp_path / "gone.py", tmp_path / "gone.py", "the plug-in is not there"),
-        (tmp_path / "notes.txt", tmp_path / "notes.txt", "is no Python file"),
+        (tmp_path / "gone.py", tmp_path / "gone.py", "the plug-in does not exist"),
+        (tmp_path / "notes.txt", tmp_path / "notes.txt", "is not a Python file"),
         ("--yes", "--plugin", "needs a file"),
     ):
         said = command(capsys, "schema", "--plugin", given)
@@ -120,7 +120,7 @@ def test_installed_packages_declare_theirs(
     assert said.code == 0 and "mine" in LAYOUTS
     assert [line for line in said.err.splitlines() if line.startswith("warning:")] == [
         "warning: plug-in 'broken_plugin' of an unknown package cannot be loaded (ModuleNotFoundError: No module named "
-        "'nowhere'). Its methods, networks and layouts are not known; mend or uninstall it."
+        "'nowhere'). Its methods, networks and layouts are unavailable; fix or uninstall it."
     ]
     load_installed()
     assert asked == ["segadapt.plugins"] and [plugin.name for plugin in loaded()] == ["mine"]
@@ -128,7 +128,7 @@ def test_installed_packages_declare_theirs(
 
 
 def test_what_is_not_known_may_be_a_plug_ins(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    hint = "One of your own needs its plug-in: --plugin FILE.py, in Python segadapt.load_plugin."
+    hint = "If it is your own, load its plug-in: --plugin FILE.py, in Python segadapt.load_plugin."
     for stage in ({"method": "class_mix"}, {"method": "source_only", "network": "two_scales"}):
         recipe = write_recipe(tmp_path / "recipe.yaml", tree(tmp_path, one=stage))
         with pytest.raises(UsageError) as caught:
@@ -187,8 +187,8 @@ def named(**facts: object) -> type[plugin.Method]:
         (lambda: Whole, "SegmenterSettings needs `method: Literal"),
         (lambda: named(settings_type=dict), "needs `settings_type`, a subclass of SegmenterSettings"),
         (lambda: named(settings_type=METHODS["sean"].settings_type, domains=()), "needs `domains`, as"),
-        (lambda: named(settings_type=METHODS["sean"].settings_type), "a method named 'sean' exists already"),
-        (lambda: 3, "3 is no subclass of segadapt.plugin.Method"),
+        (lambda: named(settings_type=METHODS["sean"].settings_type), "a method named 'sean' already exists"),
+        (lambda: 3, "3 is not a subclass of segadapt.plugin.Method"),
     ],
 )
 def test_what_is_no_whole_method_is_refused(method: object, told: str) -> None:
@@ -201,9 +201,9 @@ def test_a_class_that_is_defined_anew_takes_its_own_place() -> None:
     load_plugin(EXAMPLES / "own_method.py")
     again = type("ClassMix", (METHODS["class_mix"],), {"__module__": METHODS["class_mix"].__module__})
     assert segadapt.register_method(again) is again is METHODS["class_mix"]
-    with pytest.raises(ValueError, match="is no segadapt"):
+    with pytest.raises(ValueError, match="is not a segadapt"):
         segadapt.register_layout("rig")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="'gta5' exists already"):
+    with pytest.raises(ValueError, match="'gta5' already exists"):
         segadapt.register_layout(Layout("gta5", "", "images", "labels", None))
 
 

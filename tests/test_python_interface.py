@@ -39,7 +39,7 @@ def test_a_run_gives_what_came_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert set(first.scores) == {"source_only"} and set(first.scores["source_only"]) == {"target", "source"}
     assert "seed: 1" in (tmp_path / "run/recipe.yaml").read_text()
     assert segadapt.load(first.folder, device="cpu").header.stage == "source_only"
-    with pytest.raises(ValueError, match="change a recipe by its name"):
+    with pytest.raises(ValueError, match="cannot change a recipe that is loaded"):
         segadapt.run_recipe(load_recipe(str(path), []), tmp_path / "run", ["seed=2"])
     with pytest.raises(ValueError, match="the run folder is not given"):
         segadapt.run_recipe(load_recipe(str(path), []))

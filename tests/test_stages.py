@@ -132,14 +132,14 @@ def test_a_kind_of_ones_own_goes_through_all_that_a_run_does(
 
 
 def test_what_it_names_must_be_of_its_kind(count: Count, recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'@train' gives a number, but the model is wanted here") as failure:
+    with pytest.raises(UsageError, match="'@train' gives a number, but the model is expected here") as failure:
         planned(recipe, tmp_path / "run", "stages.all.before=null", "stages.all.model=@train")
     assert failure.value.where == "stages.all.model"
 
 
 def test_a_report_is_made_of_a_kind_that_is_not_there_now(recipe: Path, tmp_path: Path) -> None:
     """Such as that of a plug-in; a recipe with it is refused by name."""
-    with pytest.raises(UsageError, match="'count', which is no method"):
+    with pytest.raises(UsageError, match="'count', which is not a method"):
         load_recipe(str(recipe), [])
     register_stage(Count())
     with pytest.MonkeyPatch.context() as patch:
@@ -152,7 +152,7 @@ def test_a_report_is_made_of_a_kind_that_is_not_there_now(recipe: Path, tmp_path
 
 
 def test_a_taken_name_is_refused(count: Count) -> None:
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="already exists"):
         register_stage(count)
 
 

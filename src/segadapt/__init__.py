@@ -6,9 +6,9 @@ result = model.predict("street.jpg")    # labels (H, W) uint8, probabilities (C,
 done = segadapt.run_recipe("mine.yaml", "runs/mine", {"seed": 1})      # a shipped recipe's name, or a file
 done.scores, done.model                 # mIoU by stage and domain; the model to load
 
-segadapt.load_plugin("my_method.py")      # methods, networks and layouts of one's own; see `segadapt.plugin`
+segadapt.load_plugin("my_method.py")      # your own methods, networks and layouts; see `segadapt.plugin`
 
-What fails raises a SegadaptError, of which UsageError (a ValueError too) is what the caller can mend.
+Failures raise SegadaptError; its subclass UsageError (also a ValueError) is for mistakes that the caller can fix.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -16,7 +16,9 @@ def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise UsageError(f"'{wanted}' is no device", where="device", remedy="Use auto, cpu, cuda or cuda:N.") from None
+        raise UsageError(
+            f"'{wanted}' is not a device", where="device", remedy="Use auto, cpu, cuda or cuda:N."
+        ) from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UsageError("no CUDA device was found", where=f"device {wanted}", remedy="Use device cpu.")
@@ -39,7 +41,7 @@ def choose_precision(wanted: Precision | Literal["auto"], device: torch.device) 
     Raises UsageError for another word than `fp32`, `bf16` and `auto`.
     """
     if wanted not in ("fp32", "bf16", "auto"):
-        raise UsageError(f"'{wanted}' is no precision", where="precision", remedy="Use fp32, bf16 or auto.")
+        raise UsageError(f"'{wanted}' is not a precision", where="precision", remedy="Use fp32, bf16 or auto.")
     if wanted != "auto":
         return wanted
     if device.type == "cuda":

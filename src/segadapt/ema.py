@@ -13,10 +13,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def teacher_of(student: Network, learns_statistics: bool = False) -> Network:
-    """A frozen copy of `student` in eval mode; with `learns_statistics` its batch norms are in train mode.
+    """A frozen copy of `student` in eval mode; with `learns_statistics`, its batch norms stay in train mode.
 
-    Then their running statistics are those of what the teacher sees, which is the target alone (as in AdaBN, Li et al.,
-    2017): the student's, which sees both domains, belong to neither.
+    Their running statistics then describe what the teacher sees, which is only the target (as in AdaBN, Li et al.,
+    2017). The student sees both domains, so its running statistics fit neither.
     """
     teacher = copy.deepcopy(student).eval().requires_grad_(False)
     set_learning(teacher, learns_statistics)
@@ -24,7 +24,7 @@ def teacher_of(student: Network, learns_statistics: bool = False) -> Network:
 
 
 def warmed_up(decay: float, step: int) -> float:
-    """min(decay, 1 - 1/(step + 1)), step from 0: early on the teacher follows quickly, away from the random start."""
+    """min(decay, 1 - 1/(step + 1)), step from 0: the teacher follows quickly at first, away from its random weights."""
     return min(decay, 1.0 - 1.0 / (step + 1))
 
 
@@ -32,11 +32,11 @@ def warmed_up(decay: float, step: int) -> float:
 def follow(teacher: nn.Module, student: nn.Module, decay: float, buffers: bool = True) -> None:
     """teacher ← decay · teacher + (1 - decay) · student for all parameters.
 
-    Buffers are copied, but for those of a batch norm in train mode, which the teacher learns by itself; none of them
-    without `buffers`.
+    Buffers are copied, except those of a batch norm in train mode, which the teacher computes itself; without `buffers`
+    none are copied.
 
-    The two products are rounded one by one, as in the published program: a fused interpolation moves the consistency
-    loss of SEAN's second step by 2e-5 of itself.
+    The two products are rounded separately, as in the published program: a fused interpolation changes the consistency
+    loss of SEAN's second step by a relative 2e-5.
     """
     old: list[Tensor] = list(teacher.parameters())
     new: list[Tensor] = list(student.parameters())
@@ -93,7 +93,7 @@ def copy_buffers(teacher: nn.Module, student: nn.Module) -> None:
 
 
 def _buffers(teacher: nn.Module, student: nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """The teacher's buffers that follow, and the student's; by dtype, so that a GPU copies all of them at once."""
+    """The teacher's buffers to update and the student's, grouped by dtype so that a GPU copies them all at once."""
     found: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for mine, its in zip(teacher.modules(), student.modules(), strict=True):
         if is_learning(mine):

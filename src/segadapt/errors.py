@@ -1,15 +1,15 @@
-"""What goes wrong, told to a person in one line: where, what, and how to mend it.
+"""Errors for users, in one line: where the problem is, what it is, and how to fix it.
 
-Whoever raises one of these has thought about its reader. Everything else that escapes is a fault of ours.
+These are raised deliberately, with the reader in mind. Any other exception that escapes is a bug in segadapt.
 """
 
 from pathlib import Path
 
 
 class SegadaptError(Exception):
-    """A failure while working (exit code 1): a broken image, a full disk, a diverged training.
+    """A failure at run time (exit code 1): a broken image, a full disk, a diverged training.
 
-    `where` is the path or the setting that it is about, `remedy` what its reader can do now.
+    `where` is the path or setting concerned, `remedy` what the user can do about it.
     """
 
     exit_code = 1
@@ -35,7 +35,7 @@ def _restore(kind: type[SegadaptError], args: tuple[object, ...], state: dict[st
 
 
 class UsageError(SegadaptError, ValueError):
-    """A misuse (exit code 2): an unknown key, a path that is not there, a checkpoint of another network."""
+    """Misuse (exit code 2): an unknown key, a path that does not exist, a checkpoint of another network."""
 
     exit_code = 2
 
@@ -63,7 +63,7 @@ class SegadaptErrors(SegadaptError):
 
 
 class RankLost(SegadaptError):
-    """Another rank has ended; what that one says is worth more than this."""
+    """Another rank has ended; its message is more informative than this one."""
 
 
 class Stopped(SegadaptError):

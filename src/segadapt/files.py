@@ -140,7 +140,7 @@ def write_failure(path: Path, error: OSError) -> SegadaptError:
     )
     if in_the_way is not None:
         return UsageError(
-            f"cannot be written, since {in_the_way} is not a folder", where=path, remedy="Choose another folder."
+            f"cannot be written because {in_the_way} is not a folder", where=path, remedy="Choose another folder."
         )
     if (
         isinstance(error, (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError))
@@ -164,12 +164,12 @@ def need_regular(path: Path) -> None:
         raise write_failure(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     if stat.S_ISLNK(mode):
         raise UsageError(
-            "is a link, and would be replaced by a file",
+            "is a link and would be replaced by a file",
             where=path,
-            remedy=f"Give the path of the file that it leads to ({path.readlink()}), or remove the link.",
+            remedy=f"Give the path of its target ({path.readlink()}), or remove the link.",
         )
     if not stat.S_ISREG(mode):
-        raise UsageError("is no regular file, and is not replaced by one", where=path, remedy="Choose another path.")
+        raise UsageError("is not a regular file and will not be overwritten", where=path, remedy="Choose another path.")
 
 
 def need_writable(path: Path) -> None:
@@ -260,6 +260,6 @@ def _need(path: Path, what: str, kind: str, found: bool) -> Path:
         missing = not exists(path)
         where = path if len(str(path)) <= LONGEST else f"{str(path)[:40]}…"
         raise UsageError(
-            f"{what} is not there" if missing else f"{what} is not a {kind}", where=where, remedy="Check the path."
+            f"{what} does not exist" if missing else f"{what} is not a {kind}", where=where, remedy="Check the path."
         )
     return path

@@ -32,10 +32,10 @@ def finalized(values: Tensor) -> Tensor:
 
 
 def shifted(values: Tensor, places: int) -> Tensor:
-    """Right by so many bits, zeros first: `>>` would repeat the sign."""
+    """Logical right shift: `>>` would repeat the sign bit."""
     return (values >> places) & ((1 << (64 - places)) - 1)
 
 
 def signed(number: int) -> int:
-    """The int64 of the same 64 bits."""
+    """The int64 with the same 64 bits."""
     return number - (1 << 64) if number >= 1 << 63 else number

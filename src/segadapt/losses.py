@@ -1,7 +1,7 @@
-"""Losses as pure functions of tensors of one size. They return sums and counts, never means.
+"""Losses as pure functions of tensors of equal size. They return sums and counts, never means.
 
 Why: a mean over labelled pixels is not the mean of the ranks' means. The update divides the sum by the count of all
-ranks and micro-batches, so that a loss has the same value however its batch is spread.
+ranks and micro-batches, so that a loss has the same value however its batch is distributed.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 IGNORE = 255
-"""The train id that counts for nothing."""
+"""The train id of ignored pixels."""
 
 
 @dataclass(frozen=True)
 class Loss:
     """One term: weight · sum / count.
 
-    A count that follows from shapes is a plain number: every micro-batch of every rank has the same one. A count that
+    A count that follows from shapes is a plain number, the same for every micro-batch of every rank. A count that
     depends on the data (labelled pixels, a mask) is a tensor.
     """
 
@@ -29,14 +29,14 @@ class Loss:
     weight: float | Tensor = 1.0  # a tensor is a scalar that changes from step to step
 
     def __rmul__(self, weight: float | Tensor) -> "Loss":
-        """`weight * term`: its weight in the total; what is reported is the term itself."""
+        """`weight * term` sets its weight in the total; the reported value is that of the term itself."""
         return replace(self, weight=weight * self.weight)
 
     def plus(self, other: "Loss", share: float = 1.0) -> "Loss":
         """This term plus `share` times another one with the same count, as one named value.
 
-        With another count the sum of the means would not be the mean of the sums: AssertionError where both are known
-        on the host; on a GPU, which is not waited for, the term is NaN, which ends the training.
+        With different counts the sum of the means would not be the mean of the sums: AssertionError if both are known
+        on the host; on a GPU, to avoid waiting for it, the term becomes NaN, which ends the training.
         """
         return replace(self, sum=self.sum + share * other.sum, count=_one_count(self.count, other.count))
 
@@ -56,12 +56,12 @@ def _one_count(a: Tensor | float, b: Tensor | float) -> Tensor | float:
 
 
 def precise(values: Tensor) -> Tensor:
-    """In PyTorch's default dtype: float32, whatever autocast has made of it (float64 in proofs that set it so)."""
+    """In PyTorch's default dtype: float32, whatever autocast has made of it (float64 in tests that set it so)."""
     return values.to(torch.get_default_dtype())
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Loss:
-    """Cross-entropy over the labelled pixels; with `class_weights` (C,) each pixel counts by its class's weight.
+    """Cross-entropy over the labelled pixels; `class_weights` (C,) weight each pixel by its class.
 
     logits (B, C, H, W) float; labels (B, H, W) integer train ids, 255 = ignored. The count is the number of labelled
     pixels, or the sum of their weights (PyTorch's weighted mean; SE-GAN, the class-balanced loss).
@@ -72,10 +72,10 @@ def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Loss:
-    """Cross-entropy of each pixel times its weight, mean over all pixels (DACS: labels that may be wrong).
+    """Cross-entropy of each pixel times its weight, mean over all pixels (DACS: for labels that may be wrong).
 
-    logits (B, C, H, W) float; labels (B, H, W) integer train ids; weights (B, H, W) in 0..1. The count is that of all
-    pixels, so that little confidence makes a small loss; one that is ignored (255) has no loss, but counts.
+    logits (B, C, H, W) float; labels (B, H, W) integer train ids; weights (B, H, W) in 0..1. The count includes all
+    pixels, so that low confidence gives a small loss; an ignored pixel (255) adds no loss but is counted.
     """
     assert logits.shape[-2:] == labels.shape[-2:], "losses never resize"
     each = F.cross_entropy(precise(logits), labels.long(), ignore_index=IGNORE, reduction="none")
@@ -96,7 +96,7 @@ def masked_squared_error(given: Tensor, wanted: Tensor, mask: Tensor) -> Loss:
     """Squared error of two tensors over the pixels of a mask and all channels (SEAN, the consistency loss).
 
     given, wanted (B, C, H, W) float, no gradient flows to `wanted`; mask (B, 1, H, W) bool. The count is masked
-    pixels · C; with no masked pixel sum and count are 0, and the term counts as 0.
+    pixels · C; if no pixel is masked, sum and count are 0, and the term is 0.
     """
     error = (precise(given) - precise(wanted.detach())).square().sum(1, keepdim=True)  # (B, 1, H, W)
     # `where`, not indexing: a boolean index would wait for the GPU, and every rank must have the same graph.
@@ -110,7 +110,7 @@ def masked_values(mask: Tensor, channels: int) -> Tensor:
 
 
 def squared_error(given: Tensor, wanted: Tensor) -> Loss:
-    """Squared error of two tensors of one shape, mean over everything (SE-GAN, consistency; TGSTN, perceptual loss).
+    """Squared error of two tensors of equal shape, mean over all values (SE-GAN, consistency; TGSTN, perceptual loss).
 
     given, wanted (B, C, H, W) float; no gradient flows to `wanted`.
     """
@@ -123,9 +123,9 @@ DOMAIN_LABELS: dict[Domain, float] = {"source": 0.0, "target": 1.0}
 
 
 def domain_loss(answers: Tensor, domain: Domain, least_squares: bool = False) -> Loss:
-    """How far a discriminator's answers are from saying `domain`: binary cross-entropy with logits, or MSE.
+    """How far a discriminator's answers are from predicting `domain`: binary cross-entropy with logits, or MSE.
 
-    answers (B, 1, h, w): its logits. The mean over each image's counts once, so that terms of images of
+    answers (B, 1, h, w): its logits. Each image contributes its mean and counts once, so that terms of images of
     different sizes can be added. Source is 0, target 1.
     """
     answers = precise(answers)
@@ -136,9 +136,9 @@ def domain_loss(answers: Tensor, domain: Domain, least_squares: bool = False) ->
 
 
 def joint(term: Callable[[int], Loss], heads: int, auxiliary: float) -> Loss:
-    """The terms of a network's heads as one: that of the main head, the last, + `auxiliary` · those of the others.
+    """The terms of a network's heads as one: that of the main (last) head + `auxiliary` · those of the others.
 
-    `term(i)` gives the term of head i; with share 0 nothing is computed for the auxiliary heads.
+    `term(i)` returns the term of head i; if `auxiliary` is 0, nothing is computed for the auxiliary heads.
     """
     total = term(heads - 1)
     for i in range(heads - 1 if auxiliary else 0):
@@ -147,5 +147,5 @@ def joint(term: Callable[[int], Loss], heads: int, auxiliary: float) -> Loss:
 
 
 def head_numbers(heads: int) -> range:
-    """What the papers call the heads 0 … `heads` - 1, the main one last: 1 and 2; a single one is 2, the main one."""
+    """The papers' numbers of heads 0 … `heads` - 1, the main one last: 1 and 2; a single head is 2, the main one."""
     return range(1, heads + 1) if heads > 1 else range(2, 3)

@@ -79,14 +79,14 @@ def parse_yaml(text: str, where: Path | str) -> Any:
         line = f" (line {mark.line + 1})" if mark else ""
         if isinstance(error, _NotPlain):
             raise UsageError(f"{error.problem}{line}", where=where, remedy=error.remedy) from error
-        remedy = "Mend the file; YAML needs `key: value`."
+        remedy = "Fix the file; YAML needs `key: value`."
         if "'@'" in str(error):
             remedy = "A value that begins with @ needs quotes."
         elif mark and (color := _unquoted_color(text, mark.line)):
             remedy = f'In line {color[0]} the # begins a comment; write a colour in quotes, "{color[1]}".'
         raise UsageError(f"not valid YAML{line}", where=where, remedy=remedy) from error
     except (ValueError, OverflowError) as error:  # an escape like "\UFFFFFFFF", which the parser does not check
-        raise UsageError(f"not valid YAML ({error})", where=where, remedy="Mend the file.") from error
+        raise UsageError(f"not valid YAML ({error})", where=where, remedy="Fix the file.") from error
 
 
 def _unquoted_color(text: str, last: int) -> tuple[int, str] | None:
@@ -105,7 +105,7 @@ def parse_json(text: str, where: Path | str) -> Any:
             _check(content, DEPTH)
     except (ValueError, RecursionError) as error:
         reason = f"more than {DEPTH} levels" if isinstance(error, RecursionError) else str(error)
-        raise UsageError(f"not valid JSON ({reason})", where=where, remedy="Mend the file or delete it.") from error
+        raise UsageError(f"not valid JSON ({reason})", where=where, remedy="Fix the file or delete it.") from error
     return content
 
 
@@ -120,7 +120,9 @@ def _text(path: Path, what: str, most: int) -> str:
         raise UsageError("not UTF-8 text", where=path, remedy="Save the file as UTF-8.") from error
     except OSError as error:
         raise _unreadable(path, error) from error
-    raise UsageError(f"larger than {most / 1e6:.0f} MB", where=path, remedy=f"Check the path: {what} is smaller.")
+    raise UsageError(
+        f"larger than {most / 1e6:.0f} MB", where=path, remedy=f"Check the path: {what} should be smaller."
+    )
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
@@ -137,7 +139,7 @@ def _whole(text: str) -> int:
 
 def _finite(text: str) -> float:
     if not math.isfinite(float(text)):
-        raise ValueError(f"{text[:12]} is no finite number")
+        raise ValueError(f"{text[:12]} is not a finite number")
     return float(text)
 
 
@@ -156,7 +158,7 @@ def _check(content: Any, depth: int) -> None:
     """Raise ValueError for what is too deep, and for text that cannot be written down."""
     if isinstance(content, str):
         if not _is_text(content):
-            raise ValueError("text with a character that is none")
+            raise ValueError("text with an invalid character")
     elif isinstance(content, (dict, list)):
         if depth == 0:
             raise ValueError(f"more than {DEPTH} levels")
@@ -174,7 +176,7 @@ def _is_text(value: str) -> bool:
 
 
 class _NotPlain(yaml.MarkedYAMLError):
-    """YAML that is no plain data, or too much of it."""
+    """YAML that is not plain data, or too much of it."""
 
     def __init__(self, problem: str, at: Any, remedy: str) -> None:
         super().__init__(problem=problem, problem_mark=at.start_mark if isinstance(at, Node) else at)
@@ -231,7 +233,9 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             node = super().compose_node(parent, index)
             if id(node) not in self._composed:
-                raise _NotPlain(f"*{event.anchor:.60} stands for itself", event.start_mark, "Write its content out.")
+                raise _NotPlain(
+                    f"*{event.anchor:.60} refers to itself", event.start_mark, "Write out what it stands for."
+                )
             nodes, height = self._composed[id(node)]
             self._count += nodes
         else:
@@ -262,7 +266,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, (list, dict)):
                 raise _NotPlain("a key is a list or a mapping", key_node, "Keys are names.")
             if key in first:
-                what = f"key '{key!s:.60}' is there twice, first in line {first[key]}"
+                what = f"key '{key!s:.60}' appears twice, first in line {first[key]}"
                 raise _NotPlain(what, key_node, "Leave one of them out.")
             first[key] = key_node.start_mark.line + 1
         return node
@@ -274,7 +278,7 @@ class _Loader(yaml.SafeLoader):
         if node.tag not in self.yaml_constructors:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
             raise _NotPlain(
-                f"{tag:.60} is no plain data", node, "Leave it out: text, numbers, lists and keys are enough."
+                f"{tag:.60} is not plain data", node, "Leave it out: text, numbers, lists and keys are enough."
             )
         kind = node.tag.rpartition(":")[2]
         if kind in ("int", "float") and len(node.value) > LONGEST_NUMBER:  # YAML's base 60 takes quadratic time
@@ -282,9 +286,9 @@ class _Loader(yaml.SafeLoader):
         try:
             value = super().construct_object(node, deep)
         except (ValueError, KeyError, AttributeError, IndexError, OverflowError, TypeError) as error:
-            raise _NotPlain(f"'{node.value!s:.40}' is no {kind}", node, "Change it.") from error
+            raise _NotPlain(f"'{node.value!s:.40}' is not a valid {kind}", node, "Change it.") from error
         if isinstance(value, int) and abs(value) >= WHOLE:
             raise _NotPlain("too large a number", node, "Whole numbers have up to 64 bits.")
         if isinstance(value, str) and not _is_text(value):
-            raise _NotPlain("text with a character that is none", node, "Leave it out.")
+            raise _NotPlain("text with an invalid character", node, "Leave it out.")
         return value

@@ -1,8 +1,8 @@
-"""What a plug-in is written with: the contracts of methods, networks and layouts, and the parts they are made of.
+"""Everything needed to write a plug-in: the contracts of methods, networks and layouts, and their building blocks.
 
     from segadapt.plugin import Batch, Method, SegmenterSettings, Update, register_method
 
-docs/own-method.md, docs/own-network.md and docs/own-data.md each show a whole one.
+docs/own-method.md, docs/own-network.md and docs/own-data.md each show a complete one.
 """
 
 from segadapt.augment.class_mix import draw_classes, pasted_pixels

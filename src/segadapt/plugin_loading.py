@@ -1,7 +1,7 @@
-"""Plug-ins: Python files and installed packages that register methods, networks and layouts of one's own.
+"""Plug-ins: Python files and installed packages that register your own methods, networks and layouts.
 
-Importing one is all there is to it: it calls `register_method`, `register_network`, `register_layout`. A file is loaded
-because somebody names it (`--plugin FILE.py`, `segadapt.load_plugin`), an installed package because it declares an
+Importing a plug-in is enough: it calls `register_method`, `register_network`, `register_layout`. A file is loaded
+because the user names it (`--plugin FILE.py`, `segadapt.load_plugin`), an installed package because it declares an
 entry point in the group `segadapt.plugins`. A recipe or a model alone never runs code.
 """
 
@@ -45,13 +45,13 @@ _installed: dict[str, Plugin] | None = None  # None: not looked for yet
 
 
 def load_plugin(path: Path | str) -> ModuleType:
-    """Run the plug-in in a Python file; gives its module. The same file again does nothing, unless it has changed.
+    """Run the plug-in in a Python file and return its module. Loading an unchanged file again does nothing.
 
-    Raises UsageError when it is no Python file, or fails.
+    Raises UsageError if it is not a Python file, or fails.
     """
     file = need_file(user_path(path), "the plug-in")
     if file.suffix != ".py":
-        raise UsageError("is no Python file", where=file, remedy="Give a plug-in's path, as --plugin my_method.py.")
+        raise UsageError("is not a Python file", where=file, remedy="Give a plug-in's path, as --plugin my_method.py.")
     place = file.resolve()
     name = f"segadapt_plugin_{file.stem}_{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
     content = file.read_bytes()
@@ -71,7 +71,7 @@ def load_plugin(path: Path | str) -> ModuleType:
         raise UsageError(
             f"cannot be loaded as a plug-in ({_in_words(error)})",
             where=_place(error, file),
-            remedy="Mend it; --debug shows the traceback.",
+            remedy="Fix it; --debug shows the traceback.",
         ) from error
     _files[place] = Plugin(file.stem, place, sha256)
     return module
@@ -92,7 +92,7 @@ def load_installed(tell: Callable[[str], None] = warnings.warn) -> None:
         except (Exception, SystemExit) as error:
             tell(
                 f"plug-in '{point.name}' of {package} cannot be loaded ({_in_words(error)}). "
-                "Its methods, networks and layouts are not known; mend or uninstall it"
+                "Its methods, networks and layouts are unavailable; fix or uninstall it"
             )
         else:
             _installed[point.name] = _of_package(point, package)
@@ -128,7 +128,7 @@ def _load_again(files: list[Path], installed: bool) -> Loaded:
 def known(word: str, words: list[str]) -> str:
     """The remedy for a method, network or layout that is not known; it may be a plug-in's."""
     return (
-        f"{nearest(word, words)} One of your own needs its plug-in: --plugin FILE.py, in Python segadapt.load_plugin."
+        f"{nearest(word, words)} If it is your own, load its plug-in: --plugin FILE.py, in Python segadapt.load_plugin."
     )
 
 

@@ -27,13 +27,13 @@ QUIRKS: dict[str, Quirk] = {
     for quirk in (
         Quirk(
             "aspp",
-            "Only the dilations 6 and 12 of the head are used: its function returns inside its loop.",
-            "All four dilations (6, 12, 18, 24) are summed, as DeepLab-v2 describes.",
+            "Only the head's dilations 6 and 12 are used: the function returns inside the loop.",
+            "All four dilations (6, 12, 18, 24) are summed, as described for DeepLab-v2.",
         ),
         Quirk(
             "positional_load",
-            "The Caffe VGG-16 start is loaded by position; keys that start with f, s or u are skipped.",
-            "It is loaded by name, and every shape is checked.",
+            "The Caffe VGG-16 weights are loaded by position; keys that start with f, s or u are skipped.",
+            "They are loaded by name, and every shape is checked.",
         ),
         Quirk(
             "target_split",
@@ -42,13 +42,13 @@ QUIRKS: dict[str, Quirk] = {
         ),
         Quirk(
             "target_restart",
-            "The target order starts again with each pass over the source.",
-            "Source and target each go through passes of their own.",
+            "The order of target images restarts with each pass over the source.",
+            "Source and target each go through their own passes.",
         ),
         Quirk(
             "selection",
             "The network with the best mIoU on labelled target validation images is kept, if above 20 %.",
-            "The last network is kept; a choice by target labels must be asked for and is marked wherever it shows.",
+            "The last network is kept; choosing by target labels must be requested explicitly and is always recorded.",
         ),
         Quirk(
             "last_not_saved",
@@ -57,13 +57,13 @@ QUIRKS: dict[str, Quirk] = {
         ),
         Quirk(
             "main_head_only",
-            "Of a network with two heads only the main one is trained: the other is still random when SE-GAN starts.",
-            "Both heads are trained, the auxiliary one with share 0.1.",
+            "Only the main head of a two-head network is trained: the other is still random when SE-GAN starts.",
+            "Both heads are trained, the auxiliary one with weight 0.1.",
         ),
         Quirk(
             "train_bn",
-            "Batch norm is in train mode: batch statistics (of a single image, mostly), and running ones that follow; "
-            "in AdaptSegNet those of the target too.",
+            "Batch norm runs in train mode: batch statistics (mostly of a single image), with running statistics "
+            "updated; in AdaptSegNet with the target's too.",
             "Pretrained batch norm is frozen.",
         ),
         Quirk(
@@ -73,114 +73,114 @@ QUIRKS: dict[str, Quirk] = {
         ),
         Quirk(
             "repeated_updates",
-            "The list of ResNet-101's body names the convolutions of its blocks 3 times and those of its shortcuts 4 "
-            "times, and the optimizer walks it entry by entry: they learn so many times a step.",
-            "Each parameter is updated once a step.",
+            "The optimizer's parameter list has the convolutions of ResNet-101's blocks 3 times and those of its "
+            "shortcuts 4 times, and is processed entry by entry: they are updated that many times per step.",
+            "Each parameter is updated once per step.",
         ),
         Quirk(
             "d2_head1",
-            "In its own update the discriminator of head 2 sees head 1's softmax map of the target (GTA5).",
-            "It sees head 2's.",
+            "In its own update, the discriminator of head 2 is given head 1's softmax output for the target (GTA5).",
+            "It is given head 2's.",
         ),
         Quirk(
             "quadrants",
-            "With several views, inputs of scale 1.5 and more run as four quadrants that know nothing of each other.",
-            "They run whole (or through a sliding window, if asked for).",
+            "With several views, inputs at scale 1.5 and above are run as four independent quadrants.",
+            "They are run whole (or with a sliding window, if requested).",
         ),
         Quirk(
             "softmax_order",
-            "Of several views, only the plain one is upsampled before softmax, all others after it.",
-            "All views are upsampled, then softmax makes probabilities of them.",
+            "With several views, only the unscaled, unmirrored one is upsampled before softmax, all others after it.",
+            "All views are upsampled before softmax.",
         ),
         Quirk(
             "sum_at_input",
-            "The softmax maps of several views are summed at the network's input size, and the sum is upsampled.",
-            "Each view is upsampled to the size of the labels at once.",
+            "The softmax outputs of several views are summed at the network's input size, and the sum is upsampled.",
+            "Each view is upsampled directly to the size of the labels.",
         ),
         Quirk(
             "half_windows",
-            "Sliding windows begin half a window apart, and the mean of their logits is taken.",
-            "They overlap by a third at least, and a window counts less towards its borders, where it sees least.",
+            "Sliding windows start half a window apart, and their logits are averaged with equal weight.",
+            "They overlap by at least a third; a window's weight decreases towards its borders, where it sees least.",
         ),
         Quirk(
             "truncated",
-            "Stylized pixels are cut to whole numbers: darker by half a grey level on average.",
+            "Stylized pixels are truncated to whole numbers: darker by half a grey level on average.",
             "They are rounded.",
         ),
         Quirk(
             "pseudo_weight_per_batch",
-            "Pseudo-labels have one weight for the batch: the share of its pixels that are sure, the margins' counted.",
-            "Each image has its own, of its pixels within the margins: defined for any batch and number of ranks.",
+            "Pseudo-labels share one weight per batch: the share of its confident pixels, margins included.",
+            "Each image has its own weight, margins excluded: well defined for any batch and number of ranks.",
         ),
         Quirk(
             "classes_of_batch",
-            "The classes of which half are pasted are those of the whole source batch, the ignored 255 among them.",
-            "They are those of the image itself; ignored pixels are never pasted.",
+            "Half of the classes of the whole source batch are pasted, and the ignored id 255 counts as a class.",
+            "Half of each image's own classes are pasted; ignored pixels never are.",
         ),
         Quirk(
             "jitter_probability",
-            "The jitter happens when a draw is above `jitter_probability`: a setting of 0.2 means 0.8.",
-            "It happens with `jitter_probability`.",
+            "Jitter is applied when a random number exceeds `jitter_probability`: a setting of 0.2 means 0.8.",
+            "It is applied with probability `jitter_probability`.",
         ),
         Quirk(
             "published_jitter",
-            "Jitter as in kornia 0.5.8: brightness adds, contrast multiplies about 0, saturation multiplies in HSV.",
-            "As torchvision's: brightness multiplies, contrast is about the mean grey, saturation about grey.",
+            "Jitter as in kornia 0.5.8: brightness is added, contrast scales about 0, saturation scales in HSV.",
+            "As in torchvision: brightness scales, contrast scales about the mean grey, saturation about grey.",
         ),
         Quirk(
             "decisions_per_step",
-            "One draw per step decides for all images whether they are jittered, one whether they are blurred; "
-            "masked images share order and strength of the blur, too.",
-            "Each image draws for itself.",
+            "All images of a step share one random decision whether to jitter and one whether to blur; masked images "
+            "also share the order of the jitter and the strength of the blur.",
+            "Each image draws its own.",
         ),
         Quirk(
             "mean_over_all_pixels",
-            "The cross-entropy of the source is a mean over all pixels: ignored ones make it smaller.",
-            "A mean over the labelled pixels.",
+            "The source cross-entropy is a mean over all pixels: ignored ones make it smaller.",
+            "It is a mean over the labelled pixels.",
         ),
         Quirk(
             "teacher_train_mode",
-            "The teacher's batch norms are in train mode, whatever the student's are: it normalizes by each batch of "
-            "target images.",
-            "As `batch_norm` says.",
+            "The teacher's batch norm is always in train mode, whatever the student's mode: it uses the statistics of "
+            "each batch of target images.",
+            "It follows `batch_norm`.",
         ),
         Quirk(
             "ema_parameters_only",
-            "The teacher's moving average is of parameters alone: buffers are neither averaged nor copied.",
-            "Buffers are copied, but for statistics that the teacher learns itself.",
+            "The teacher's moving average covers parameters only: buffers are neither averaged nor copied.",
+            "Buffers are copied, except for running statistics that the teacher computes itself.",
         ),
         Quirk(
             "ema_first",
-            "The teacher follows at the beginning of a step: it lags one update behind, and step 0 copies the student.",
-            "It follows after the update.",
+            "The teacher is updated at the start of a step: it lags one update behind, and step 0 copies the student.",
+            "It is updated after the student.",
         ),
         Quirk(
             "blur_ignores_switch",
             "Masked images are blurred with probability 0.5, whatever `blur_probability` says.",
-            "With `blur_probability`, as the mixed ones.",
+            "They are blurred with `blur_probability`, like the mixed images.",
         ),
         Quirk(
             "masked_pair",
-            "With `masked_domains: both`, the source and the target image of the first of each two samples are masked.",
-            "Each sample draws which of its two images is masked: any batch will do.",
+            "With `masked_domains: both`, the source and the target image of every other sample (0, 2, …) are masked.",
+            "For each sample it is drawn at random which of its two images is masked: works with any batch size.",
         ),
         Quirk(
             "masked_main_only",
-            "The weight of the masked loss is that of its main term alone: HRDA's detail term keeps its own.",
-            "It is the weight of both.",
+            "The weight of the masked loss applies to its main term only: HRDA's detail term keeps its own.",
+            "It applies to both terms.",
         ),
     )
 }
 
 
 class QuirkySettings(Settings):
-    """Base of the settings of everything that a published program does in a way of its own."""
+    """Base of the settings of everything for which the published programs have quirks."""
 
     known_quirks: ClassVar[tuple[str, ...]] = ()
-    """Names in `QUIRKS` of those that the method has."""
+    """Names in `QUIRKS` of the method's quirks."""
 
     method: str
-    official: bool = Field(False, description="do as the published program: turns on all quirks of the method")
+    official: bool = Field(False, description="reproduce the published program: turns on all quirks of the method")
     quirks: dict[str, bool] = Field({}, description="quirks one by one; `segadapt quirks` lists them")
 
     @model_validator(mode="before")

@@ -11,13 +11,13 @@ from segadapt.losses import precise
 def draw_blocks(seeds: Tensor, stream: str, size: tuple[int, int], block: int, ratio: float) -> Tensor:
     """(B, 1, H, W) bool, true where an image of `size` (H, W) stays visible: a share of 1 - `ratio`, on average.
 
-    MIC has ratio 0.7 and blocks of 64 pixels at crops of 1024, 32 at 512.
+    MIC uses ratio 0.7, with blocks of 64 pixels in crops of 1024 and 32 in crops of 512.
     """
     return visible(uniform(seeds, stream, (1, *grid(size, block))), size, ratio)
 
 
 def grid(size: tuple[int, int], block: int) -> tuple[int, int]:
-    """How many blocks an image (H, W) has: as the published program rounds, half to even; at least one."""
+    """How many blocks an image (H, W) has, rounded half to even as in the published program; at least one."""
     return max(1, round(size[0] / block)), max(1, round(size[1] / block))
 
 

@@ -1,4 +1,4 @@
-"""Gaussian blur with a strength of its own for each image."""
+"""Gaussian blur with a separate strength for each image."""
 
 import math
 
@@ -12,8 +12,8 @@ from segadapt.losses import precise
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
     """images (B, 3, H, W), uint8 or float of any range, and sigma (B,) in pixels -> blurred, in floating point.
 
-    The kernel is as wide as DAFormer's, about a tenth of each side (`kernel_side`), cut off there and normalised; at
-    the border the image is reflected. DAFormer draws sigma evenly from 0.15 to 1.15.
+    The kernel is as wide as DAFormer's, about a tenth of each side (`kernel_side`), truncated there and normalised; at
+    the border the image is reflected. DAFormer draws sigma uniformly from 0.15 to 1.15.
     """
     pixels = images if images.is_floating_point() else precise(images)
     height, width = pixels.shape[-2:]
@@ -23,7 +23,7 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 
 
 def kernel_side(side: int) -> int:
-    """The odd number of pixels that the published blur looks at along an image side: 51 at 512, 103 at 1024."""
+    """The published kernel size along an image side, an odd number of pixels: 51 at 512, 103 at 1024."""
     tenth = math.ceil(0.1 * side)
     return math.floor(tenth - 0.5 + tenth % 2)
 

@@ -46,8 +46,8 @@ def class_mix(
 def draw_classes(labels: Tensor, seeds: Tensor, stream: str, published: bool = False) -> Tensor:
     """labels (B, H, W) -> (B, 256) bool: of the n distinct ids of each image, ceil(n / 2), without replacement.
 
-    Ignored pixels are no class. `published`: the ids are those of the whole batch, 255 among them, as in DACS, DAFormer
-    and MIC, so that half of them may be ids that an image does not have; what is drawn then depends on the
+    Ignored pixels are not a class. `published`: the ids are those of the whole batch, including 255, as in DACS,
+    DAFormer and MIC, so that half of them may be ids that an image does not have; the draw then depends on the
     micro-batch.
     """
     present = torch.zeros(len(labels), _IDS, dtype=torch.bool, device=labels.device)
@@ -68,7 +68,7 @@ def pasted_pixels(labels: Tensor, chosen: Tensor) -> Tensor:
 
 
 def _of_one_kind(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as they are when of one dtype, else integers as int64 and numbers in floating point."""
+    """Both unchanged if they have the same dtype; otherwise integers as int64 and numbers in floating point."""
     if one.dtype == other.dtype:
         return one, other
     if one.is_floating_point() or other.is_floating_point():

@@ -2,9 +2,9 @@
 
     images = jitter(images, draw_jitter(seeds, "mixed/jitter", hue=0.1))
 
-Two semantics. `jitter` is torchvision's `ColorJitter`, and the default. `published_jitter` is that of kornia 0.5.8,
-with which DAFormer, HRDA and MIC were trained (newer kornia calls it `ColorJiggle`): brightness adds, contrast
-multiplies, saturation multiplies in HSV. Written from descriptions of both; images are RGB in 0..255, results too.
+There are two variants. `jitter`, the default, works like torchvision's `ColorJitter`. `published_jitter` works like
+kornia 0.5.8, with which DAFormer, HRDA and MIC were trained (newer kornia calls it `ColorJiggle`): brightness is added,
+contrast scales about 0, saturation scales in HSV. Written from descriptions of both; all images are RGB in 0..255.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 
 @dataclass(frozen=True)
 class JitterDraws:
-    """What is done to each image of a batch."""
+    """The operations on each image of a batch."""
 
     brightness: Tensor  # (B,) factor, 1 = none
     contrast: Tensor  # (B,) factor
@@ -38,7 +38,7 @@ def draw_jitter(
     saturation: float = 0.2,
     hue: float = 0.2,
 ) -> JitterDraws:
-    """Factors evenly from 1 ± strength, hue from ± `hue` turns (at most 0.5), for each of the seeds (B,) int64."""
+    """Factors uniform in 1 ± strength, hue in ± `hue` turns (at most 0.5), for each of the seeds (B,) int64."""
     strengths = dict(zip(OPERATIONS[:3], (brightness, contrast, saturation), strict=True))
     factors = {name: between(seeds, f"{stream}/{name}", 1 - s, 1 + s) for name, s in strengths.items()}
     turns = between(seeds, f"{stream}/hue", -hue, hue)
@@ -97,7 +97,7 @@ def _in_order(images: Tensor, draws: JitterDraws, *operations: _Operation) -> Te
 
 
 def one_by_one(pixels: Tensor, amounts: list[Tensor], order: Tensor, operations: tuple[_Operation, ...]) -> Tensor:
-    """On a CPU, which waits for nothing: image by image, what its order says."""
+    """On a CPU, where no synchronization is needed: image by image, in each image's order."""
     images = list(pixels.split_with_sizes([1] * len(pixels)))
     for k, places in enumerate(order.tolist()):
         for which in places:
@@ -106,9 +106,9 @@ def one_by_one(pixels: Tensor, amounts: list[Tensor], order: Tensor, operations:
 
 
 def all_at_once(pixels: Tensor, amounts: list[Tensor], order: Tensor, operations: tuple[_Operation, ...]) -> Tensor:
-    """At each of the four places all operations are computed and one is taken.
+    """At each of the four positions, compute all operations and select one.
 
-    The host knows of no order, so that nothing waits for the device and a graph can be captured.
+    The host does not know the order, so that nothing waits for the device and a graph can be captured.
     """
     for place in range(len(operations)):
         which = order[:, place].view(-1, 1, 1, 1)
@@ -120,7 +120,7 @@ def all_at_once(pixels: Tensor, amounts: list[Tensor], order: Tensor, operations
 
 
 def turned(pixels: Tensor, turns: Tensor) -> Tensor:
-    """RGB (B, 3, H, W) in 0..1 with its hue turned by so many turns of the colour circle."""
+    """RGB (B, 3, H, W) in 0..1 with its hue shifted by this many turns of the colour circle."""
     hue, saturation, value = to_hsv(pixels)
     return to_rgb(hue + turns, saturation, value)
 
@@ -128,7 +128,7 @@ def turned(pixels: Tensor, turns: Tensor) -> Tensor:
 def to_hsv(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """RGB (B, 3, H, W) in 0..1 -> hue in turns, saturation and value, each (B, 1, H, W) in 0..1.
 
-    Grey has hue 0. Of equal largest channels the first one decides.
+    Grey has hue 0. If several channels are largest, the first one decides.
     """
     red, green, blue = (pixels[:, channel, None] for channel in range(3))
     value, least = pixels.amax(dim=1, keepdim=True), pixels.amin(dim=1, keepdim=True)

@@ -2,10 +2,10 @@
 
     uniform(seeds, "mixed/jitter", (4,))     (B, 4) in [0, 1): four numbers for each sample
 
-A sample has its seed (`Batch.seeds`); a stream is a name, so that two uses of one seed have nothing in common. Numbers
-are hashes, by integer arithmetic modulo 2^64 alone: SplitMix64's finalizer (Steele, Lea and Flood, OOPSLA 2014) over a
-counter. So they are the same to the last bit on a CPU and a GPU, for any number of ranks, micro-batches and threads,
-and may be captured in a graph.
+Each sample has a seed (`Batch.seeds`); a stream is a name that makes different uses of one seed independent. Numbers
+are hashes, computed only with integer arithmetic modulo 2^64: SplitMix64's finalizer (Steele, Lea and Flood, OOPSLA
+2014) over a counter. They are therefore bit-identical on a CPU and a GPU, for any number of ranks, micro-batches and
+threads, and can be captured in a graph.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def uniform(seeds: Tensor, stream: str, shape: tuple[int, ...] = (), dtype: torc
 
 
 def between(seeds: Tensor, stream: str, low: float, high: float, dtype: torch.dtype | None = None) -> Tensor:
-    """seeds (B,) int64 -> (B,), one number per sample, evenly from [low, high)."""
+    """seeds (B,) int64 -> (B,), one number per sample, uniform in [low, high)."""
     return low + (high - low) * uniform(seeds, stream, dtype=dtype)
 
 

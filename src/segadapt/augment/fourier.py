@@ -14,10 +14,10 @@ from segadapt.losses import precise
 def with_amplitudes_of(target: Tensor, source: Tensor, share: float, published: bool = False) -> Tensor:
     """`source` with its phases and the amplitudes of `target` in a window of low frequencies.
 
-    source, target: (B, C, H, W) of one size, uint8 or float of one range; the result is float and may leave that range
-    (the published program does not cut it off). The window holds the frequencies -b … b of both axes, b = floor(share ·
-    shorter side); FDA has shares of 0.01, 0.05 and 0.09. `published`: -b … b-1, as in the published training, whose
-    result is complex and of which the real part is taken.
+    source, target: (B, C, H, W) of equal size, uint8 or float with the same range; the result is float and may leave
+    that range (the published program does not clip it). The window holds the frequencies -b … b of both axes, b =
+    floor(share · shorter side); FDA uses shares of 0.01, 0.05 and 0.09. `published`: -b … b-1, as in the published
+    training, which takes the real part of the complex result.
     """
     assert source.shape == target.shape, (source.shape, target.shape)
     own, others = (torch.fft.fft2(x if x.is_floating_point() else precise(x)) for x in (source, target))
@@ -32,7 +32,7 @@ def with_amplitudes_of(target: Tensor, source: Tensor, share: float, published: 
 
 
 def _within(side: int, first: int, last: int, device: torch.device) -> Tensor:
-    """(side,) bool: which places of a spectrum hold the frequencies first … last."""
+    """(side,) bool: which positions of a spectrum hold the frequencies first … last."""
     places = torch.arange(side, device=device)
     frequencies = torch.where(places < (side + 1) // 2, places, places - side)
     return (frequencies >= first) & (frequencies <= last)

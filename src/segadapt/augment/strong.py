@@ -2,7 +2,7 @@
 
     images = strong(images, draw_strong(seeds, "mixed", settings))
 
-Images are RGB in 0..255 before and after. What is drawn is a function of the samples' seeds alone.
+Images are RGB in 0..255 before and after. All random draws are functions of the samples' seeds only.
 """
 
 from dataclasses import dataclass, replace
@@ -17,11 +17,11 @@ from segadapt.augment.draw import between, permutation, uniform
 from segadapt.losses import precise
 
 SIGMA = (0.15, 1.15)
-"""Of the blur, in pixels: from, to."""
+"""Range of the blur's sigma in pixels."""
 
 
 class Strength(Protocol):
-    """The settings that it follows from."""
+    """The settings that strong augmentation needs."""
 
     @property
     def jitter_strength(self) -> float: ...
@@ -33,7 +33,7 @@ class Strength(Protocol):
 
 @dataclass(frozen=True)
 class StrongDraws:
-    """What is done to each image of a batch."""
+    """The operations on each image of a batch."""
 
     jitter: JitterDraws
     jittered: Tensor  # (B,) bool
@@ -44,10 +44,10 @@ class StrongDraws:
 def draw_strong(
     seeds: Tensor, stream: str, settings: Strength, deciding: Tensor | None = None, alike: bool = False
 ) -> StrongDraws:
-    """Draws for the samples of `seeds` (B,) int64.
+    """Random draws for the samples of `seeds` (B,) int64.
 
-    `deciding`: other seeds (B,) that say which images are jittered and which blurred (as published, one seed for all).
-    `alike`: these give order and sigma, too, and only the factors of the jitter are each image's own.
+    `deciding`: other seeds (B,) that decide which images are jittered and which blurred (as published, one seed for
+    all). `alike`: they also decide order and sigma, so that only the jitter factors differ between images.
     """
     deciding = seeds if deciding is None else deciding
     others = deciding if alike else seeds
@@ -64,8 +64,8 @@ def draw_strong(
 def strong(images: Tensor, draws: StrongDraws, settings: Strength, published: bool = False) -> Tensor:
     """images (B, 3, H, W) RGB in 0..255, uint8 or float -> the same in floating point, jittered and then blurred.
 
-    `published`: the jitter of kornia 0.5.8 instead of torchvision's. Nothing waits for the device: what does not happen
-    to an image is computed and not taken, unless the settings say that it happens to none.
+    `published`: the jitter of kornia 0.5.8 instead of torchvision's. Nothing waits for the device: an operation that is
+    not applied to an image is computed and discarded, unless its probability is 0.
     """
     pixels = images if images.is_floating_point() else precise(images)
     if settings.jitter_strength > 0 and settings.jitter_probability > 0:

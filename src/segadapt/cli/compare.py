@@ -22,15 +22,17 @@ FIGURES = (".svg", ".pdf", ".png")
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; those of one recipe are seeds.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders; those of one recipe are grouped as its seeds.")
+    ],
     metric: Annotated[
         str,
-        typer.Option(help="What differences and gap are about: miou, dice, pixel_accuracy, mean_accuracy, a class, …"),
+        typer.Option(help="Score for differences and gap: miou, dice, pixel_accuracy, mean_accuracy, a class, …"),
     ] = "miou",
-    stages: Annotated[str | None, typer.Option(help="These stages alone, by commas.")] = None,
+    stages: Annotated[str | None, typer.Option(help="Only these stages, comma-separated.")] = None,
     domain: Annotated[str, typer.Option(help="target, source, or one of several targets as target.NAME.")] = "target",
     mixed: Annotated[
-        bool, typer.Option("--mixed", help="Allow runs that were scored at other input sizes or views.")
+        bool, typer.Option("--mixed", help="Allow runs that were scored at different input sizes or views.")
     ] = False,
     as_json: AsJson = False,
     out: Annotated[
@@ -52,7 +54,9 @@ def compare(
 
     output = None if out is None else OutputFile.parse(out, "--out", (".csv", ".json", *FIGURES))
     if per_class and (output is None or output.suffix not in FIGURES):
-        raise UsageError("is about a figure", where="--per-class", remedy=f"Give --out FILE{FIGURES[0]} with it.")
+        raise UsageError(
+            "applies to a figure only", where="--per-class", remedy=f"Give --out FILE{FIGURES[0]} with it."
+        )
     if as_json and output is not None and output.path is None:
         raise UsageError("and --out - both go to standard output", where="--json", remedy="Leave one out.")
     chosen = None if stages is None else [name.strip() for name in stages.split(",") if name.strip()]

@@ -21,25 +21,29 @@ LayoutName = Annotated[
     str,
     typer.Argument(
         metavar="LAYOUT|RECIPE",
-        help="gta5, cityscapes, acdc, folder …: docs/data-sets.md has all. Without ROOT, a recipe: all its data.",
+        help="gta5, cityscapes, acdc, folder … (all: docs/data-sets.md). Without ROOT, a recipe: all of its data.",
     ),
 ]
 Root = Annotated[Path | None, typer.Argument(metavar="[ROOT]", help="Folder of the data set.")]
 Splits = Annotated[
-    list[str] | None, typer.Option("--split", help="train, val or test; may be repeated. Default: all that are there.")
+    list[str] | None, typer.Option("--split", help="train, val or test; may be repeated. Default: all that exist.")
 ]
 Space = Annotated[
     str, typer.Option("--label-space", help="A shipped label space (see `segadapt data spaces`) or a YAML file.")
 ]
 Encoding = Annotated[str | None, typer.Option(help="How label files hold classes; default: the layout's own.")]
-Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="Images only: do not look at labels.")]
+Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="Images only: ignore labels.")]
 TrainList = Annotated[Path | None, typer.Option(help="Image list of split train.")]
 ValList = Annotated[Path | None, typer.Option(help="Image list of split val.")]
-Holdout = Annotated[int, typer.Option(help="The last so many images are split val (layouts without splits).")]
+Holdout = Annotated[
+    int, typer.Option(help="How many images, counted from the end, form split val (layouts without splits).")
+]
 Images = Annotated[str | None, typer.Option(help="Layout folder: sub-folder of the images.")]
 Labels = Annotated[str | None, typer.Option(help="Layout folder: sub-folder of the labels.")]
-UnknownIds = Annotated[str, typer.Option(help="error or ignore: label ids that the encoding does not know.")]
-SizeMismatch = Annotated[str, typer.Option(help="error or stretch: image and label of different sizes.")]
+UnknownIds = Annotated[
+    str, typer.Option(help="error or ignore: what to do with label ids that the encoding does not know.")
+]
+SizeMismatch = Annotated[str, typer.Option(help="error or stretch: what to do when image and label differ in size.")]
 Exif = Annotated[
     str, typer.Option(help="turn or raw: images with an EXIF orientation, as viewers show them or as they are stored.")
 ]
@@ -57,9 +61,10 @@ def check(
         str | None, typer.Option(help="Training size WIDTHxHEIGHT: warn when it changes the aspect.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for a picture of samples with labels, per split.")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for one image per split that shows samples with their labels."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="How many samples that picture shows.", min=1)] = 6,
+    samples: Annotated[int, typer.Option(help="How many samples that image shows.", min=1)] = 6,
     unlabelled: Unlabelled = False,
     train_list: TrainList = None,
     val_list: ValList = None,
@@ -71,7 +76,7 @@ def check(
     exif: Exif = "turn",
     workers: Workers = None,
 ) -> None:
-    """Open every image and label of a data set, and say what is wrong. Exit code 1 when training would stop at it.
+    """Open every image and label of a data set and report problems. Exit code 1 if one of them would stop training.
 
     segadapt data check cityscapes /data/Cityscapes --split val --out look
     """
@@ -102,9 +107,9 @@ def check(
         _print_verdict(checked)
     if wrong:
         raise SegadaptError(
-            f"{wrong} things are wrong" if wrong > 1 else "one thing is wrong",
+            f"{wrong} problems found" if wrong > 1 else "one problem found",
             where=root or layout,
-            remedy="They are listed above; mend them, or leave the files out with an image list.",
+            remedy="They are listed above. Fix them, or leave the files out with an image list.",
         )
 
 
@@ -119,7 +124,7 @@ def prepare(
     encoding: Encoding = None,
     raw: Annotated[bool, typer.Option("--raw", help="Uncompressed: fastest to read, much larger.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Compare existing copies with their sources, mend wrong ones.")
+        bool, typer.Option("--verify", help="Compare existing copies with their sources and rewrite wrong ones.")
     ] = False,
     keep_aspect: Annotated[
         bool, typer.Option("--keep-aspect", help="Fit images into the size, as augment.keep_aspect does.")
@@ -134,11 +139,11 @@ def prepare(
     size_mismatch: SizeMismatch = "error",
     exif: Exif = "turn",
     prepared_root: Annotated[
-        Path | None, typer.Option(help="Where copies go; default: prepared/ in $SEGADAPT_CACHE or ~/.cache/segadapt.")
+        Path | None, typer.Option(help="Output folder; default: prepared/ in $SEGADAPT_CACHE or ~/.cache/segadapt.")
     ] = None,
     workers: Workers = None,
 ) -> None:
-    """Write resized, lossless copies of a data set, which training with the same size and label space then reads.
+    """Write resized, lossless copies of a data set, for training with the same size and label space to read.
 
     The same command resumes where it stopped: segadapt data prepare gta5 /data/GTA5 --size 1280x720
     """
@@ -167,16 +172,16 @@ def prepare(
         raise SegadaptError(
             "one pair could not be prepared" if len(failures) == 1 else f"{len(failures)} pairs could not be prepared",
             where=root or layout,
-            remedy="They are listed above; training uses the copies when all pairs of its split have one.",
+            remedy="They are listed above. Training uses the copies once every pair of its split has one.",
         )
 
 
 @app.command()
 def sample(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder to make; the domains go to OUT/gta5 and OUT/cityscapes.")
+        Path, typer.Argument(metavar="OUT", help="Folder to create; the domains go to OUT/gta5 and OUT/cityscapes.")
     ],
-    seed: Annotated[int, typer.Option(help="Another seed gives other streets.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; another seed draws other streets.", min=0)] = 0,
     train: Annotated[int, typer.Option(help="Training pairs per domain.", min=1)] = 400,
     val: Annotated[int, typer.Option(help="Validation pairs per domain.", min=1)] = 100,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the pictures.")] = "480x240",
@@ -218,7 +223,7 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) != 2 or not all(part.isdecimal() and SMALLEST <= int(part) <= LARGEST for part in parts):
         raise UsageError(
-            f"'{text}' is no size",
+            f"'{text}' is not a size",
             where=option,
             remedy=f"Give WIDTHxHEIGHT in pixels, {SMALLEST} to {LARGEST} each: 1280x720.",
         )
@@ -251,7 +256,7 @@ def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
     from segadapt.data.walking import natural
 
     typer.echo(
-        f"split {findings.split}: {findings.images} images" + ("" if findings.reader else ", labels not looked at")
+        f"split {findings.split}: {findings.images} images" + ("" if findings.reader else ", labels not checked")
     )
     common = [f"{w}×{h} ({count})" for (w, h), count in findings.sizes.most_common(3)]
     more = f" and {len(findings.sizes) - 3} more" if len(findings.sizes) > 3 else ""

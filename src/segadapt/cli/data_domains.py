@@ -61,7 +61,7 @@ def domains_of(layout: str, root: Path | None, label_space: str, **given: Any) -
         if value not in UNSAID:
             option = f"--{key}".replace("_", "-")
             raise UsageError(
-                "is about one data set", where=option, remedy="Give LAYOUT and ROOT, or set it in the recipe."
+                "applies to a single data set", where=option, remedy="Give LAYOUT and ROOT, or set it in the recipe."
             )
     recipe = load_recipe(layout, [])
     need_closed(recipe, layout)

@@ -42,7 +42,7 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Split of the target to score on, default val; of other data without splits, all images count. "
+            help="Split of the target to score on, default val; other data without splits is scored on all its images. "
             "The source is scored on val."
         ),
     ] = None,
@@ -50,7 +50,7 @@ def evaluate(
         Path | None, typer.Option("--list", metavar="FILE", help="Score on the images that this file names.")
     ] = None,
     label_space: Annotated[
-        str | None, typer.Option(help="Classes to score in (and of a published model that does not say its own).")
+        str | None, typer.Option(help="Classes to score in (also those of a published model that names none).")
     ] = None,
     scales: Scales = None,
     mirror: Mirror = None,
@@ -117,7 +117,9 @@ class Data:
             return settings
         split = self.split_of(domain, settings)
         if split not in ("train", "val"):
-            raise UsageError("is for the splits train and val", where="--list", remedy=f"Leave out --split {split}.")
+            raise UsageError(
+                "applies to the splits train and val only", where="--list", remedy=f"Leave out --split {split}."
+            )
         holdout = 0 if split == "val" else settings.holdout
         lists = {f"{split}_list": need_file(self.image_list.expanduser(), "the image list"), "holdout": holdout}
         return settings.model_copy(update=lists)
@@ -132,19 +134,23 @@ class Data:
         for name, value in self.others.items():
             if value is not None:
                 raise UsageError(
-                    "is about other data than the run's", where=f"--{name}", remedy="Give --layout and --root with it."
+                    "applies only to data other than the run's",
+                    where=f"--{name}",
+                    remedy="Give --layout and --root with it.",
                 )
         if self.domain not in ("target", "source", "both"):
-            raise UsageError(f"'{self.domain}' is no domain", where="--domain", remedy="Use target, source or both.")
+            raise UsageError(f"'{self.domain}' is not a domain", where="--domain", remedy="Use target, source or both.")
         if self.image_list is not None and self.domain == "both":
             raise UsageError(
-                "names images of one domain", where="--list", remedy="Add --domain target or --domain source."
+                "lists images of a single domain", where="--list", remedy="Add --domain target or --domain source."
             )
         model = model.absolute()
         for folder in (model.parent, model.parent.parent):
             if (folder / "recipe.yaml").is_file():
                 return self._of_run(folder)
-        raise UsageError("belongs to no run, so its data is unknown", where=model, remedy="Give --layout and --root.")
+        raise UsageError(
+            "belongs to no run, so its data set is unknown", where=model, remedy="Give --layout and --root."
+        )
 
     def _given(self) -> "DomainSettings":
         """The data that the options name."""
@@ -157,7 +163,7 @@ class Data:
             raise UsageError("belong together", where="--layout and --root", remedy="Give both.")
         if self.domain != "both":
             raise UsageError(
-                "is about the data of the model's run", where="--domain", remedy="Leave it out beside --root."
+                "applies only to the data of the model's run", where="--domain", remedy="Leave it out beside --root."
             )
         others = {name: value for name, value in self.others.items() if value is not None}
         try:
@@ -269,7 +275,7 @@ def _print_scores(console: "Console", file: Path, record: dict[str, Any]) -> Non
     domains = record["domains"]
     chosen = [f"step {record['step']}"] * (record["step"] is not None)
     chosen += [f"selection {record['selection']}"] * (record["selection"] is not None)
-    said = {True: ["used target labels"], False: [], None: ["not known whether target labels had a part"]}
+    said = {True: ["used target labels"], False: [], None: ["not known whether target labels were used"]}
     chosen += said[record["used_target_labels"]]
     table = Table(highlight=False)
     table.add_column(f"IoU in percent ({record['label_space']})")

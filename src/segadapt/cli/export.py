@@ -37,13 +37,18 @@ def export(
     ],
     out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="FILE.onnx, or FILE.pth as published.")],
     start_file: Annotated[
-        bool, typer.Option("--start-file", help="ResNet-101: as the file that the published programs start from.")
+        bool,
+        typer.Option(
+            "--start-file",
+            help="ResNet-101: write it as the file of initial weights that the published programs start from.",
+        ),
     ] = False,
     discriminator: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of a training checkpoint, the discriminator of this name.")
+        str | None,
+        typer.Option(metavar="NAME", help="Export the discriminator of this name from a training checkpoint."),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(metavar="KIND", help="Its encoder alone, as such a file: dinov2, dinov2_hub, …")
+        str | None, typer.Option(metavar="KIND", help="Export only its encoder, in this format: dinov2, dinov2_hub, …")
     ] = None,
     label_space: LabelSpaceOption = None,
     precision: PrecisionOption = None,
@@ -58,10 +63,10 @@ def export(
     split: SplitOption = None,
     json: JsonOption = None,
 ) -> None:
-    """Write a network for other programs, in the form that the suffix says.
+    """Write a network in a format for other programs, chosen by the suffix.
 
-    .onnx: a whole program from pixels to labels for ONNX Runtime and others, checked against PyTorch before it is
-    written. .pth: as the published programs save theirs; what they would read but run otherwise is refused: a segmenter
+    .onnx: a complete program from pixels to labels for ONNX Runtime and others, checked against PyTorch before it is
+    written. .pth: as the published programs save theirs; networks that they would read but run differently are refused:
     trained without quirk aspp, or from ImageNet weights.
 
     segadapt export runs/gta5 -o model.onnx --check street.jpg
@@ -86,7 +91,9 @@ def need_none(options: Mapping[str, object], suffix: str, output: OutputFile) ->
 
     if given := next((name for name, value in options.items() if value), None):
         raise UsageError(
-            f"is for {suffix} files, and {output.suffix} is written", where=given, remedy="Leave one of them out."
+            f"applies to {suffix} files, but the output is {output.suffix}",
+            where=given,
+            remedy="Leave one of them out.",
         )
 
 
@@ -104,10 +111,14 @@ def _export_published(
 
     if encoder is not None and (start_file or discriminator is not None):
         other = "--start-file" if start_file else "--discriminator"
-        raise UsageError(f"is another kind of file than {other}", where="--encoder", remedy="Leave one of them out.")
+        raise UsageError(
+            f"is a different kind of file from {other}", where="--encoder", remedy="Leave one of them out."
+        )
     if discriminator is not None:
         if start_file:
-            raise UsageError("is for ResNet-101", where="--start-file", remedy="Leave it out beside --discriminator.")
+            raise UsageError(
+                "applies to ResNet-101 only", where="--start-file", remedy="Leave it out beside --discriminator."
+            )
         with output.file() as path:
             export_discriminator(model, discriminator, path)
         return
@@ -125,7 +136,7 @@ def need_segmenter(network: "Segmenter | StyleTransfer") -> "Segmenter":
     from segadapt.models.segmenter import Segmenter
 
     if not isinstance(network, Segmenter):
-        raise UsageError("a generator has no encoder of its own", where="--encoder", remedy="Leave it out.")
+        raise UsageError("a generator has no encoder", where="--encoder", remedy="Leave it out.")
     return network
 
 

@@ -23,24 +23,27 @@ PrecisionOption = Annotated[
 ]
 CalibrateOption = Annotated[
     list[Path] | None,
-    typer.Option("--calibrate", metavar="FOLDER", help="ONNX, int8: images of the target; again for more."),
+    typer.Option("--calibrate", metavar="FOLDER", help="ONNX, int8: target images; may be repeated."),
 ]
 CheckOption = Annotated[
     list[Path] | None,
-    typer.Option("--check", metavar="IMAGES", help="ONNX: compare on these images, not on generated ones."),
+    typer.Option("--check", metavar="IMAGES", help="ONNX: compare on these images instead of generated ones."),
 ]
 OutputsOption = Annotated[
-    str | None, typer.Option("--outputs", help="ONNX: beside labels, confidence or logits; both by a comma.")
+    str | None, typer.Option("--outputs", help="ONNX: confidence or logits in addition to labels; comma-separated.")
 ]
 SizeOption = Annotated[
     str | None, typer.Option("--size", metavar="WxH", help="ONNX: the network's input size; default: the model's own.")
 ]
 LeastOption = Annotated[
     float | None,
-    typer.Option("--least-agreement", help="ONNX: percent of labels as PyTorch's; default 99.9, fp16 99, int8 90."),
+    typer.Option(
+        "--least-agreement", help="ONNX: least percent of labels equal to PyTorch's; default 99.9, fp16 99, int8 90."
+    ),
 ]
 EvaluateOption = Annotated[
-    bool, typer.Option("--evaluate", help="ONNX: mIoU and latency beside PyTorch, on the run's target or --root.")
+    bool,
+    typer.Option("--evaluate", help="ONNX: mIoU and latency compared with PyTorch, on the run's target or --root."),
 ]
 LayoutOption = Annotated[str | None, typer.Option("--layout", help="ONNX, --evaluate: layout of other data.")]
 RootOption = Annotated[Path | None, typer.Option("--root", help="ONNX, --evaluate: folder of other data.")]
@@ -85,7 +88,7 @@ class OnnxOptions:
         record = None if self.json is None else OutputFile.parse(self.json, "--json", (".json",))
         beside = output if record is None or output.path is None else record  # whichever may be standard output
         if record is not None and record.path is None and output.path is None:
-            raise UsageError("is standard output already", where="--json", remedy="Give a file for one of them.")
+            raise UsageError("cannot be standard output as well", where="--json", remedy="Give a file for one of them.")
         file = find_model(model)
         saved = load_segmenter(file, label_space)
         dataset = self._dataset(file, saved, wanted) if self.evaluate else None
@@ -111,16 +114,18 @@ class OnnxOptions:
 
         precision = self.precision or "fp32"
         if precision not in PRECISIONS:
-            raise UsageError(f"'{precision}' is no precision", where="--precision", remedy="Use fp32, fp16 or int8.")
+            raise UsageError(f"'{precision}' is not a precision", where="--precision", remedy="Use fp32, fp16 or int8.")
         if precision == "int8" and not self.calibrate:
             raise UsageError("int8 needs images to calibrate on", where="--precision", remedy="Add --calibrate FOLDER.")
         if self.calibrate and precision != "int8":
-            raise UsageError("is for --precision int8", where="--calibrate", remedy="Leave one of them out.")
+            raise UsageError("applies to --precision int8 only", where="--calibrate", remedy="Leave one of them out.")
         if not self.evaluate and (self.layout or self.root or self.split):
             raise UsageError("belong to --evaluate", where="--layout, --root and --split", remedy="Add it.")
         if self.least_agreement is not None and not 0 <= self.least_agreement <= 100:
             raise UsageError(
-                f"{self.least_agreement:g} is no share", where="--least-agreement", remedy="Give percent, 0 to 100."
+                f"{self.least_agreement:g} is not a percentage",
+                where="--least-agreement",
+                remedy="Give a number from 0 to 100.",
             )
         names = [name.strip() for name in (self.outputs or "").split(",") if name.strip()]
         for name in names:

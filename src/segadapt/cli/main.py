@@ -46,13 +46,15 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere in the command.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks; may appear anywhere in the command.")
+    ] = False,
     plugin: Annotated[
         list[Path] | None,
         typer.Option(
             "--plugin",
             metavar="FILE.py",
-            help="Load methods, networks and layouts of your own; may stand anywhere, and be given again.",
+            help="Load your own methods, networks and layouts from a file; may appear anywhere and be repeated.",
         ),
     ] = None,
 ) -> None:
@@ -149,18 +151,18 @@ def _need_values(arguments: list[str]) -> None:
 
 
 def _in_words(error: Exception) -> str:
-    """One line about an error that nobody has foreseen."""
+    """One line about an unforeseen error."""
     first = (str(error).splitlines() or [""])[0].rstrip(".")
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}. Check the path and its permissions; --debug shows the traceback."
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "can't allocate memory" in first:
         return (
-            f"out of memory ({first}). In training set checkpointing: true, accumulate (where batch is more than 1), "
-            "precision bf16, or a smaller size; in evaluation --window."
+            f"out of memory ({first}). For training, set checkpointing: true, accumulate (if batch is more than 1), "
+            "precision bf16 or a smaller size; for evaluation, use --window."
         )
     if first.startswith("DataLoader worker"):  # raised by torch from a signal, at any place
         return (
-            "a loader process was killed, most likely for want of memory. Run the same command again, with fewer "
+            "a loader process was killed, most likely because memory ran out. Run the same command again with fewer "
             "--workers."
         )
     return f"unexpected {type(error).__name__}: {first}. Run it again with --debug for the traceback, and tell us."

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STANDARD_OUTPUT = Path("-")
 SEPARATORS = os.sep + (os.altsep or "")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; what else is said goes to stderr.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; everything else goes to stderr.")]
 PATHS_OF_IT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
@@ -31,7 +31,7 @@ class OutputFile:
     def parse(cls, value: Path | str, option: str, suffixes: Iterable[str]) -> "OutputFile":
         """From an option's value, as it was typed; on standard output the form is the first of `suffixes`.
 
-        Raises UsageError for a suffix that is none of them, for what is no regular file (a device, a link, a folder),
+        Raises UsageError for another suffix, for what is not a regular file (a device, a link, a folder),
         and where nothing can be written: before hours of work, not after.
         """
         from segadapt.errors import UsageError
@@ -44,12 +44,14 @@ class OutputFile:
         if str(path) in PATHS_OF_IT:
             raise UsageError("is standard output", where=path, remedy="Give - instead.")
         if str(value).endswith(tuple(SEPARATORS)):  # which a Path drops
-            raise UsageError(f"{value} is a folder, and a file is written", where=option, remedy="Give a file's path.")
+            raise UsageError(
+                f"{value} is a folder, but a file path is expected", where=option, remedy="Give a file's path."
+            )
         need_regular(path)  # a device or a folder is told as one, whatever its suffix
         if suffix not in forms:
             known = " or ".join([", ".join(forms[:-1]), forms[-1]] if len(forms) > 1 else forms)
             raise UsageError(
-                f"{path} ends in '{suffix}', and {known} is written" if suffix else f"{path} has no suffix",
+                f"{path} ends in '{suffix}', but only {known} can be written" if suffix else f"{path} has no suffix",
                 where=option,
                 remedy=f"Let its name end in {known}, or give - for standard output.",
             )
@@ -93,7 +95,7 @@ def need_folder_name(out: Path, option: str = "--out") -> Path:
 
     if out == STANDARD_OUTPUT:
         raise UsageError(
-            "'-' is standard output, and a folder of files is written",
+            "'-' is standard output, but a folder is expected",
             where=option,
             remedy="Give a folder.",
         )

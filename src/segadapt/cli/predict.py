@@ -30,7 +30,7 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders of images.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.")],
     formats: Formats = "colour",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what already exists.")] = False,
     label_space: LabelSpaceOption = None,
     scales: Scales = None,
     mirror: Mirror = None,
@@ -41,7 +41,7 @@ def predict(
     device: Device = "auto",
     precision: PrecisionName = "fp32",
 ) -> None:
-    """Write the predicted classes of images as PNG. Folders keep their structure; a second run does what is missing.
+    """Write the predicted classes of images as PNG. Folders keep their structure; a second run adds what is missing.
 
     segadapt predict runs/gta5 street.jpg frames/ -o out/ --format overlay,label_id
     """
@@ -62,5 +62,5 @@ def predict(
     with progress_bar("predict") as progress:
         flow = Flow(threads=readers(predictor.device), overwrite=overwrite, progress=progress)
         done = run_stream(jobs, pictures, flow, turning)
-    there = f", {done.skipped} were there already" if done.skipped else ""
+    there = f", {done.skipped} were already done" if done.skipped else ""
     typer.echo(f"{done.written} images predicted{there}: {out}")

@@ -35,27 +35,29 @@ def pseudo_label(
     mirror: Annotated[bool, typer.Option(help="Average over the image and its mirror image.")] = True,
     size: Size = None,
     select: Select = None,
-    keep: Annotated[float, typer.Option(help="Share of each class's pixels to keep, the most confident ones.")] = 0.5,
-    certain: Annotated[float, typer.Option(help="Confidence from which a pixel is kept whatever its class.")] = 0.9,
+    keep: Annotated[float, typer.Option(help="Share of each class's pixels to keep: the most confident ones.")] = 0.5,
+    certain: Annotated[float, typer.Option(help="Confidence from which a pixel is kept in any case.")] = 0.9,
     mask: Annotated[
-        Path | None, typer.Option(help="Picture whose black pixels get no label, stretched over each image.")
+        Path | None, typer.Option(help="Mask image whose black pixels get no label, stretched to fit each image.")
     ] = None,
-    border: Annotated[int, typer.Option(help="Pixels along each side of a label map that get no label.")] = 0,
+    border: Annotated[int, typer.Option(help="Width in pixels of the border of a label map that gets no label.")] = 0,
     flat: Annotated[
         bool,
-        typer.Option("--flat", help="Labels side by side as NAME_PseudoLabel.png, for the published self-training."),
+        typer.Option(
+            "--flat", help="Write all labels into one folder as NAME_PseudoLabel.png, for the published self-training."
+        ),
     ] = False,
     official: Annotated[
-        bool, typer.Option("--official", help="As the published program: its views, and every pixel.")
+        bool, typer.Option("--official", help="Like the published program: its views, and a label for every pixel.")
     ] = False,
     label_space: LabelSpaceOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what already exists.")] = False,
     exif: ExifOption = "turn",
     device: Device = "auto",
     precision: PrecisionName = "fp32",
 ) -> None:
-    """Write what a model says about images as labels to train with: OUT/labels (train ids, 255 where it is not sure
-    enough), OUT/confidence, OUT/argmax. A second run leaves images that went through the network alone.
+    """Write a model's predictions as labels to train with: OUT/labels (train ids, 255 where it is not confident
+    enough), OUT/confidence, OUT/argmax. A second run skips images that have been through the network already.
 
     segadapt pseudo-label runs/gta5 Cityscapes/leftImg8bit/train -o pseudo/ --keep 0.3 --border 8
     """

@@ -9,15 +9,16 @@ import typer
 def push(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run folder, stage folder or model.safetensors.")],
     repository: Annotated[
-        str, typer.Argument(metavar="USER/NAME", help="A repository of the Hugging Face hub; USER/NAME@BRANCH too.")
+        str, typer.Argument(metavar="USER/NAME", help="A repository on the Hugging Face hub; also USER/NAME@BRANCH.")
     ],
-    private: Annotated[bool, typer.Option("--private", help="If the repository is new, nobody else sees it.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     license_id: Annotated[
-        str | None, typer.Option("--license", metavar="ID", help="A licence as the hub calls it, for the model card.")
+        str | None, typer.Option("--license", metavar="ID", help="The hub's name of a licence, for the model card.")
     ] = None,
-    message: Annotated[str, typer.Option("--message", "-m", help="Of the commit.")] = "A model of segadapt",
+    message: Annotated[str, typer.Option("--message", "-m", help="Commit message.")] = "A model of segadapt",
     with_files: Annotated[
-        list[Path] | None, typer.Option("--with", metavar="FILE", help="A file to go with it, as an .onnx; again too.")
+        list[Path] | None,
+        typer.Option("--with", metavar="FILE", help="Another file to push, such as an .onnx; may be repeated."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write the folder that would be pushed, and stop.")
@@ -47,10 +48,10 @@ def push(
         for path in hub.write_folder(model, place, folder, license_id):
             typer.echo(f"{path}  {path.stat().st_size:,} bytes")
         for other in others:
-            typer.echo(f"{other}  {other.stat().st_size:,} bytes, goes with it")
+            typer.echo(f"{other}  {other.stat().st_size:,} bytes, pushed with it")
         return
     if out is not None:
-        raise UsageError("is for --dry-run", where="--out", remedy="Add it, or leave this out.")
+        raise UsageError("applies to --dry-run only", where="--out", remedy="Add it, or leave this out.")
     done = hub.push(model, place, private=private, message=message, license_id=license_id, others=others)
     typer.echo(f"pushed: {done.url}")
-    typer.echo(f'segadapt.load("{done.repository}") is exactly this one')
+    typer.echo(f'segadapt.load("{done.repository}") loads exactly this version')

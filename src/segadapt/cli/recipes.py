@@ -7,7 +7,9 @@ import typer
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe's file, to start one's own from.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Print this recipe's file, as a starting point for your own.")
+    ] = None,
 ) -> None:
     """List the recipes that ship with the package, or print one."""
     from segadapt.config.load import find_recipe, read_tree, shipped_recipes
@@ -42,7 +44,7 @@ def quirks(
 
 
 def schema() -> None:
-    """Print the JSON schema of recipes, so that editors complete them."""
+    """Print the JSON schema of recipes, for completion in editors."""
     from segadapt.config.recipe import Recipe
 
     typer.echo(json.dumps(Recipe.model_json_schema(), indent=1))

@@ -14,31 +14,31 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Changes to the recipe: dotted keys and YAML values, as stages.sean.lr=1e-4; "
+            help="Changes to the recipe: dotted keys with YAML values, for instance stages.sean.lr=1e-4; "
             "stages.NAME=null leaves a stage out.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; default runs/RECIPE.")] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="STAGE", help="Do this stage alone; may be given again.")
+        list[str] | None, typer.Option("--only", metavar="STAGE", help="Run only this stage; may be repeated.")
     ] = None,
     first: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help="Do this stage and all after it.")
+        str | None, typer.Option("--from", metavar="STAGE", help="Run this stage and all later ones.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan, with estimated time and disk, and do nothing.")
+        bool, typer.Option("--dry-run", help="Show the plan with estimated time and disk space; run nothing.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete and redo stages whose settings have changed.")] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Delete and redo the chosen stages even if done; needs --yes.")
+        bool, typer.Option("--fresh", help="Delete and redo the chosen stages even if they are done; needs --yes.")
     ] = False,
     continued: Annotated[
         list[str] | None,
         typer.Option(
             "--continue",
             metavar="STAGE[=CHECKPOINT]",
-            help="Continue this stage from its newest checkpoint (or the one named) with the settings as they are now, "
-            "although it was made with others; for other settings, or for more steps. May be given again.",
+            help="Continue this stage from its newest checkpoint (or the one named) under the current settings, which "
+            "may differ from those that it was made with, for instance in the number of steps. May be repeated.",
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,

@@ -25,22 +25,24 @@ def stylize(
     output_size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Size of the copies; default: each image's own.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Images that go through the generator at once.")] = 2,
+    batch: Annotated[int, typer.Option(help="Batch size of the generator.")] = 2,
     png_level: Annotated[int, typer.Option(help="Compression, 0 (fastest) to 9.")] = 1,
     sheet: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write a picture of a few originals and copies side by side; - prints PNG."),
+        typer.Option(
+            metavar="FILE", help="Write an image that shows a few originals beside their copies; - prints PNG."
+        ),
     ] = None,
     target: Annotated[Path | None, typer.Option(help="Folder of target images to show on the sheet.")] = None,
     official: Annotated[
-        bool, typer.Option("--official", help="Cut pixels to whole numbers as the published program does.")
+        bool, typer.Option("--official", help="Truncate pixels to whole numbers, as the published program does.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what is there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what already exists.")] = False,
     exif: ExifOption = "turn",
     device: Device = "auto",
     precision: PrecisionName = "fp32",
 ) -> None:
-    """Write images in the target's style, as PNG of the same names. Folders keep their structure; a second run does
+    """Write images in the target's style, as PNG with the same names. Folders keep their structure; a second run does
     what is missing.
 
     segadapt stylize runs/se_gan/style GTA5/images -o stylized/ --sheet sheet.png --target Cityscapes/leftImg8bit/train
@@ -63,7 +65,7 @@ def stylize(
         runtime.barrier()
         if runtime.is_main:
             write_result(out, file, len(images), settings)
-            there = f", {done.skipped} were there already" if done.skipped else ""
+            there = f", {done.skipped} were already done" if done.skipped else ""
             text = f"{done.written} images stylized{there}: {out}"
             if page is None:
                 typer.echo(text)
@@ -78,7 +80,7 @@ def _page(sheet: str | None, target: Path | None) -> OutputFile | None:
     from segadapt.inference.formats import PICTURES
 
     if target is not None and sheet is None:
-        raise UsageError("is for the sheet", where="--target", remedy="Give --sheet FILE with it.")
+        raise UsageError("applies to --sheet only", where="--target", remedy="Give --sheet FILE with it.")
     return None if sheet is None else OutputFile.parse(sheet, "--sheet", PICTURES)
 
 

@@ -25,7 +25,7 @@ PUBLISHED_SCALES = "1,0.75,1.25,1.5"
 MODEL = "run folder, stage folder, model.safetensors or published checkpoint"
 Scales = Annotated[
     str | None,
-    typer.Option(help="Input scales to average over, as 1,0.75,1.25. Default 1; with --official 1,0.75,1.25,1.5."),
+    typer.Option(help="Input scales to average over, as in 1,0.75,1.25. Default 1; with --official 1,0.75,1.25,1.5."),
 ]
 Mirror = Annotated[
     bool | None,
@@ -44,14 +44,14 @@ Official = Annotated[
     bool,
     typer.Option(
         "--official",
-        help="As the published program: its scales and mirror images, put together by its rules, in its corner rule.",
+        help="Like the published program: its scales and mirror images, its way of combining them, its corner rule.",
     ),
 ]
 LabelSpaceOption = Annotated[
-    str | None, typer.Option("--label-space", help="Classes of a published model that does not say its own.")
+    str | None, typer.Option("--label-space", help="Classes of a published model that does not name its own.")
 ]
 Formats = Annotated[
-    str, typer.Option("--format", help="train_id, label_id (Cityscapes), colour or overlay; several by commas.")
+    str, typer.Option("--format", help="train_id, label_id (Cityscapes), colour, overlay; separate several by commas.")
 ]
 
 
@@ -162,7 +162,7 @@ def parse_precision(text: str) -> "Precision":
     from segadapt.errors import UsageError
 
     if text not in ("fp32", "bf16"):
-        raise UsageError(f"'{text}' is no precision", where="--precision", remedy="Use fp32 or bf16.")
+        raise UsageError(f"'{text}' is not a precision", where="--precision", remedy="Use fp32 or bf16.")
     return "bf16" if text == "bf16" else "fp32"
 
 
@@ -171,12 +171,12 @@ def parse_exif(text: str) -> "Exif":
     from segadapt.errors import UsageError
 
     if text not in ("turn", "raw"):
-        raise UsageError(f"'{text}' is no way to read EXIF", where="--exif", remedy="Use turn or raw.")
+        raise UsageError(f"'{text}' is not a way to read EXIF", where="--exif", remedy="Use turn or raw.")
     return "raw" if text == "raw" else "turn"
 
 
 def parse_scales(text: str) -> tuple[float, ...]:
-    """`1,0.75` -> numbers. Raises UsageError for what are no scales."""
+    """`1,0.75` -> numbers. Raises UsageError for what is not a list of scales."""
     from segadapt.errors import UsageError
 
     try:
@@ -184,7 +184,11 @@ def parse_scales(text: str) -> tuple[float, ...]:
     except ValueError:
         scales = ()
     if not scales or not all(0 < scale <= 8 for scale in scales):
-        raise UsageError(f"'{text}' are no scales", where="--scales", remedy="Give numbers up to 8, as 1,0.75,1.25.")
+        raise UsageError(
+            f"'{text}' is not a list of scales",
+            where="--scales",
+            remedy="Give numbers up to 8, for instance 1,0.75,1.25.",
+        )
     return scales
 
 

@@ -67,7 +67,7 @@ def as_overrides(changes: Sequence[str] | Mapping[str, object]) -> list[str]:
 def _told(errors: list[UsageError], path: Path) -> UsageError:
     """The errors as one; only the first of very many, as of a file that is no recipe."""
     if left := len(errors[MOST_ERRORS:]):
-        errors = [*errors[:MOST_ERRORS], UsageError(f"{left} more", where=path, remedy="Mend those above first.")]
+        errors = [*errors[:MOST_ERRORS], UsageError(f"{left} more", where=path, remedy="Fix those above first.")]
     return UsageErrors(errors) if len(errors) > 1 else errors[0]
 
 
@@ -123,7 +123,9 @@ def apply_override(tree: Tree, override: str) -> str:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UsageError(
-            f"'{override}' is no override", where=COMMAND_LINE, remedy="Write dotted.key=value, for instance seed=1."
+            f"'{override}' is not an override",
+            where=COMMAND_LINE,
+            remedy="Write dotted.key=value, for instance seed=1.",
         )
     *parents, last = key.split(".")
     if len(parents) >= DEPTH:
@@ -218,7 +220,7 @@ def _explain(error: ValidationError, tree: Tree, path: Path, given: set[str]) ->
             case "union_tag_invalid" | "union_tag_not_found":
                 method = str(value.get("method") or "") if isinstance(value, dict) else ""
                 yield UsageError(
-                    f"'{key}.method' is '{method}', which is no method" if method else f"'{key}.method' is missing",
+                    f"'{key}.method' is '{method}', which is not a method" if method else f"'{key}.method' is missing",
                     where=where,
                     remedy=known(method, list(stage_types())),
                 )

@@ -55,8 +55,10 @@ class Recipe(Settings):
     description: str = Field("", description="one line for `segadapt recipes`")
     label_space: str = Field("cityscapes19", description="the classes: a name that ships with segadapt, or a YAML file")
     data: DataSettings
-    stages: dict[str, StageSettings] = Field(description="name -> stage, run in this order")
-    seed: int = Field(0, ge=0, lt=2**63, description="of everything random: order, augmentation, noise, fresh weights")
+    stages: dict[str, StageSettings] = Field(description="stages by name, run in this order")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="seed of everything random: order, augmentation, noise, fresh weights"
+    )
     runtime: RuntimeSettings = Field(
         RuntimeSettings(), description="device, precision, threads, workers, compiling, CUDA graphs"
     )
@@ -80,7 +82,7 @@ class Recipe(Settings):
                 if referred not in before:
                     known = ", ".join(before) or "none"
                     raise ValueError(
-                        f"stages.{name}.{key}: '@{referred}' is no stage before '{name}' (before it: {known}). "
+                        f"stages.{name}.{key}: '@{referred}' is not a stage before '{name}' (before it: {known}). "
                         f"Name one of these or a file, or leave this stage out too: stages.{name}=null."
                     )
             before.append(name)

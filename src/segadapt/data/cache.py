@@ -90,7 +90,7 @@ class Store:
         except Exception as failure:  # decoders raise all kinds of errors for broken files
             raise _broken(path, f"cannot be read ({failure})") from failure
         if not self._fits((pixels.shape[1], pixels.shape[0])) or pixels.dtype != np.uint8:
-            raise _broken(path, "has another size than it should")
+            raise _broken(path, "does not have the expected size")
         return np.array(pixels) if self.suffix == ".npy" else pixels
 
     def _fits(self, size: tuple[int, int]) -> bool:

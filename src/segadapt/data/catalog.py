@@ -63,7 +63,7 @@ class Layout:
         A pair without a label file has `label` None. Raises UsageError for a root that does not have this layout.
         """
         if root.suffix.lower() == ".zip" and root.is_file():
-            raise UsageError("is packed, and images are read from folders", where=root, remedy=_unpack([root]))
+            raise UsageError("is an archive, but images are read from folders", where=root, remedy=_unpack([root]))
         need_folder(root, "the data folder")
         folder = self.image_folder(root, split)
         if not folder.is_dir():
@@ -324,9 +324,9 @@ LAYOUTS: dict[str, Layout] = {
 def register_layout(layout: Layout) -> None:
     """Make a layout of one's own known to recipes and commands. Raises ValueError for another one's name."""
     if not isinstance(layout, Layout):
-        raise ValueError(f"{layout!r} is no segadapt.plugin.Layout")
+        raise ValueError(f"{layout!r} is not a segadapt.plugin.Layout")
     if LAYOUTS.get(layout.name, layout) != layout:
-        raise ValueError(f"a layout named '{layout.name}' exists already")
+        raise ValueError(f"a layout named '{layout.name}' already exists")
     LAYOUTS[layout.name] = layout
 
 

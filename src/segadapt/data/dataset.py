@@ -190,4 +190,4 @@ def file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as failure:
-        raise SegadaptError("is not there any more", where=path, remedy="Restore the file.") from failure
+        raise SegadaptError("no longer exists", where=path, remedy="Restore the file.") from failure

@@ -27,7 +27,7 @@ def choose(pairs: list[Pair], labelled: int | Path, seed: int, root: Path) -> li
     there = [pair for pair in pairs if pair.label is not None]
     if len(there) < labelled:
         raise UsageError(
-            f"labelled is {labelled}, but {len(there)} of its {len(pairs)} train images have a label",
+            f"labelled is {labelled}, but only {len(there)} of its {len(pairs)} train images have labels",
             where=root,
             remedy="Set fewer, or give the labels.",
         )

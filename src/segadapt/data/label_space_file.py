@@ -26,9 +26,9 @@ COLOR = 'give [red, green, blue], each 0 to 255, or "#rrggbb" in quotes'
 
 def _name(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError(f"{value} is no name (YAML reads yes, no, on and off as true and false): put it in quotes")
+        raise ValueError(f"{value} is not a name (YAML reads yes, no, on and off as true and false): put it in quotes")
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{value!r:.60} is no name: " + ("put it in quotes" if value else "give one"))
+        raise ValueError(f"{value!r:.60} is not a name: " + ("put it in quotes" if value else "give one"))
     return value
 
 
@@ -42,7 +42,7 @@ def _color(value: Any) -> Color:
         return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
     if isinstance(value, (list, tuple)) and len(value) == 3 and all(_number(channel, 0) for channel in value):
         return value[0], value[1], value[2]
-    raise ValueError(f"{value!r:.60} is no colour: {COLOR}")
+    raise ValueError(f"{value!r:.60} is not a colour: {COLOR}")
 
 
 def _colors(value: Any) -> list[Color]:
@@ -59,7 +59,7 @@ def _ids(lowest: int) -> Callable[[Any], list[int]]:
         ids = value if isinstance(value, list) and value else [value]
         for one in ids:
             if not _number(one, lowest):
-                raise ValueError(f"{one!r:.60} is no id: give whole numbers from {lowest} to 255")
+                raise ValueError(f"{one!r:.60} is not an id: give whole numbers from {lowest} to 255")
         return list(ids)
 
     return check
@@ -85,7 +85,7 @@ def _per_encoding(check: Callable[[Any], Any], example: str, empty: bool = False
 
 def _class_list(value: Any) -> Any:
     if not isinstance(value, list):
-        raise ValueError("is no list: give names, [water, quay], or one `- {name: water, …}` per line")
+        raise ValueError("is not a list: give names, [water, quay], or one `- {name: water, …}` per line")
     if not 2 <= len(value) <= MOST:
         raise ValueError(f"has length {len(value)}: a label space needs at least 2 classes, and at most {MOST}")
     return value
@@ -150,7 +150,7 @@ class SpaceFile(Settings):
         if double := known[0] & known[1]:
             raise ValueError(f"encoding '{min(double)}' has both ids and colours: it must be one of them")
         if TRAIN in known[0] | known[1]:
-            raise ValueError(f"the encoding '{TRAIN}' exists already (train ids): choose another name")
+            raise ValueError(f"the encoding '{TRAIN}' already exists (train ids): choose another name")
         return self
 
     def _check_names(self) -> None:
@@ -164,12 +164,14 @@ class SpaceFile(Settings):
         for subset, members in self.subsets.items():
             for member in members:
                 if member not in names:
-                    raise ValueError(f"subset '{subset}' names '{member}', which is no class. {nearest(member, names)}")
+                    raise ValueError(
+                        f"subset '{subset}' names '{member}', which is not a class. {nearest(member, names)}"
+                    )
             if len(set(members)) < len(members):
                 raise ValueError(f"subset '{subset}' names a class twice")
         for thing in self.things:
             if thing not in names:
-                raise ValueError(f"things names '{thing}', which is no class. {nearest(thing, names)}")
+                raise ValueError(f"things names '{thing}', which is not a class. {nearest(thing, names)}")
 
 
 def _each(encodings: dict[str, list[Any]]) -> Iterator[tuple[str, Any]]:

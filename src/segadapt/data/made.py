@@ -79,7 +79,7 @@ def _counterparts(pairs: list[Pair], found: dict[str, Path], folder: Path, what:
             raise UsageError(
                 f"has no {what} of {pair.name}",
                 where=folder,
-                remedy="Make it again for all images, or check the folder.",
+                remedy="Create it again for all images, or check the path.",
             )
         if whose.setdefault(path, pair.name) != pair.name:  # an image list may name an image twice
             raise UsageError(

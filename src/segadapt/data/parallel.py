@@ -40,7 +40,8 @@ def map_unordered(job: Callable[[int], Result], items: Iterable[int], workers: i
                 yield from (future.result() for future in done)
         except BrokenProcessPool as failure:
             raise SegadaptError(
-                "a worker process was killed, most likely for want of memory", remedy="Try again with fewer --workers."
+                "a worker process was killed, most likely because memory ran out",
+                remedy="Try again with fewer --workers.",
             ) from failure
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -36,7 +36,7 @@ def decoding(path: Path) -> Iterator[None]:
     except SegadaptError:
         raise
     except FileNotFoundError as failure:
-        raise SegadaptError("is not there any more", where=path, remedy="Restore the file.") from failure
+        raise SegadaptError("no longer exists", where=path, remedy="Restore the file.") from failure
     # Pillow raises OSError, SyntaxError, ValueError, zlib.error, struct.error and more for broken files.
     except Exception as failure:
         raise SegadaptError(
@@ -110,7 +110,7 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode[0] in "IF":
         raise SegadaptError(
-            "holds 32-bit or floating-point values, whose range nobody knows",
+            "holds 32-bit or floating-point values, whose range is unknown",
             where=path,
             remedy="Convert it to 8 or 16 bits.",
         )
@@ -219,7 +219,7 @@ class LabelReader:
         if self.form == "first_channel":
             return image.getchannel(0)
         raise SegadaptError(
-            f"is a colour picture ({image.mode}), but the encoding '{self.encoding}' holds ids",
+            f"is a colour image ({image.mode}), but the encoding '{self.encoding}' holds ids",
             where=path,
             remedy="Give label ids, or set `encoding` to one of RGB colours in your label space.",
         )

@@ -38,10 +38,14 @@ class Sampler(Protocol):
 class RareClassSettings(Settings):
     """How strongly rare classes are preferred, and how much of them an image and a crop must hold."""
 
-    temperature: float = Field(0.01, gt=0, description="T of P(class) = softmax((1 - share) / T); smaller: rarer ones")
-    min_pixels: int = Field(3000, ge=0, description="an image of a class has more pixels of it than this, at full size")
+    temperature: float = Field(
+        0.01, gt=0, description="T of P(class) = softmax((1 - share) / T); a smaller T favours rarer classes"
+    )
+    min_pixels: int = Field(
+        3000, ge=0, description="minimum number of pixels of a class, at full size, in an image drawn for it"
+    )
     min_crop_ratio: float = Field(
-        0.5, ge=0, description="its crop should have more than min_pixels times this, or is drawn again, up to 10 times"
+        0.5, ge=0, description="a crop with no more than min_pixels times this is drawn again, up to 10 times"
     )
 
 
@@ -209,7 +213,7 @@ SAMPLERS: dict[str, Callable[[Setting], Sampler]] = {
 def register_sampler(name: str, make: Callable[[Setting], Sampler]) -> None:
     """Let recipes say `sampler: NAME`. Raises ValueError for a name that is taken."""
     if SAMPLERS.setdefault(name, make) is not make:
-        raise ValueError(f"sampler '{name}' is there already")
+        raise ValueError(f"sampler '{name}' already exists")
 
 
 def sample_seeds(seed: int, batch: int, step: int) -> list[int]:

@@ -38,11 +38,11 @@ class DomainSettings(Settings):
     images: str | None = Field(None, description="layout folder only: sub-folder of the images")
     labels: str | None = Field(None, description="layout folder only: sub-folder of the labels, of the same names")
     train_list: Path | None = Field(
-        None, description="image list (a path below the image folder per line) that makes up split train"
+        None, description="image list of split train: on each line a path relative to the image folder"
     )
-    val_list: Path | None = Field(None, description="the same for split val")
+    val_list: Path | None = Field(None, description="image list of split val")
     holdout: int = Field(
-        0, ge=0, description="for layouts without splits: the last so many images (by name) become split val"
+        0, ge=0, description="for layouts without splits: this many images, the last ones by name, become split val"
     )
     encoding: str | None = Field(
         None, description="how the label files hold classes, as the label space names it; default: the layout's own"
@@ -52,38 +52,38 @@ class DomainSettings(Settings):
     )
     size_mismatch: SizeMismatch = Field(
         "error",
-        description="image and label of different size: an error, or both stretched to the training size as the "
+        description="image and label that differ in size: an error, or stretch both to the training size as the "
         "published programs do",
     )
     exif: Exif = Field(
         "turn",
-        description="images with an EXIF orientation: turn them as viewers do, or raw, the pixels as they are stored",
+        description="images with an EXIF orientation: turn them as viewers do, or take the raw pixels as stored",
     )
     name: str | None = Field(
         None,
-        description="of several domains: what this one is called, and its images' names begin with; null: its layout",
+        description="with several domains: name of this one, which its images' names begin with; null: its layout",
     )
     share: float | None = Field(
         None,
         gt=0,
-        description="of several domains: how much of what is sampled is of this one, relative to the others' shares; "
-        "null for all: each image counts alike",
+        description="with several domains: share of the samples drawn from this one, relative to the others' shares; "
+        "null for all: every image counts equally",
     )
     labelled: Annotated[int, Strict(), Field(ge=1)] | Path | None = Field(
         None,
-        description="target only: train images whose labels trainings may learn from beside the rest: so many, drawn "
-        "by the seed and evenly over the index, or an image list",
+        description="target only: train images whose labels methods may learn from in addition: either a number, drawn "
+        "with the seed and spread evenly over the index, or an image list",
     )
     labelled_share: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="share that these have of the images with labels in a training; null: by their number, but at "
-        "least a quarter",
+        description="share of the `labelled` images among all labelled samples of a training; null: their share by "
+        "number, but at least a quarter",
     )
-    prepared: bool = Field(True, description="use the resized copies of `segadapt data prepare` where there are any")
+    prepared: bool = Field(True, description="use the resized copies of `segadapt data prepare` if there are any")
     prepared_root: Path | None = Field(
-        None, description="where prepared copies lie; default: prepared/ in $SEGADAPT_CACHE, else ~/.cache/segadapt"
+        None, description="folder of the prepared copies; default: prepared/ in $SEGADAPT_CACHE, else ~/.cache/segadapt"
     )
 
     @model_validator(mode="after")
@@ -92,13 +92,13 @@ class DomainSettings(Settings):
             raise ValueError("images and labels belong to layout folder; other layouts have their own")
         for name in (self.images, self.labels):
             if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
-                raise ValueError(f"'{name}' is no sub-folder of the root. Give its path below the root.")
+                raise ValueError(f"'{name}' is not a sub-folder of the root. Give its path below the root.")
         if self.holdout and self.val_list is not None:
             raise ValueError("holdout and val_list both say what val is: give one of them")
         if self.holdout and LAYOUTS[self.layout].splits:
             raise ValueError(f"holdout is for layouts without splits; {self.layout} has its own")
         if self.labelled_share is not None and self.labelled is None:
-            raise ValueError("labelled_share is the share of `labelled` images. Give both, or leave it out")
+            raise ValueError("labelled_share applies to `labelled` images. Give both, or leave it out")
         return self
 
     @property

@@ -36,7 +36,7 @@ OneOrSeveral = Annotated[DomainSettings | tuple[DomainSettings, ...], WrapValida
 class DataSettings(Settings):
     """Source and target."""
 
-    source: OneOrSeveral = Field(description="the labelled domain, or a list of several")
+    source: OneOrSeveral = Field(description="the labelled domain, or a list of several domains")
     target: OneOrSeveral = Field(
         description="the domain to adapt to, or a list of several: train images without labels; val for scores alone"
     )
@@ -142,7 +142,7 @@ def exif_of(data: TrainingData | None) -> Exif:
     found = {leaf.exif for leaf in data.leaves}
     if len(found) > 1:
         raise UsageError(
-            "differs between the domains, whose images go through a network together",
+            "differs between domains whose images are processed together",
             where="exif",
             remedy="Give them one `exif`, or turn the images of one.",
         )

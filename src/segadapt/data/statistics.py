@@ -55,7 +55,7 @@ def class_statistics(
         return ClassStatistics(np.concatenate(parts))
     if data.labels is None:
         raise UsageError(
-            "has no labels here, whose classes sampler rare_classes counts",
+            "has no labels here, but sampler rare_classes counts their classes",
             where=data.root,
             remedy="Set another `sampler` (of the target: `target_sampler`).",
         )
@@ -72,7 +72,7 @@ def class_statistics(
     try:
         return keep(data, prepared_root, rows)
     except SegadaptError as failure:  # a cache that cannot be written costs time, not the training
-        say(f"the counts of classes are not kept for the next time: {failure}")
+        say(f"the class counts could not be saved for reuse: {failure}")
         return ClassStatistics(np.stack(rows))
 
 

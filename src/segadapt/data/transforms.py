@@ -67,20 +67,22 @@ class Augmentation(Settings):
         False, description="fit the image into the training size instead of stretching it; needs a `crop`"
     )
     scale: tuple[float, float] | None = Field(
-        None, description="zoom, drawn evenly from [smallest, largest], 1 = training size; then cut or padded to `crop`"
+        None,
+        description="zoom, drawn uniformly from [smallest, largest], 1 = training size; then cropped or padded to "
+        "`crop`",
     )
     crop: Size | None = Field(None, description="[width, height] cut at a random place; default: the training size")
     crop_max_share: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="a crop with one class only, or of whose labelled pixels one class has this share or more, is "
-        f"drawn again, at most {REDRAWS} times; null: any crop will do",
+        description="a crop that has only one class, or one class on at least this share of its labelled pixels, is "
+        f"drawn again, at most {REDRAWS} times; null: accept any crop",
     )
     margins: tuple[_Strength, _Strength, _Strength, _Strength] | None = Field(
         None,
-        description="[top, bottom, left, right]: shares of the image's sides, where labels are ignored and none are "
-        "predicted for training (borders that rectification has left, the car's own bonnet)",
+        description="[top, bottom, left, right]: borders, as shares of the image's sides, where labels are ignored and "
+        "no pseudo-labels are used (borders left by rectification, the ego vehicle's bonnet)",
     )
     mirror: float = Field(0.0, ge=0, le=1, description="probability of mirroring left and right")
     brightness: _Strength = Field(0.0, description="b: brightness times a factor from [1 - b, 1 + b]")
@@ -95,9 +97,9 @@ class Augmentation(Settings):
         if self.keep_aspect and self.crop is None:
             raise ValueError("keep_aspect leaves images of several sizes: give the `crop` that makes them equal")
         if self.margins is not None and max(self.margins[0] + self.margins[1], self.margins[2] + self.margins[3]) >= 1:
-            raise ValueError("margins leave nothing of the image: opposite ones must sum up to less than 1")
+            raise ValueError("margins leave nothing of the image: opposite ones must add up to less than 1")
         if self.crop_max_share is not None and self.crop is None and self.scale is None:
-            raise ValueError("crop_max_share is about crops: give `crop` or `scale`")
+            raise ValueError("crop_max_share applies to crops: give `crop` or `scale`")
         return self
 
     def __call__(

@@ -90,7 +90,7 @@ def restore(
     names are others.
     """
     if not isinstance(content.get("about"), dict):
-        raise _of_another(path, "of another kind: it says nothing about itself")
+        raise _of_another(path, "of an unknown kind: it does not describe itself")
     identity = {name: value for name, value in (facts or {}).items() if name in IDENTITY}
     _need_the_same(path, content["about"], {**identity, **pixel_facts(method)})
     try:
@@ -102,7 +102,7 @@ def restore(
             optimizer.load_state_dict(_with_options_of(optimizer, content["optimizers"][name]))
         return int(content["step"]), dict(content["about"])
     except (LookupError, AttributeError, RuntimeError, ValueError, TypeError) as error:
-        raise _of_another(path, "of another network, method or optimizer") from error
+        raise _of_another(path, "of a different network, method or optimizer") from error
 
 
 def read(path: Path, mapped: bool = False) -> dict[str, Any]:
@@ -112,18 +112,18 @@ def read(path: Path, mapped: bool = False) -> dict[str, Any]:
     """
     try:
         if not zipfile.is_zipfile(path):  # of which PyTorch would speak in words for its programmers
-            raise ValueError("cut short, or not a file of PyTorch")
+            raise ValueError("truncated, or not a PyTorch file")
         content = load_torch(path, mapped)
     except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
         reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
         raise SegadaptError(
             f"the checkpoint cannot be read ({reason})",
             where=path,
-            remedy="Delete it: the same command then resumes from the one before.",
+            remedy="Delete it; the same command then resumes from the previous one.",
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(
-            "not a training checkpoint of this version", where=path, remedy="Delete it: the one before is used then."
+            "not a training checkpoint of this version", where=path, remedy="Delete it; the previous one is then used."
         )
     return content
 
@@ -134,7 +134,7 @@ def about(path: Path) -> tuple[int, dict[str, Any]]:
     try:
         return int(content["step"]), dict(content["about"])
     except (KeyError, ValueError, TypeError) as error:
-        raise _of_another(path, "of another kind: it does not say its step") from error
+        raise _of_another(path, "of an unknown kind: it does not name its step") from error
 
 
 def pixel_facts(method: Method) -> dict[str, Any]:
@@ -167,14 +167,15 @@ def _need_the_same(path: Path, written: dict[str, Any], wanted: dict[str, Any]) 
     """Raise UsageError when one of the facts that the checkpoint tells about itself is not the wanted one."""
     for name, value in wanted.items():
         if name in written and written[name] != value:
-            raise _of_another(path, f"of another network or method: {name} {written[name]}, and the stage has {value}")
+            what = f"of a different network or method: {name} {written[name]}, but the stage has {value}"
+            raise _of_another(path, what)
 
 
 def _of_another(path: Path, what: str) -> UsageError:
     return UsageError(
         f"the checkpoint is {what}",
         where=path,
-        remedy=f"Use another --out, delete {path.parent} to begin anew, or give the file as `start` to begin with the "
+        remedy=f"Use another --out, delete {path.parent} to start over, or give the file as `start` to begin with the "
         "weights that fit.",
     )
 

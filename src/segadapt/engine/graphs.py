@@ -358,7 +358,7 @@ class Graphed:
                 where="runtime.cuda_graphs",
                 remedy="Use auto or off.",
             )
-        self.say(f"no CUDA graph, each operation is launched by itself: {why}")
+        self.say(f"no CUDA graph, operations are launched one by one: {why}")
 
 
 class _Filled:

@@ -49,9 +49,9 @@ def group(cuda: bool) -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SegadaptError(
-            f"the ranks have not come together ({reason})",
+            f"the ranks could not connect to each other ({reason})",
             where=f"rank {os.environ.get('RANK')}",
-            remedy="Start them all with torchrun; one that failed before says why.",
+            remedy="Start them all with torchrun. If one failed earlier, its message names the cause.",
         ) from error
     _store = PrefixStore("failed", store)
     try:
@@ -100,7 +100,7 @@ def all_there() -> Iterator[None]:
         if why:
             raise RankLost(why, remedy="") from error
         rank = dist.get_rank()
-        raise RankLost("lost the other ranks", where=f"rank {rank}", remedy="One of them says why.") from error
+        raise RankLost("lost the other ranks", where=f"rank {rank}", remedy="One of them reports the cause.") from error
 
 
 def total(values: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ def need_agreement(facts: Facts) -> None:
         more = f"; and {len(found) - MOST} more differences" if len(found) > MOST else ""
         raise UsageError(
             f"the ranks do not agree: {'; '.join(found[:MOST])}{more}",
-            remedy="Start all of them with one command, one version and the same data.",
+            remedy="Start all of them with the same command, version and data.",
         )
 
 

@@ -96,7 +96,7 @@ def board(folder: Path, from_step: int) -> Any:
         raise UsageError(
             "TensorBoard is not installed",
             where="tensorboard: true",
-            remedy="pip install 'segadapt[tensorboard]', or leave it off.",
+            remedy="pip install 'segadapt[tensorboard]', or leave it disabled.",
         ) from error
     try:
         return SummaryWriter(str(folder), purge_step=from_step + 1)

@@ -32,12 +32,13 @@ class RuntimeSettings(Settings):
     precision: Literal["fp32", "bf16", "auto"] = Field(  # one list: a union would be two wrong ones in an error
         "fp32", description="fp32, bf16 autocast (weights and losses stay fp32), or auto: bf16 where it is fast"
     )
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of a process; null: as PyTorch chooses")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of a process; null: PyTorch's default")
     workers: int | None = Field(
-        None, ge=0, le=256, description="loader processes; null: 0 on a CPU, on a GPU as many as reading needs"
+        None, ge=0, le=256, description="loader processes; null: 0 on a CPU, as many as needed on a GPU"
     )
     compile: bool = Field(
-        False, description="compile the networks that train (torch.compile): minutes at the start, then quicker steps"
+        False,
+        description="compile the networks being trained (torch.compile): slow start, then faster steps",
     )
     cuda_graphs: Literal["auto", "on", "off"] = Field(
         "auto",

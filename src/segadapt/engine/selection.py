@@ -59,7 +59,7 @@ class Selector:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`; a candidate whose model is not there any more is none."""
+        """The inverse of `state`; a candidate whose model no longer exists is none."""
         best: dict[Selection, tuple[int, float]] = dict(state["best"])
         if state.get("criterion", "infomax") != self.label_free:  # continued with another one: values do not compare
             best.pop("label_free", None)

@@ -129,10 +129,10 @@ class Trainer:
         if signalled:
             self._save(done)
             raise Stopped(
-                f"stopped after step {done} of {self.training.steps}; the checkpoint is written",
+                f"stopped after step {done} of {self.training.steps}; a checkpoint was saved",
                 signal_number=stopped[0] if stopped else signal.SIGTERM,
                 where=self.training.folder,
-                remedy="The same command resumes here.",
+                remedy="Run the same command to resume.",
             )
 
     def _set_rates(self, step: int) -> dict[str, float]:
@@ -189,9 +189,9 @@ class Trainer:
         step, about = checkpoints.restore(content, self.training.method, latest, self.training.facts)
         if about.get("skipped") or not_finite(self.training.method):
             raise SegadaptError(
-                "the checkpoint is of a training that had diverged",
+                "the checkpoint is from a training that had diverged",
                 where=latest,
-                remedy="Delete it: the same command then resumes from the one before.",
+                remedy="Delete it; the same command then resumes from the previous one.",
             )
         if self.runtime.is_main:
             self.checkpoints.prune()
@@ -202,8 +202,8 @@ class Trainer:
             before = about["exactness"].get(name, now)  # older checkpoints say less
             if before != now:
                 warnings.warn(
-                    f"{latest}: was written with {name} {before}, this run has {now}: the results are equally good, "
-                    "but differ from those of an uninterrupted run by their rounding",
+                    f"{latest}: was written with {name} {before}, but this run has {now}: the results are equally "
+                    "valid, but differ in rounding from those of an uninterrupted run",
                     stacklevel=2,
                 )
         return step
@@ -216,7 +216,7 @@ class Trainer:
         broken = not_finite(self.training.method) if weights else None
         if not int(self.updater.skipped):
             if broken is not None:
-                raise self._diverged(f"the weights are not finite any more ({broken})")
+                raise self._diverged(f"the weights are no longer finite ({broken})")
             return
         first = int(self.updater.first_skipped)
         names = next((names for step, names in self.updater.recent if step == first), ())
@@ -230,14 +230,14 @@ class Trainer:
         # A tenth of a rate that no training has is still none.
         lower = f"{rate / 10:g}" if rate <= LARGEST_RATE else "RATE"
         if latest is None:
-            again = "--yes, which begins the stage anew"  # a model may be there, kept by an evaluation
+            again = "--yes to restart the stage"  # a model may be there, kept by an evaluation
         else:
-            again = f"--continue {stage}, which continues from that checkpoint (or --yes: from the beginning)"
+            again = f"--continue {stage} to continue from that checkpoint (or --yes to start over)"
         others = ["set `clip_norm`"] * (self.settings.clip_norm is None)
         others += ["use precision fp32"] * (self.runtime.precision != "fp32")
-        remedy = f"Lower `lr` (it is {rate:g}): the same command with stages.{stage}.lr={lower} {again}."
+        remedy = f"Lower `lr` (it is {rate:g}): run the command again with stages.{stage}.lr={lower} {again}."
         if others:
-            remedy += f" Instead of `lr`, you can {' or '.join(others)}."
+            remedy += f" Instead of lowering `lr`, you can {' or '.join(others)}."
         return SegadaptError(
             f"{what}; last good checkpoint: {latest.name if latest else 'none yet'}",
             where=self.training.folder,

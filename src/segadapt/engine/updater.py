@@ -1,8 +1,8 @@
-"""How weights change: gradients over ranks and micro-batches, clipping, and updates that must not happen.
+"""Weight updates: gradients over ranks and micro-batches, clipping, and skipping of updates that are not finite.
 
-Modules stay unwrapped (no DDP): a step may call backward as its paper has it, and gradients are summed here in a few
+Modules stay unwrapped (no DDP): a step may call backward as its paper does, and gradients are summed here in a few
 large all-reduces. Losses come as sums and counts; dividing by the count of all ranks and micro-batches makes the result
-independent of how the batch is spread over them.
+independent of how the batch is distributed over them.
 """
 
 from collections import deque
@@ -52,9 +52,9 @@ class Updater:
         self._weighted: list[Tensor] = []  # what `total` consists of
 
     def run(self, method: Method, batch: Batch) -> Values:
-        """One update of the method on this rank's share of a batch. Gives `total` and the mean of each term.
+        """One update of the method on this rank's share of a batch. Returns `total` and the mean of each term.
 
-        `total` is Σ weight · mean of all terms but those that have an optimizer's name.
+        `total` is Σ weight · mean over all terms except those named after an optimizer.
         """
         self.recent.append((batch.step, batch.names))
         if not self.runtime.ahead:
@@ -70,7 +70,7 @@ class Updater:
         self._outside = self._draws_of(batch, 0)
         with self.runtime.autocast(), drawing(self._outside):  # around all passes: each weight is cast once
             method.step(batch, self)
-        assert not self._terms, f"{', '.join(self._terms)}: no optimizer step came after the backward pass"
+        assert not self._terms, f"{', '.join(self._terms)}: no optimizer step followed the backward pass"
         total = torch.stack(self._weighted).sum() if self._weighted else torch.zeros_like(self.skipped)
         return {"total": total, **self._values}
 
@@ -169,7 +169,9 @@ class Updater:
         if not isinstance(term.count, Tensor):
             return term.count * self.runtime.ranks * self.accumulate
         if name not in self._counts:
-            assert self.accumulate == 1, f"the count of '{name}' follows from the data: say it before, by update.count"
+            assert self.accumulate == 1, (
+                f"the count of '{name}' depends on the data: announce it first with update.count"
+            )
             self._counts[name] = self.runtime.sum(term.count.clone())
         return torch.where(self._counts[name] > 0, self._counts[name], 1.0)
 
@@ -190,13 +192,13 @@ class Updater:
         return [self._values[name].to(self.skipped) for name in terms]
 
     def _need_count(self, name: str, found: list[Loss]) -> None:
-        """A term's count must be what was said, or be counted once; looked at where nothing waits for a device."""
+        """A term's count must match the announced one, or be counted once; checked only where this needs no waiting."""
         if self.runtime.ahead or name not in self._counts:
             return
         counted = sum(float(loss.count) for loss in found)
         said = float(self._said.get(name, found[0].count))
         assert abs(counted - said) <= 1e-4 * abs(said) or said != said, (
-            f"'{name}' has counted {counted:g}, and update.count was told {said:g}"
+            f"'{name}' counted {counted:g}, but update.count announced {said:g}"
         )
 
     def _sum_over_ranks(self, tensors: list[Tensor]) -> None:
@@ -212,7 +214,7 @@ class Updater:
                 bucket = []
 
     def _apply(self, optimizers: Sequence[Optimizer]) -> None:
-        """Step the optimizers, unless loss or gradient is not finite; on a GPU without waiting for it."""
+        """Step the optimizers unless a loss or gradient is not finite; on a GPU without waiting for it."""
         bad = (~self._finite).float()
         step = self.number(float)
         # In place, as all that outlives a step: a captured one knows its tensors by where they are.
@@ -228,5 +230,5 @@ class Updater:
 
 
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
-    """The optimizer's parameters, each once (quirk `repeated_updates` names some several times)."""
+    """The optimizer's parameters, each once (quirk `repeated_updates` lists some several times)."""
     return list(dict.fromkeys(p for group in optimizer.param_groups for p in group["params"]))

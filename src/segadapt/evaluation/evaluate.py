@@ -167,7 +167,7 @@ def calibrated(found: dict[str, Any]) -> dict[str, Any]:
 def doubt_about(scores: dict[str, Any], classes: Sequence[str]) -> str | None:
     """Why the scores of a domain say nothing, from its labels; None when they hold two classes, or more."""
     wrong = one_class_only([sum(row) for row in scores["confusion"]], classes)
-    return wrong and f"{wrong}: these scores say nothing. `segadapt data check` looks at all labels"
+    return wrong and f"{wrong}: these scores mean nothing. `segadapt data check` examines all labels"
 
 
 def evaluation_record(

@@ -30,7 +30,7 @@ def label_free_agreement(stage: Path) -> Json | None:
 def criterion_of(stage: Path) -> str:
     """The criterion that a stage's training selects by, or would; as its stage.json says."""
     try:
-        said = read_json(stage / "stage.json", "what the stage says about itself")["content"]["settings.criterion"]
+        said = read_json(stage / "stage.json", "the record of the stage")["content"]["settings.criterion"]
     except (UsageError, KeyError, TypeError):
         said = None
     return said if isinstance(said, str) and said in CRITERIA else "infomax"

@@ -34,7 +34,7 @@ def write_folder(model: Path, repository: Repository, folder: Path, license_id: 
     file = find_model(model)
     saved = load_model(file)
     if exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError("is there already", where=folder, remedy="Give a new folder, or an empty one.")
+        raise UsageError("already exists", where=folder, remedy="Give a new folder, or an empty one.")
     facts = Facts.of(file, saved.header)
     write_bytes(folder / MODEL, file.read_bytes())
     write_text(folder / CARD, model_card(facts, repository.name, license_id))

@@ -76,7 +76,7 @@ def session(model: bytes | Path) -> "onnxruntime.InferenceSession":
         raise SegadaptError(
             f"ONNX Runtime does not load the exported model ({line[:200]})",
             where="export",
-            remedy="Try another --precision, and tell us.",
+            remedy="Try another --precision, and please report it.",
         ) from error
 
 
@@ -109,13 +109,13 @@ def need_agreement(found: Agreement, least: float, precision: Precision) -> None
     if found.percent >= least:
         return
     remedy = {
-        "fp32": "Nothing is written: docs/export.md says which networks can be exported. Please tell us.",
-        "fp16": "Nothing is written. Use fp32, or accept it with a lower --least-agreement.",
-        "int8": "Nothing is written. Calibrate on more images of the target, or accept it with a lower "
+        "fp32": "Nothing was written: docs/export.md says which networks can be exported. Please report it.",
+        "fp16": "Nothing was written. Use fp32, or accept it with a lower --least-agreement.",
+        "int8": "Nothing was written. Calibrate on more images of the target, or accept it with a lower "
         "--least-agreement.",
     }[precision]
     raise SegadaptError(
-        f"{found.percent:.2f} % of the labels in {precision} are those of PyTorch, and {least:g} % must be "
+        f"{found.percent:.2f} % of the labels in {precision} equal PyTorch's, but {least:g} % must "
         f"(worst: {found.worst}, {found.worst_percent:.2f} %)",
         where="export",
         remedy=remedy,

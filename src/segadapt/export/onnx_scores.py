@@ -54,7 +54,7 @@ def scored(
         image, truth = dataset.image(index), dataset.label(index)
         if truth.shape != image.shape[:2]:
             raise UsageError(
-                "its label is of another size",
+                "its label has a different size",
                 where=dataset.pairs[index].image,
                 remedy="Score the model with `segadapt evaluate`, or give labels as large as their images.",
             )

@@ -46,13 +46,13 @@ def save_picture(path: Path, picture: Image.Image, *, lossless: bool = False) ->
     suffix = path.suffix.lower()
     if suffix not in PICTURES:
         raise UsageError(
-            f"'{suffix}' is no picture format" if suffix else "has no suffix",
+            f"'{suffix}' is not an image format" if suffix else "has no suffix",
             where=path,
             remedy=f"Let its name end in {', '.join(LOSSLESS if lossless else PICTURES)}.",
         )
     if lossless and suffix not in LOSSLESS:
         raise UsageError(
-            f"{suffix} changes values, and labels would not be what they were",
+            f"{suffix} compression changes pixel values, which would corrupt labels",
             where=path,
             remedy='Save labels as .png; format="overlay" may be .jpg.',
         )

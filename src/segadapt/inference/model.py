@@ -32,7 +32,7 @@ NUMBER = (int, float, np.number)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one image, at the image's own size."""
+    """A model's prediction for one image, at the image's own size."""
 
     image: NDArray[np.uint8]  # (H, W, 3) RGB
     labels: NDArray[np.uint8]  # (H, W) train ids
@@ -40,14 +40,14 @@ class Prediction:
     label_space: LabelSpace
 
     def overlay(self, opacity: float = OPACITY) -> Image.Image:
-        """The image with the colours of its classes over it."""
+        """The image with the colours of the predicted classes overlaid."""
         return overlay(self.image, self.labels, self.label_space, opacity)
 
     def save(self, path: Path | str, format: Format = "colour") -> None:
-        """Write the labels as a picture: `train_id`, `label_id` (Cityscapes), `colour` or `overlay`.
+        """Write the prediction as an image: `train_id`, `label_id` (Cityscapes), `colour` or `overlay`.
 
-        The suffix says the form of the file; labels need one that keeps every value (.png, .tif, .bmp), an overlay may
-        be .jpg or .webp. Raises UsageError for another format or suffix, and for what is no regular file.
+        The suffix sets the file format; labels need a lossless one (.png, .tif, .bmp), an overlay may
+        be .jpg or .webp. Raises UsageError for another format or suffix, and for what is not a regular file.
         """
         (form,) = parse_formats(format, "format")[:1]
         save_picture(Path(path), picture(self.labels, self.label_space, form, self.image), lossless=form != "overlay")
@@ -56,7 +56,7 @@ class Prediction:
 class Model:
     """A network with its header, ready to predict. `network`, `header`, `label_space` and `predictor` are public.
 
-    Predictions are those of the network as it was loaded: if its weights are changed, they need a new `Predictor`.
+    Predictions use the network as it was loaded: after changing its weights, create a new `Predictor`.
     """
 
     def __init__(self, path: Path, predictor: Predictor, header: ModelHeader) -> None:
@@ -71,13 +71,13 @@ class Model:
     def predict(
         self, image: AnyImage | Sequence[AnyImage], *, batch: int | None = None
     ) -> Prediction | list[Prediction]:
-        """Labels and probabilities of an image at its own size, or of each image of a list, in its order.
+        """Labels and probabilities of an image at its own size, or of each image of a list, in order.
 
         An image is a file's path, a Pillow image, a uint8 RGB array (H, W, 3) or a uint8 RGB tensor (3, H, W) on any
-        device. Of a list, `batch` images go through the network at once (None: four on a GPU; on a CPU one, where more
-        are no faster). All results of a list are in memory: C · H · W · 4 bytes each.
+        device. Images of a list pass through the network in batches of `batch` (None: four on a GPU; one on a CPU,
+        where larger batches are no faster). All results of a list are held in memory: C · H · W · 4 bytes each.
 
-        Raises UsageError for an image of another kind, SegadaptError for a file that is no image.
+        Raises UsageError for an image of another kind, SegadaptError for a file that is not an image.
         """
         if is_one(image):
             return self._predictions([image])[0]
@@ -85,7 +85,7 @@ class Model:
         if batch is None:
             batch = 1 if predictor.device.type == "cpu" else 4
         if batch < 1:
-            raise UsageError(f"{batch} images are no batch", where="batch", remedy="Give 1 or more.")
+            raise UsageError(f"{batch} is not a batch size", where="batch", remedy="Give 1 or more.")
         if predictor.window is not None and len(predictor.views) > 1:
             batch = 1  # the logits of windows are as large as the input: those of many views are not kept
         groups = (images[start : start + batch] for start in range(0, len(images), batch))
@@ -110,14 +110,14 @@ def load(
     window: tuple[int, int] | None = None,
     precision: Precision | Literal["auto"] = "fp32",
 ) -> Model:
-    """A model of a run folder, a stage folder, a `model.safetensors`, a published checkpoint (`.pth`) or the hub.
+    """Load the model of a run or stage folder, a `model.safetensors`, a published checkpoint (`.pth`) or the hub.
 
-    Of the Hugging Face hub: `hf://USER/NAME`, or `hf://USER/NAME@REVISION`. A run means its last stage with a model
-    that is no upper bound (one whose method sees labels of the target).
+    On the Hugging Face hub: `hf://USER/NAME`, or `hf://USER/NAME@REVISION`. For a run this is its last stage with a
+    model that is not an upper bound (one whose method sees target labels).
 
-    `device` "auto" is a GPU if there is one; `precision` "auto" is bf16 where that is fast. `size` (W, H) is the one
-    that the model says by default; `scales` is a number or several; for the other options see `Predictor`. Raises
-    UsageError for a path without a model, for a device that is not there, and for options that make no sense.
+    `device` "auto" is a GPU if there is one; `precision` "auto" is bf16 where that is fast. `size` (W, H) defaults to
+    the model's own; `scales` is a number or several; for the other options see `Predictor`. Raises
+    UsageError for a path without a model, for a device that does not exist, and for invalid options.
     """
     load_installed()
     place = choose_device(str(device))
@@ -145,7 +145,9 @@ def _scales(given: float | Sequence[float]) -> list[float]:
     """One number is one scale. Raises UsageError for anything but numbers."""
     scales = [given] if isinstance(given, NUMBER) else list(given) if isinstance(given, Iterable) else None
     if scales is None or not all(isinstance(scale, NUMBER) and not isinstance(scale, bool) for scale in scales):
-        raise UsageError(f"{given!r} are no scales", where="scales", remedy="Give a number or several: (1, 0.75).")
+        raise UsageError(
+            f"{given!r} is not a list of scales", where="scales", remedy="Give a number or several: (1, 0.75)."
+        )
     return [float(scale) for scale in scales]
 
 
@@ -175,7 +177,7 @@ def find_models(path: Path) -> list[Path]:
         return [path / MODEL]
     if not is_folder(path):
         raise UsageError(
-            "the model is not there", where=path, remedy="Give a run folder, a stage folder or a checkpoint file."
+            "the model does not exist", where=path, remedy="Give a run folder, a stage folder or a checkpoint file."
         )
     methods = stage_methods(path)
     found = [file for file in sorted(path.glob(f"*/{MODEL}")) if not is_generator(file)]
@@ -183,7 +185,9 @@ def find_models(path: Path) -> list[Path]:
     found.sort(key=lambda file: order.index(file.parent.name) if file.parent.name in order else len(order))
     if not found:
         raise UsageError(
-            f"holds no {MODEL}, nor does a stage in it", where=path, remedy="Give a run folder with a finished stage."
+            f"holds no {MODEL}, and neither does any stage in it",
+            where=path,
+            remedy="Give a run folder with a finished stage.",
         )
     return found
 
@@ -202,7 +206,7 @@ def find_generator(path: Path) -> Path:
     found = next((model for model in models if is_file(model) and is_generator(model)), None)
     if found is None:
         raise UsageError(
-            "holds no generator" if is_folder(path) else "the generator is not there",
+            "holds no generator" if is_folder(path) else "the generator does not exist",
             where=path,
             remedy="Give a run folder with a finished style stage, such a stage's folder, or a generator's file.",
         )
@@ -210,7 +214,7 @@ def find_generator(path: Path) -> Path:
 
 
 def _is_bound(method: str | None) -> bool:
-    """Whether a method is no answer to the task but its upper bound: it sees labels of the target."""
+    """Whether a method is not an answer to the task but its upper bound: it sees labels of the target."""
     return method in METHODS and METHODS[method].uses_target_labels
 
 

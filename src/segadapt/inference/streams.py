@@ -52,14 +52,14 @@ class Flow:
     batch: int = 1  # images that the network sees at once
     shard: tuple[int, int] = (0, 1)  # (rank, ranks): every `ranks`-th batch is this process's
     threads: int = READERS  # that decode, and as many that encode
-    overwrite: bool = False  # do again what is there already
+    overwrite: bool = False  # do again what already exists
     progress: Callable[[int, int], None] | None = None  # told (done, all) of this process after each batch
     stopped: Callable[[], bool] = _never  # when it says so, what was begun is ended and written, and no more
 
 
 @dataclass(frozen=True)
 class StreamResult:
-    """How many images were done now, were there already, and are left since the stream was stopped."""
+    """How many images were done now, were already done, and are left since the stream was stopped."""
 
     written: int
     skipped: int
@@ -124,11 +124,11 @@ def _images_of(start: Path, without: Path | None) -> list[tuple[Path, str]]:
                 picture_sizes(start)
             except SegadaptError as error:
                 raise UsageError(
-                    "is no picture", where=start, remedy="Give image files or folders of images."
+                    "is not an image", where=start, remedy="Give image files or folders of images."
                 ) from error
         return [(start, start.name)]
     if not is_folder(start):
-        raise UsageError("is not there", where=start, remedy="Give image files or folders of images.")
+        raise UsageError("does not exist", where=start, remedy="Give image files or folders of images.")
     images = [(pair.image, pair.name) for pair in LAYOUTS["folder"].index(start)]
     if without is not None and start.resolve() in without.resolve().parents:
         images = [(image, name) for image, name in images if without.resolve() not in image.resolve().parents]
@@ -140,7 +140,7 @@ def need_other_places(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
     taken = {path.resolve() for path in inputs}
     for path in outputs:
         if path.resolve() in taken:
-            raise UsageError("would be written over an input", where=path, remedy="Choose another folder.")
+            raise UsageError("would overwrite an input", where=path, remedy="Choose another folder.")
 
 
 def run_stream(

@@ -5,10 +5,10 @@ per head; source (x_s, y_s), target x_t; p_i = softmax of head i at the size of 
 1  L_seg = CE(G_2(x_s), y_s) + 0.1 · CE(G_1(x_s), y_s)
 2  L_adv = λ_2 · d(D_2(p_2(x_t)), source) + λ_1 · d(D_1(p_1(x_t)), source)       d: BCE, or MSE (least squares)
 3  L     = L_seg + L_adv
-4  L_D_i = ½ d(D_i(p_i(x_s)), source) + ½ d(D_i(p_i(x_t)), target)                 of the same softmax maps, detached
+4  L_D_i = ½ d(D_i(p_i(x_s)), source) + ½ d(D_i(p_i(x_t)), target)                 on the same softmax outputs, detached
 5  G, D_1, D_2 ← optimizer steps on L, L_D_1, L_D_2
-Of more than two heads the last is the main one, and each other one is as head 1.
-Two-level: λ_2 1e-3, λ_1 2e-4. Single level (least squares): λ_2 0.01, λ_1 0 and no auxiliary CE: then D_1 is not there.
+With more than two heads, the last is the main one, and all others are treated like head 1.
+Two-level: λ_2 1e-3, λ_1 2e-4. Single level (least squares): λ_2 0.01, λ_1 0 and no auxiliary CE; there is no D_1 then.
 """
 
 from typing import ClassVar, Literal
@@ -26,7 +26,7 @@ from segadapt.models.discriminators import Discriminator
 from segadapt.models.segmenter import Segmenter
 
 STRONG_UNDER_ADAM = 1e-4
-"""λ_2 from which Adam has been seen to lose more than it gains (docs/methods/adaptsegnet.md)."""
+"""From this λ_2 on, training with Adam was observed to lose more than it gains (docs/methods/adaptsegnet.md)."""
 WIDTHS = (64, 128, 256, 512)
 """Channels of its discriminators: twice those of SE-GAN."""
 
@@ -36,15 +36,17 @@ class AdaptSegNetSettings(WithExtraSource):
 
     known_quirks: ClassVar[tuple[str, ...]] = ("aspp", "train_bn", "repeated_updates")
     method: Literal["adaptsegnet"] = "adaptsegnet"
-    least_squares: bool = Field(False, description="MSE instead of BCE in the game with the discriminators")
-    auxiliary: float = Field(0.1, ge=0, description="share of head 1 in L_seg")
+    least_squares: bool = Field(False, description="MSE instead of BCE in the adversarial losses")
+    auxiliary: float = Field(0.1, ge=0, description="weight of head 1 in L_seg")
     adversarial: float = Field(1e-3, ge=0, description="λ_2: weight of the adversarial loss of head 2")
-    auxiliary_adversarial: float = Field(2e-4, ge=0, description="λ_1: that of head 1; 0: no D_1")
+    auxiliary_adversarial: float = Field(
+        2e-4, ge=0, description="λ_1: weight of the adversarial loss of head 1; 0: no D_1"
+    )
     lr_discriminator: float = Field(1e-4, gt=0, description="learning rate of the discriminators (Adam, β2 0.99)")
 
     def cautions(self) -> list[str]:
-        # Adam divides by the noise of the whole gradient, so that its small but steady adversarial part moves the
-        # weights as much as the cross-entropy does; under the published SGD it counts for what its norm is.
+        # Adam divides by the noise of the whole gradient, so that its small but steady adversarial component moves the
+        # weights as much as the cross-entropy does; with the published SGD it acts in proportion to its norm.
         if self.optimizer != "adam" or self.adversarial < STRONG_UNDER_ADAM:
             return []
         return [

@@ -1,4 +1,4 @@
-"""Class weights that follow the batches: rare classes count more (SE-GAN, TMM 2022, the class-balanced loss)."""
+"""Running class weights: rare classes count more (SE-GAN, TMM 2022, the class-balanced loss)."""
 
 import torch
 from pydantic import Field, PositiveInt
@@ -13,7 +13,7 @@ RARE = 7.0
 TABLES = 64
 """In which neighbouring pixels are counted apart."""
 INERTIA = 0.9
-"""How slowly the running weight follows."""
+"""Inertia of the running weight."""
 
 
 class BalancedSettings(SegmenterSettings):
@@ -24,7 +24,7 @@ class BalancedSettings(SegmenterSettings):
         0.0044, ge=0, le=1, description="a class with a smaller share of the batch's pixels is rare: weight 7"
     )
     rare_pixels: PositiveInt | None = Field(
-        None, description="instead of `rare_share`: so many pixels per image (published: 4096, whatever the size)"
+        None, description="instead of `rare_share`: this many pixels per image (published: 4096, whatever the size)"
     )
 
 

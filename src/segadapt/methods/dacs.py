@@ -46,7 +46,7 @@ class Dacs(MixingMethod):
         self.end(batch, update)
 
     def begin(self, batch: Batch, update: Update) -> list[Seen]:
-        """Line 1, of each micro-batch, and the counts: the passes that need no gradient come first."""
+        """Line 1 for each micro-batch, and the counts: the passes without gradients come first."""
         if self.settings.quirk("ema_first"):
             self.follow(batch, update)
         if not self.settings.quirk("mean_over_all_pixels"):

@@ -1,9 +1,9 @@
-"""DAFormer's training (Hoyer, Dai, Van Gool; CVPR 2022, arXiv 2111.14887): DACS, and three strategies beside it.
+"""DAFormer's training (Hoyer, Dai, Van Gool; CVPR 2022, arXiv 2111.14887): DACS with three additional strategies.
 
-student S, its teacher, and all of DACS's algorithm (dacs.py) with its L; F frozen encoder, as ImageNet has taught it
-1  source images by rare-class sampling, of P(c) = softmax((1 - f_c) / T)       f_c: share of class c; `sampler`
-2  d    = |F(x_s) - S's encoder(x_s)|, of the deepest features, per position
-3  L_FD = mean of d where at least the share r of the labels around is one thing class
+student S, its teacher, and all of DACS's algorithm (dacs.py) with its L; F frozen ImageNet-pretrained encoder
+1  source images by rare-class sampling with P(c) = softmax((1 - f_c) / T)       f_c: share of class c; `sampler`
+2  d    = |F(x_s) - S's encoder(x_s)|, for the deepest features, per position
+3  L_FD = mean of d where at least a share r of the surrounding labels is one thing class
 4  L    ← L + λ_FD · L_FD
 5  the learning rate rises linearly before it decays                               `warmup_steps`
 """
@@ -31,10 +31,13 @@ class FeatureSettings(MixingSettings):
 
     feature_distance: float = Field(0.005, ge=0, description="λ_FD: weight of the feature distance; 0: none")
     thing_ratio: float = Field(
-        0.75, gt=0.5, le=1, description="r: share of one thing class in the labels around a position that counts"
+        0.75,
+        gt=0.5,
+        le=1,
+        description="r: minimum share of one thing class in the labels around a position for it to count",
     )
     feature_start: Annotated[str | None, Names("the start file of the frozen encoder", initial=True)] = Field(
-        None, description="weights of the frozen encoder F, as `start` names them; null: as `start`"
+        None, description="weights of the frozen encoder F, named as in `start`; null: those of `start`"
     )
 
     def cautions(self) -> list[str]:
@@ -77,7 +80,7 @@ class Daformer(Dacs):
         return cls(network, settings, frozen, networks.things)
 
     def begin(self, batch: Batch, update: Update) -> list[Seen]:
-        """DACS's, and what F says about the source images."""
+        """As in DACS, plus the features of F for the source images."""
         seen = super().begin(batch, update)
         if self.distance == 0:
             return seen
@@ -96,7 +99,7 @@ class Daformer(Dacs):
         return frozen.encode_scales(frozen.pixels(images))[-1]
 
     def on_source(self, part: Batch, seen: Seen) -> dict[str, Loss]:
-        """`seg`, and `feature` of the same pass."""
+        """`seg` and `feature`, from the same pass."""
         output = self.student(part.images("source"))
         losses = self.supervised(output, part.labels("source"))
         if seen.features is None or seen.cells is None:

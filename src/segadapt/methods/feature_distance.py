@@ -1,4 +1,4 @@
-"""The feature distance of DAFormer (CVPR 2022): on things, features stay near those that ImageNet has taught."""
+"""The feature distance of DAFormer (CVPR 2022): on things, features stay close to the ImageNet-pretrained ones."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from segadapt.losses import Loss, precise
 
 
 def thing_cells(labels: Tensor, things: tuple[int, ...], shape: Sequence[int], ratio: float) -> Tensor:
-    """labels (B, H, W) -> (B, h, w) bool: the cells of which a share of `ratio` is one thing class.
+    """labels (B, H, W) -> (B, h, w) bool: the cells of which a share of at least `ratio` is one thing class.
 
-    `shape`, that of features, ends with h, w. `ratio` is above 0.5, so that no second class has it too.
+    `shape`, that of features, ends with h, w. `ratio` is above 0.5, so that at most one class can reach it.
     """
     cells = shape[-2], shape[-1]
     found = torch.zeros((len(labels), *cells), dtype=torch.bool, device=labels.device)

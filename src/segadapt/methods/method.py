@@ -1,7 +1,7 @@
 """The contract between a method (one paper) and whatever runs it.
 
-A method is one file: its settings, and one update as the paper's algorithm box has it. It owns its modules and
-optimizers, and never logs, plots, saves or moves to a device. A step reads from top to bottom:
+A method is one file: its settings, and one update that follows the paper's algorithm box. It owns its modules and
+optimizers, and never logs, plots, saves or moves data to a device. A step reads from top to bottom:
 
     def step(self, batch, update):
         update.count(seg=labelled_pixels(batch.source.labels))
@@ -37,69 +37,69 @@ Values = dict[str, Tensor]
 
 
 class Update(Protocol):
-    """What a step may do: backward passes, optimizer steps, and nothing that needs to know the machine.
+    """What a step may do: backward passes and optimizer steps, but nothing that depends on the machine.
 
-    Ranks, micro-batches, precision, clipping and updates that must be skipped are its business. A loss counts by
+    It takes care of ranks, micro-batches, precision, clipping and skipped updates. A loss contributes
     weight · sum / count, with sum and count over all ranks and micro-batches.
     """
 
     def count(self, **counts: Tensor) -> None:
-        """Say the counts of terms, over this rank's whole batch, before the first pass.
+        """Announce the counts of terms, over this rank's whole batch, before the first pass.
 
-        Needed for terms whose count depends on the data (`Loss.count` is a tensor) when there are several
-        micro-batches, since each is backpropagated before the next is seen; otherwise it saves the ranks a message.
+        Required for terms whose count depends on the data (`Loss.count` is a tensor) if there are several
+        micro-batches, since each is backpropagated before the next is seen; otherwise it saves communication.
         """
 
     def micro_batches(self, batch: Batch) -> Iterator[Batch]:
-        """The batch in as many equal parts as `accumulate` says. What networks draw themselves follows its seeds."""
+        """Split the batch into `accumulate` equal micro-batches. Random draws inside networks follow their seeds."""
 
     def backward(self, **terms: Loss) -> None:
-        """Backpropagate these terms together: their gradients are added to what is there, and activations are freed.
+        """Backpropagate these terms together: gradients are accumulated, and activations are freed.
 
-        A term with the name of an optimizer is its own objective and has no part in `total`.
+        A term named after an optimizer is that optimizer's own objective and not part of `total`.
         """
 
     def step(self, *optimizers: str) -> None:
-        """One step of the named optimizers on the gradients so far, or of none of them if anything is not finite."""
+        """Step the named optimizers on the accumulated gradients, or none of them if anything is not finite."""
 
     def follow(
         self, teacher: nn.Module, student: nn.Module, decay: float | Callable[[int], float], buffers: bool = True
     ) -> None:
-        """The teacher's moving average, unless the last update was skipped; without `buffers` of parameters alone.
+        """Update the teacher's moving average unless the last update was skipped; `buffers=False`: parameters only.
 
-        A `decay` that changes from step to step is a function of the step.
+        A `decay` that changes from step to step is passed as a function of the step.
         """
 
     def number(self, of_step: Callable[[int], float]) -> float | Tensor:
-        """What a function of the step (0, 1, …) gives: a plain number, or a scalar on the device.
+        """The value of a function of the step (0, 1, …): a plain number, or a scalar on the device.
 
         Any number that changes from step to step must come from here, so that a GPU can be given the whole step at
-        once and be told its numbers later. A step that reads `batch.step` or `batch.seeds` is told launch by launch.
+        once and its numbers later. A step that reads `batch.step` or `batch.seeds` is launched operation by operation.
         """
 
     def choice(self, of_step: Callable[[int], Choice]) -> Choice:
-        """What a function of the step gives, for the host to decide by; it should change seldom."""
+        """The value of a function of the step, for a decision on the host; it should change seldom."""
 
     def over_ranks(self, values: Tensor) -> Tensor:
-        """`values`, summed over the ranks."""
+        """`values`, summed over all ranks."""
 
 
 class Networks(Protocol):
     """What a method is built from: networks with their initial weights, wherever these come from."""
 
     length: int
-    """Of the schedule, in steps."""
+    """Length of the schedule in steps."""
     things: tuple[int, ...]
     """Train ids of the countable classes, as the label space has them."""
 
     def segmenter(self, settings: SegmenterSettings, attention: bool = False) -> Segmenter:
-        """A segmenter as `settings` has it: `network`, `start` and all that goes with them."""
+        """A segmenter as described by `settings`: `network`, `start` and related keys."""
 
     def saved_segmenter(self, reference: str) -> Segmenter:
         """The segmenter of `@stage`, a model or a published checkpoint, with its weights."""
 
     def fill(self, module: StyleTransfer | Discriminator, name: str, file: str | Path | None) -> None:
-        """Put the weights of a file into a module that is no segmenter; None: it stays fresh. `name` is for people."""
+        """Load a file's weights into a module that is not a segmenter; None: it stays fresh. `name` is for messages."""
 
 
 class Method(ABC):
@@ -109,32 +109,32 @@ class Method(ABC):
     domains: ClassVar[tuple[DomainName, ...]]  # whose images a batch must hold
     labelled: ClassVar[DomainName] = "source"  # whose labels it learns from, and whose images an epoch counts
     uses_target_labels: ClassVar[bool] = False  # whether these are true labels of the target
-    scheduled: ClassVar[bool] = False  # whether its step depends on the schedule's length, beside the learning rate
+    scheduled: ClassVar[bool] = False  # whether more than the learning rate depends on the schedule's length
     attention: ClassVar[bool] = False  # whether its network must have attention
     tells_things: ClassVar[bool] = False  # whether it depends on which classes are things
-    code_version: ClassVar[int] = 1  # raised when a stage would come out otherwise for the same settings
-    modules: dict[str, nn.Module]  # all that a checkpoint must hold
-    helpers: dict[str, nn.Module] = {}  # noqa: RUF012 - frozen networks that it looks through; replaced, never changed
+    code_version: ClassVar[int] = 1  # increased when the same settings would give a different result
+    modules: dict[str, nn.Module]  # everything that a checkpoint must hold
+    helpers: dict[str, nn.Module] = {}  # noqa: RUF012 - frozen networks that it uses; replaced, never modified
     optimizers: dict[str, Optimizer]
 
     @classmethod
     def build(cls, networks: Networks, settings: Any) -> Self:
-        """The method over its networks; one that needs more than a segmenter has a `build` of its own."""
+        """Build the method with its networks; a method that needs more than a segmenter overrides this."""
         return cls(networks.segmenter(settings, cls.attention), settings)  # type: ignore[call-arg]
 
     @abstractmethod
     def step(self, batch: Batch, update: Update) -> None:
-        """One update, as the paper's algorithm box has it."""
+        """One update, following the paper's algorithm box."""
 
     @property
     @abstractmethod
     def result(self) -> Segmenter | StyleTransfer:
-        """The network that the training is for (the teacher, where there is one)."""
+        """The network that the training produces (the teacher, if there is one)."""
 
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """What is computed in here sends gradients through `modules`, but none to their parameters."""
+    """Inside, gradients flow through `modules` but not to their parameters."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)

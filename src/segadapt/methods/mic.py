@@ -28,7 +28,7 @@ from segadapt.methods.settings import TrainingSettings
 from segadapt.models.segmenter import Segmenter
 
 PUBLISHED_BLUR = 0.5
-"""Probability of the masked images' blur, whatever the host's."""
+"""Blur probability of masked images, independent of the host's."""
 
 
 class MicSettings(FeatureSettings):
@@ -37,26 +37,26 @@ class MicSettings(FeatureSettings):
     known_quirks: ClassVar[tuple[str, ...]] = (*MIXING_QUIRKS, "blur_ignores_switch", "masked_pair", "masked_main_only")
     method: Literal["mic"] = "mic"
     host: Literal["dacs", "daformer"] = Field(
-        "daformer", description="the method that it is put on; dacs: without the feature distance"
+        "daformer", description="the method that MIC extends; dacs: without the feature distance"
     )
     masked: float = Field(1.0, ge=0, description="λ_M: weight of the loss of masked images")
     mask_ratio: float = Field(0.7, ge=0, lt=1, description="r: share of blocks that are masked")
     mask_block: PositiveInt = Field(64, description="b: side of a block in pixels (published: 64 at 1024, 32 at 512)")
     masked_domains: Literal["target", "source", "both"] = Field(
-        "target", description="whose images are masked; both: of each sample the one or the other"
+        "target", description="domain whose images are masked; both: one of the two images of each sample"
     )
-    masked_augment: bool = Field(True, description="jitter and blur before masking; false: neither")
+    masked_augment: bool = Field(True, description="apply jitter and blur before masking")
 
     @model_validator(mode="after")
     def _of_this_host(self) -> "MicSettings":
         for key in ("feature_distance", "thing_ratio", "feature_start"):
             if self.host == "dacs" and getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"`{key}` belongs to host daformer. Leave it out, or set that")
+                raise ValueError(f"`{key}` applies only with host daformer. Leave it out, or set that")
         return self
 
 
 class Masked(NamedTuple):
-    """What the student is to recognise."""
+    """The masked images that the student must segment."""
 
     images: Tensor  # (B, 3, H, W) RGB, float
     labels: Tensor  # (B, H, W)
@@ -88,7 +88,7 @@ class Mic(Method):
         host.end(batch, update)
 
     def weight(self, term: str) -> float:
-        """λ_M; quirk `masked_main_only`: of the main term alone."""
+        """λ_M; with quirk `masked_main_only`, for the main term only."""
         return 1.0 if self.settings.quirk("masked_main_only") and term != "masked" else self.settings.masked
 
     def masked(self, part: Batch, seen: Seen) -> Masked:
@@ -105,7 +105,7 @@ class Mic(Method):
         return Masked(masked(images, keep, mean), labels, weights)
 
     def chosen(self, part: Batch, seen: Seen) -> Masked:
-        """The images that are to be masked: the target's with ŷ and w, the source's with y_s and 1, or some of each."""
+        """The images to be masked: the target's with ŷ and w, the source's with y_s and 1, or some of each."""
         of_target = Masked(part.images("target"), *seen.pseudo)
         if self.settings.masked_domains == "target":
             return of_target
@@ -128,5 +128,5 @@ class Mic(Method):
 
 
 def paired(source: Tensor, target: Tensor) -> Tensor:
-    """Of each two samples the first's source beside the first's target (B even): as published for a batch of two."""
+    """For each pair of samples, the source and target of the first one (B even): as published for a batch of two."""
     return torch.stack([source[::2], target[::2]], dim=1).flatten(0, 1)

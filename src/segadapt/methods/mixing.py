@@ -30,25 +30,33 @@ MIXING_QUIRKS = (
     "ema_parameters_only",
     "ema_first",
 )
-"""Of the published DACS, and of what was built on it."""
+"""Quirks of the published DACS and of the methods built on it."""
 
 
 class MixingSettings(WithExtraSource, TeacherSettings):
     """Settings shared by DACS and its successors, with the papers' symbols."""
 
     known_quirks: ClassVar[tuple[str, ...]] = MIXING_QUIRKS
-    auxiliary: float = Field(0.1, ge=0, description="share of the auxiliary head in each loss, where there is one")
+    auxiliary: float = Field(0.1, ge=0, description="weight of the auxiliary head in each loss, if there is one")
     threshold: float = Field(
-        0.968, ge=0, le=1, description="τ: a pseudo-label counts by the share of pixels with this confidence or more"
+        0.968,
+        ge=0,
+        le=1,
+        description="τ: pseudo-labels are weighted by the share of pixels with at least this confidence",
     )
-    margins: _Rows = Field((0, 0), description="rows at top and bottom of the target crop without pseudo-labels")
+    margins: _Rows = Field(
+        (0, 0), description="rows at the top and bottom of the target crop that get no pseudo-labels"
+    )
     jitter_strength: float = Field(
-        0.2, ge=0, le=0.5, description="s: brightness, contrast, saturation times 1 ± s, hue by ±s turns"
+        0.2,
+        ge=0,
+        le=0.5,
+        description="s: brightness, contrast and saturation are multiplied by 1 ± s, hue is shifted by ± s turns",
     )
     jitter_probability: float = Field(0.8, ge=0, le=1, description="probability of the colour jitter")
     blur_probability: float = Field(0.5, ge=0, le=1, description="probability of the blur (σ 0.15 … 1.15 pixels)")
     result: Literal["student", "teacher"] = Field(
-        "student", description="whose network the stage gives: the student as published, or the teacher"
+        "student", description="which network is the stage's result: the student, as published, or the teacher"
     )
 
     @model_validator(mode="after")
@@ -86,14 +94,14 @@ class MixingMethod(Method):
 
 
 class PseudoLabels(NamedTuple):
-    """What the teacher says about the target images of a micro-batch."""
+    """The teacher's pseudo-labels for the target images of a micro-batch."""
 
     labels: Tensor  # (B, H, W) int64
     weights: Tensor  # (B, H, W) in 0..1
 
 
 class Seen(NamedTuple):
-    """What the passes without gradients, which come first, have found out about a micro-batch."""
+    """Results of the passes without gradients, which come first, for a micro-batch."""
 
     pseudo: PseudoLabels
     features: Tensor | None = None  # (B, F, h, w) of the frozen encoder
@@ -101,19 +109,19 @@ class Seen(NamedTuple):
 
 
 class Confidence(NamedTuple):
-    """Pseudo-labels before they are weighed."""
+    """Pseudo-labels before weighting."""
 
     labels: Tensor  # (B, H, W) int64
     inside: Tensor  # (B, H, W) bool: not in the margins
     sure: Tensor  # (B,) pixels whose confidence reaches τ
-    counted: Tensor  # (B,) pixels among which these were counted
+    counted: Tensor  # (B,) number of pixels considered
 
 
 @torch.no_grad()
 def predicted(teacher: Segmenter, target: Images, settings: MixingSettings, mirror: bool = False) -> Confidence:
-    """The teacher's labels of target images, and how many of their pixels are sure.
+    """The teacher's pseudo-labels for target images, and how many of their pixels are confident.
 
-    With `mirror`, its probabilities are the mean of those of the images and of their mirror images.
+    With `mirror`, its probabilities are averaged over the images and their mirror images.
     """
     size = target.images.shape[-2:]
     probabilities = probabilities_of(teacher, target.images)
@@ -136,9 +144,9 @@ def probabilities_of(network: Segmenter, images: Tensor) -> Tensor:
 
 
 def weighed(seen: list[Confidence], settings: MixingSettings, update: Update) -> list[PseudoLabels]:
-    """The pseudo-labels of all micro-batches: each image's weigh its share of sure pixels, and nothing in the margins.
+    """Weighted pseudo-labels of all micro-batches: each image's weight is its share of confident pixels, 0 in margins.
 
-    Quirk `pseudo_weight_per_batch`: the share in the whole batch, over all ranks, margins counted.
+    Quirk `pseudo_weight_per_batch`: the share in the whole batch, over all ranks, margins included.
     """
     shares = [one.sure / one.counted.clamp_min(1) for one in seen]
     if settings.quirk("pseudo_weight_per_batch"):
@@ -153,8 +161,8 @@ def weighed(seen: list[Confidence], settings: MixingSettings, update: Update) ->
 def augmented(images: Tensor, part: Batch, stream: str, settings: MixingSettings, alike: bool = False) -> Tensor:
     """Images (B, 3, H, W), jittered and blurred; `stream` names the use.
 
-    Quirk `decisions_per_step`: whether they are is one draw for the whole step; `alike`: order and strength of the blur
-    are, too.
+    Quirk `decisions_per_step`: one decision for the whole step whether to apply each; `alike`: also one order of the
+    jitter and one strength of the blur.
     """
     seeds, deciding = part.seeds_on(images.device), None
     if settings.quirk("decisions_per_step"):

@@ -18,11 +18,11 @@ MOMENTUM = 0.9
 
 
 def segmenter_optimizer(network: Segmenter, settings: SegmenterSettings) -> Optimizer:
-    """The optimizer of a segmenter, in groups of one rate and one weight decay each; what is frozen stays out.
+    """The optimizer of a segmenter, with one learning rate and weight decay per group; frozen parameters are left out.
 
-    Heads learn `head_lr` times as fast as the body; a depth of the body learns `layer_decay` times as fast as the next
-    one towards the heads, as BEiT (ICLR 2022) has it; with `no_norm_decay` the network's norms and biases do not decay.
-    Raises UsageError for a setting that needs what the network does not say.
+    The heads' learning rate is `head_lr` times the body's; that of each depth of the body is `layer_decay` times that
+    of the next one towards the heads, as in BEiT (ICLR 2022); with `no_norm_decay`, the network's norms and biases have
+    no weight decay. Raises UsageError for a setting that needs information which the network does not provide.
     """
     heads = network.head_parameters()
     if settings.head_lr != 1 and not heads:
@@ -69,7 +69,7 @@ def _rates_by_depth(network: Segmenter, settings: SegmenterSettings) -> dict[int
 
 
 def make_optimizer(parameters: Groups, settings: TrainingSettings) -> Optimizer:
-    """Adam or SGD with L2 weight decay in the gradient, or AdamW with its decay beside it; eps is 1e-8."""
+    """Adam or SGD with L2 weight decay in the gradient, or AdamW with decoupled decay; eps is 1e-8."""
     repeated = settings.quirk("repeated_updates")
     path = "single" if repeated else settings.optimizer_path  # the other paths update each entry from the same weights
     options: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}

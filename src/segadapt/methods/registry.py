@@ -1,4 +1,4 @@
-"""The methods by name: what a recipe's `method:` can say, beside the stages that do not train."""
+"""The methods by name: the values of a recipe's `method:`, apart from stages that do not train."""
 
 import inspect
 from typing import TypeVar
@@ -23,24 +23,24 @@ Registered = TypeVar("Registered", bound=type[Method])
 
 
 def register_method(method: Registered) -> Registered:
-    """Make a method known to recipes under the name that its settings have; also a decorator of its class.
+    """Make a method available to recipes under the name in its settings; can be used as a class decorator.
 
-    A class that is defined anew, as in a notebook, takes the place of what it was. Raises ValueError for what is no
-    whole method, and when the name is taken.
+    A class that is redefined, as in a notebook, replaces its previous version. Raises ValueError for an incomplete
+    method, and if the name is taken.
     """
     name = _name_of(method)
     before = METHODS.get(name)
     same = before is not None and (before.__module__, before.__qualname__) == (method.__module__, method.__qualname__)
     if name in TAKEN or (before is not None and not same):
-        raise ValueError(f"a method named '{name}' exists already")
+        raise ValueError(f"a method named '{name}' already exists")
     METHODS[name] = method
     return method
 
 
 def _name_of(method: type[Method]) -> str:
-    """The name in a method's settings. Raises ValueError for what is no whole method."""
+    """The name in a method's settings. Raises ValueError for an incomplete method."""
     if not (isinstance(method, type) and issubclass(method, Method)):
-        raise ValueError(f"{method!r} is no subclass of segadapt.plugin.Method")
+        raise ValueError(f"{method!r} is not a subclass of segadapt.plugin.Method")
     if inspect.isabstract(method):
         raise ValueError(f"method {method.__name__} lacks {' and '.join(sorted(method.__abstractmethods__))}")
     settings = getattr(method, "settings_type", None)

@@ -1,16 +1,16 @@
 """SE-GAN: self-ensembling GAN (Xu, He, Du, Tao, Zhang; IEEE TMM 2022, arXiv 2112.07999).
 
 student S with heads 1 (auxiliary) and 2 (main), teacher T (moving average of S), a discriminator D_i per head;
-source (x_s, y_s), stylized copies among them; target x_t; p_i = softmax of head i at the size of its image
-1  L_seg = wCE(S_2(x_s), y_s) + 0.1 · wCE(S_1(x_s), y_s)                     w: class weights that follow the batches
-2  L_con = mean (p_2(S, x_t + n) - p_2(T, x_t + n'))² + μ · the same of head 1      noise n', n ~ N(0, σ²), n' first
+source (x_s, y_s), including stylized copies; target x_t; p_i = softmax of head i at the size of its image
+1  L_seg = wCE(S_2(x_s), y_s) + 0.1 · wCE(S_1(x_s), y_s)                     w: running class weights
+2  L_con = mean (p_2(S, x_t + n) - p_2(T, x_t + n'))² + μ · the same for head 1     noise n', n ~ N(0, σ²), n' first
 3  L_adv = BCE(D_2(p_2(S, x_t)), source) + 0.1 · BCE(D_1(p_1(S, x_t)), source)
 4  L     = L_seg + λ_con L_con + λ_adv (1 - step/total) L_adv
-5  L_D_i = ½ BCE(D_i(p_i(S, x_s)), source) + ½ BCE(D_i(p_i(S, x_t)), target)      of the same softmax maps, detached
+5  L_D_i = ½ BCE(D_i(p_i(S, x_s)), source) + ½ BCE(D_i(p_i(S, x_t)), target)      on the same softmax outputs, detached
 6  S, D_1, D_2 ← optimizer steps on L, L_D_1, L_D_2
 7  T ← α T + (1 - α) S
-A network with one head has neither D_1 nor the terms of head 1; of more than two the last is the main one, and each
-other one has the share of head 1.
+A network with one head has neither D_1 nor the terms of head 1; with more than two heads, the last is the main one, and
+each of the others has the weight of head 1.
 """
 
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -49,11 +49,13 @@ class SeGanSettings(WithExtraSource, BalancedSettings, TeacherSettings):
 
     known_quirks: ClassVar[tuple[str, ...]] = ("aspp", "selection", "repeated_updates", "d2_head1")
     method: Literal["se_gan"] = "se_gan"
-    auxiliary: float = Field(0.1, ge=0, description="share of head 1 in L_seg and L_adv")
+    auxiliary: float = Field(0.1, ge=0, description="weight of head 1 in L_seg and L_adv")
     consistency: float = Field(3.0, ge=0, description="λ_con: weight of the consistency loss")
-    auxiliary_consistency: float = Field(0.0, ge=0, description="μ: share of head 1 in L_con")
+    auxiliary_consistency: float = Field(0.0, ge=0, description="μ: weight of head 1 in L_con")
     adversarial: float = Field(1e-3, ge=0, description="λ_adv: weight of the adversarial loss, which decays to 0")
-    noise: float = Field(0.0, ge=0, description="σ of the noise on the target images, in units of 0..255")
+    noise: float = Field(
+        0.0, ge=0, description="σ: standard deviation of the noise on target images, in units of 0..255"
+    )
     lr_discriminator: float = Field(1e-5, gt=0, description="learning rate of the discriminators (Adam, β2 0.99)")
     discriminator_width: PositiveInt | None = Field(
         None,
@@ -64,7 +66,7 @@ class SeGanSettings(WithExtraSource, BalancedSettings, TeacherSettings):
     )
 
     def discriminator_files(self, names: list[str]) -> dict[str, str | None]:
-        """Each discriminator's file of initial weights. Raises UsageError when there are not as many files."""
+        """Each discriminator's file of initial weights. Raises UsageError if the number of files differs."""
         if self.discriminators is None:
             return dict.fromkeys(names)
         files = self.discriminators

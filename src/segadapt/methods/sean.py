@@ -43,11 +43,13 @@ class SeanSettings(TeacherSettings):
     attention_threshold: float = Field(
         0.1, ge=0, lt=1, description="τ: the loss counts pixels where the teacher's A > τ"
     )
-    noise: float = Field(0.1, ge=0, description="σ of the noise on the target images, in units of 0..255")
+    noise: float = Field(
+        0.1, ge=0, description="σ: standard deviation of the noise on target images, in units of 0..255"
+    )
 
 
 class TeacherPass(NamedTuple):
-    """What the teacher says about the target images of a micro-batch."""
+    """The teacher's predictions for the target images of a micro-batch."""
 
     probabilities: Tensor  # p' (B, C, h, w)
     mask: Tensor  # A' > τ (B, 1, h, w)

@@ -1,4 +1,4 @@
-"""The cross-entropy that most methods begin with: of all heads and details of a network, at the size of the labels."""
+"""The cross-entropy that most methods begin with: for all heads and details of a network, at the size of the labels."""
 
 from dataclasses import replace
 
@@ -13,8 +13,8 @@ def segmentation_loss(
 ) -> Loss:
     """CE(main head, y) + `auxiliary` · CE(each other head, y), over the labelled pixels of labels (B, H, W).
 
-    A network with details has (1 - w) of this plus w · CE(detail, its crop of y), w = 0.1 in HRDA. A crop's sum is
-    divided by the share of the image that it is, so that all has one count: `losses.labelled_pixels(labels,
+    For a network with details: (1 - w) times this plus w · CE(detail, its crop of y), w = 0.1 in HRDA. A crop's sum is
+    divided by its share of the image, so that all parts have the same count: `losses.labelled_pixels(labels,
     class_weights)`.
     """
 
@@ -33,10 +33,10 @@ def segmentation_loss(
 def loss_terms(
     name: str, network: Segmenter, output: SegOutput, labels: Tensor, auxiliary: float, weights: Tensor | None = None
 ) -> dict[str, Loss]:
-    """The same as terms of their own: `name` of the heads, and `name`_detail of a network with details.
+    """The same as separate terms: `name` for the heads, and `name`_detail for a network with details.
 
-    With `weights` (B, H, W) in 0..1, each pixel counts by its own, and means are over all pixels: the counts follow
-    from the shapes. Without, both terms have the count `losses.labelled_pixels(labels)`.
+    With `weights` (B, H, W) in 0..1, each pixel has its own weight, and means are over all pixels: the counts follow
+    from the shapes. Without them, both terms have the count `losses.labelled_pixels(labels)`.
     """
 
     def compared(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Loss:

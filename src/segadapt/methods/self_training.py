@@ -1,8 +1,8 @@
 """Self-training, the last stage of SE-GAN (TMM 2022): the target's own pseudo-labels as labels.
 
-    L = wCE(network_2(x_t), ŷ_t) + 0.1 · wCE(network_1(x_t), ŷ_t)          w: class weights that follow the batches
+    L = wCE(network_2(x_t), ŷ_t) + 0.1 · wCE(network_1(x_t), ŷ_t)          w: running class weights
 
-x_t are target images, ŷ_t the labels that the stage before has predicted for them. True labels have no part in it.
+x_t are target images, ŷ_t the labels that an earlier stage predicted for them. No true labels are used.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -33,9 +33,9 @@ class SelfTrainingSettings(BalancedSettings):
     )
     method: Literal["self_training"] = "self_training"
     labels: Annotated[str, Names("the folder of pseudo-labels", PSEUDO_LABELS)] = Field(
-        description="`@stage` of pseudo-labels, or a folder of them, named as the target images"
+        description="pseudo-labels: `@stage`, or a folder of label files with the target images' names"
     )
-    auxiliary: float = Field(0.1, ge=0, description="share of head 1")
+    auxiliary: float = Field(0.1, ge=0, description="weight of head 1")
 
 
 class SelfTraining(Method):

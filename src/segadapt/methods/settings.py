@@ -1,4 +1,4 @@
-"""What every training stage can be told; each method adds its own settings beside its code."""
+"""The settings common to all training stages; each method defines its own settings beside its code."""
 
 from typing import Annotated, Any, Literal
 
@@ -36,18 +36,18 @@ def _known_sampler(name: str) -> str:
 
 _Sampler = Annotated[str, AfterValidator(_known_sampler)]
 PASSES = ("shuffled", "in_order")
-"""The samplers that go through all images, pass by pass."""
+"""The samplers that go through all images in passes."""
 
 
 class TrainingSettings(QuirkySettings):
     """Settings shared by all methods that train."""
 
     start: Annotated[str | None, Names("the start file", initial=True)] = Field(
-        None, description="initial weights: a file, a name as `vgg16_hub`, `@stage`, or null for a fresh network"
+        None, description="initial weights: a file, a name such as `vgg16_hub`, or `@stage`; null: a fresh network"
     )
     stand_in: Annotated[str | None, Names("the checkpoint that stands in")] = Field(
         None,
-        description="a checkpoint, published or one's own, that stands in for this stage: nothing is trained",
+        description="a checkpoint, published or your own, that replaces the training of this stage",
     )
     size: Size = Field((1024, 512), description="training size of the source images, [width, height]")
     target_size: Size | None = Field(
@@ -55,46 +55,48 @@ class TrainingSettings(QuirkySettings):
     )
     batch: PositiveInt = Field(1, description="images per domain and update, over all ranks and accumulation steps")
     accumulate: PositiveInt = Field(
-        1, description="micro-batches that each rank's share of a batch is computed in, one after another"
+        1, description="number of micro-batches into which each rank's share of a batch is split"
     )
     steps: PositiveInt | None = Field(None, description="number of updates; or give `epochs`")
     epochs: Annotated[float, Field(gt=0)] | None = Field(
         None, description="passes over the labelled images, instead of `steps`"
     )
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        "adam", description="Adam and SGD have their weight decay in the gradient, AdamW beside it"
+        "adam", description="Adam and SGD add weight decay to the gradient, AdamW decouples it"
     )
-    betas: tuple[_Share, _Share] | None = Field(None, description="of Adam and AdamW; null: [0.9, 0.999]")
-    momentum: _Share | None = Field(None, description="of SGD; null: 0.9")
+    betas: tuple[_Share, _Share] | None = Field(None, description="betas of Adam and AdamW; null: [0.9, 0.999]")
+    momentum: _Share | None = Field(None, description="momentum of SGD; null: 0.9")
     lr: float = Field(1e-5, gt=0, description="learning rate")
-    weight_decay: float = Field(5e-5, ge=0, description="L2 in the gradient; AdamW: share of lr · weight removed")
+    weight_decay: float = Field(
+        5e-5, ge=0, description="L2 term in the gradient; AdamW: decoupled, subtracts lr · weight_decay · weight"
+    )
     schedule: ScheduleName = Field(
         "constant",
         description="lr, lr · (1 - step/schedule_steps)^power, or lr · (1 + cos(π · step/schedule_steps)) / 2",
     )
-    power: float | None = Field(None, gt=0, description="of the polynomial schedule; null: 0.9")
+    power: float | None = Field(None, gt=0, description="exponent of the polynomial schedule; null: 0.9")
     schedule_steps: PositiveInt | None = Field(None, description="length of the schedule; null: as `steps`")
     warmup_steps: PositiveInt | None = Field(
-        None, description="updates over which the rate rises linearly to the schedule's; null: none"
+        None, description="updates over which the learning rate rises linearly to the schedule's; null: none"
     )
     warmup_ratio: float | None = Field(
-        None, ge=0, le=1, description="share of its rate that the first of them has; null: 1e-6"
+        None, ge=0, le=1, description="factor at the first update of the warm-up; null: 1e-6"
     )
     clip_norm: float | None = Field(
-        None, gt=0, description="largest norm of each player's whole gradient; null: no clipping"
+        None, gt=0, description="clips the gradient of each optimizer to this norm; null: no clipping"
     )
     optimizer_path: Literal["fused", "foreach", "single"] = Field(
         "fused", description="PyTorch's implementation of the optimizer; the numbers differ in the last bits"
     )
-    shuffle: bool = Field(True, description="a new order of the images for each pass; false: the order of the index")
+    shuffle: bool = Field(True, description="shuffle the images for each pass; false: the order of the index")
     sampler: _Sampler | None = Field(
         None,
-        description="which source images a step has: `shuffled` or `in_order` passes, or `rare_classes` more often; "
-        "null: as `shuffle` says",
+        description="how source images are sampled: `shuffled` or `in_order` passes, or `rare_classes` more often; "
+        "null: set by `shuffle`",
     )
     target_sampler: _Sampler | None = Field(None, description="the same for the target images")
     rare_classes: RareClassSettings | None = Field(
-        None, description="temperature and least pixels of sampler `rare_classes`; null: DAFormer's"
+        None, description="temperature and minimum pixels of sampler `rare_classes`; null: DAFormer's"
     )
     augment: Augmentation = Field(
         Augmentation(), description="random scale, crop, mirror and colours of training images"
@@ -104,8 +106,8 @@ class TrainingSettings(QuirkySettings):
         None,
         gt=0,
         lt=0.5,
-        description="source images get the low-frequency amplitudes of the target image beside them (FDA): up to this "
-        "share of the shorter side, published 0.01 to 0.09; null: no",
+        description="source images take on the low-frequency amplitudes of their target images (FDA), up to this "
+        "share of the shorter side, published 0.01 to 0.09; null: off",
     )
     checkpoint_every: PositiveInt = Field(500, description="steps between checkpoints", json_schema_extra=NOT_A_RESULT)
     keep: PositiveInt = Field(2, description="checkpoints kept", json_schema_extra=NOT_A_RESULT)
@@ -135,28 +137,28 @@ class TrainingSettings(QuirkySettings):
             ("warmup_ratio", "a warm-up (`warmup_steps`)", self.warmup_steps is not None),
         ):
             if getattr(self, key) is not None and not there:
-                raise ValueError(f"`{key}` belongs to {belongs_to}. Leave it out, or set that")
+                raise ValueError(f"`{key}` applies only with {belongs_to}. Leave it out, or set that")
         return self
 
     @model_validator(mode="after")
     def _samplers_agree(self) -> "TrainingSettings":
         given = (self.sampler, self.target_sampler)
         if not self.shuffle and any(name not in (None, "in_order") for name in given):
-            raise ValueError("`shuffle: false` says in_order, and a sampler says otherwise. Leave `shuffle` out")
+            raise ValueError("`shuffle: false` means in_order, but a sampler is set. Leave `shuffle` out")
         if self.rare_classes is not None and all(name in (None, *PASSES) for name in given):
-            raise ValueError("`rare_classes` belongs to sampler rare_classes. Leave it out, or set that")
+            raise ValueError("`rare_classes` applies only with sampler rare_classes. Leave it out, or set that")
         if self.quirk("target_restart") and self.target_sampler not in (None, *PASSES):
-            raise ValueError(f"quirk `target_restart` is about passes, and {self.target_sampler} makes none")
+            raise ValueError(f"quirk `target_restart` concerns passes, but sampler {self.target_sampler} makes none")
         return self
 
     @property
     def source_view(self) -> View:
-        """How the training sees the source."""
+        """The training's view of the source."""
         return View(self.size, self.augment, self._named(self.sampler))
 
     @property
     def target_view(self) -> View:
-        """How it sees the target."""
+        """The training's view of the target."""
         size, augment = self.target_size or self.size, self.target_augment or self.augment
         return View(size, augment, self._named(self.target_sampler), labels=False)
 
@@ -164,11 +166,11 @@ class TrainingSettings(QuirkySettings):
         return sampler or ("shuffled" if self.shuffle else "in_order")
 
     def cautions(self) -> list[str]:
-        """What is allowed here but known to go wrong, in sentences; said when the stage begins."""
+        """Warnings about settings that are allowed but known to work badly; printed when the stage begins."""
         return []
 
     def need_long_schedule(self, steps: int) -> None:
-        """Raise ValueError when the learning rate would be 0 before so many steps are done."""
+        """Raise ValueError if the learning rate would reach 0 before this many steps are done."""
         length = self.schedule_steps
         if self.schedule != "constant" and length is not None and length < steps:
             raise ValueError(
@@ -177,7 +179,7 @@ class TrainingSettings(QuirkySettings):
             )
 
     def number_of_steps(self, images: int) -> int:
-        """`steps`, or as many as `epochs` passes over so many labelled images take."""
+        """`steps`, or the number of steps that `epochs` passes over this many labelled images take."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
@@ -191,50 +193,51 @@ class SegmenterSettings(TrainingSettings):
         "deeplab_vgg16", description="the segmenter: a name, or its name and options as `{name: NAME, OPTION: VALUE}`"
     )
     fresh_head: bool = Field(
-        False, description="leave a head of another class count fresh instead of refusing the start"
+        False, description="leave a head with another number of classes fresh instead of refusing the initial weights"
     )
     align_corners: bool | None = Field(
-        None, description="corner rule when logits are upsampled, here and later; null: the network's own"
+        None, description="align corners when logits are upsampled, in training and later; null: the network's own rule"
     )
     head_lr: float = Field(1.0, gt=0, description="the heads' learning rate, as a multiple of `lr`")
     no_norm_decay: bool = Field(
-        False, description="no weight decay of what the network exempts: scale and shift of norms, and biases"
+        False,
+        description="no weight decay for parameters that the network exempts: scale and shift of norms, and biases",
     )
     layer_decay: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="learning rate of a depth of the body, as a multiple of the next one's towards the heads, whose "
-        "own is 1; null: one rate for all",
+        description="layer-wise learning rate decay: the factor from each depth of the body to the next shallower one, "
+        "counted from the heads; null: one rate for all",
     )
     batch_norm: Literal["frozen", "learn"] = Field(
         "frozen",
-        description="frozen: by the running statistics of the initial weights; learn: by those of each pass's own "
-        "images on all ranks (of one micro-batch, with `accumulate`), and the running ones follow (a teacher's: those "
-        "of the target). A fresh network needs `learn`",
+        description="frozen: normalize by the running statistics of the initial weights; learn: normalize by the "
+        "statistics of each pass's images on all ranks (of one micro-batch, with `accumulate`) and update the running "
+        "ones (a teacher's from the target). A fresh network needs `learn`",
     )
     checkpointing: bool = Field(
         False,
-        description="compute activations again in the backward pass instead of keeping them: less memory, about one "
-        "forward pass more",
+        description="recompute activations in the backward pass instead of keeping them: saves memory, costs about one "
+        "more forward pass",
         json_schema_extra=NOT_A_RESULT,
     )
     evaluate_every: int = Field(500, ge=0, description="steps between evaluations during training; 0: only at the end")
     evaluate_images: PositiveInt | None = Field(None, description="images per domain in these evaluations; null: all")
     select: Literal["last", "best_target", "label_free"] = Field(
         "last",
-        description="the model kept: the last; the best on target val labels; the best by `criterion` without labels",
+        description="the model to keep: the last, the best on target val labels or the best by `criterion`, label-free",
     )
     criterion: Literal["infomax", "snd", "bnm"] | None = Field(
         None,
-        description="what `select: label_free` goes by: InfoMax, soft neighbourhood density or nuclear norm; "
+        description="criterion of `select: label_free`: InfoMax, soft neighbourhood density or nuclear norm; "
         "null: InfoMax",
     )
 
     @model_validator(mode="after")
     def _criterion_is_asked_for(self) -> "SegmenterSettings":
         if self.criterion is not None and self.select != "label_free":
-            raise ValueError("`criterion` belongs to select: label_free. Leave it out, or set that")
+            raise ValueError("`criterion` applies only with select: label_free. Leave it out, or set that")
         return self
 
     @model_validator(mode="after")
@@ -267,6 +270,6 @@ class WithExtraSource(SegmenterSettings):
 
     extra_source: Annotated[str | None, Names("the folder of stylized images", STYLIZED)] = Field(
         None,
-        description="`@stage` of stylized copies, or a folder of images named as the source's: they join the source "
-        "images, with the same labels",
+        description="stylized copies to train on beside the source images, with the same labels: `@stage`, or a folder "
+        "of images with the source's names",
     )

@@ -1,9 +1,9 @@
-"""Training on the labels of one domain: `source_only`, the honest baseline, and `target_trained`, the upper bound.
+"""Training on the labels of one domain: `source_only`, the baseline, and `target_trained`, the upper bound.
 
-    L = CE(network_2(x), y) + 0.1 · CE(network_1(x), y)          head 1, the auxiliary one, where the network has it
+    L = CE(network_2(x), y) + 0.1 · CE(network_1(x), y)          head 1, the auxiliary one, if the network has it
 
-Nothing of the target enters `source_only`: no image, and no statistics either, since a batch norm has the source's
-statistics or, frozen, those of its start.
+`source_only` uses nothing of the target: neither images nor statistics, since batch norm uses the source's statistics
+or, if frozen, those of the initial weights.
 """
 
 from typing import ClassVar, Literal
@@ -28,15 +28,15 @@ class SourceOnlySettings(WithExtraSource):
 
     known_quirks: ClassVar[tuple[str, ...]] = QUIRKS
     method: Literal["source_only"] = "source_only"
-    auxiliary: float = Field(0.1, ge=0, description="share of the auxiliary head, where the network has one")
+    auxiliary: float = Field(0.1, ge=0, description="weight of the auxiliary head, if the network has one")
 
 
 class TargetTrainedSettings(SegmenterSettings):
-    """Settings of `target_trained`: it uses target labels, and is there to be compared with."""
+    """Settings of `target_trained`, which uses target labels and serves for comparison."""
 
     known_quirks: ClassVar[tuple[str, ...]] = QUIRKS
     method: Literal["target_trained"] = "target_trained"
-    auxiliary: float = Field(0.1, ge=0, description="share of the auxiliary head, where the network has one")
+    auxiliary: float = Field(0.1, ge=0, description="weight of the auxiliary head, if the network has one")
 
 
 class SourceOnly(Method):

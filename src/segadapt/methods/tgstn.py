@@ -35,7 +35,8 @@ class TgstnSettings(TrainingSettings):
         description="the frozen segmenter: `@stage`, a model or a published checkpoint"
     )
     residual: bool = Field(
-        False, description="the generator adds to its input and so begins as the identity: for short trainings"
+        False,
+        description="the generator predicts a residual of its input and so begins as the identity: for short trainings",
     )
     semantic: float = Field(10.0, ge=0, description="weight of the segmenter's cross-entropy on the stylized image")
     perceptual: float = Field(1.0, ge=0, description="weight of the distance of the segmenter's features")
@@ -125,7 +126,7 @@ class Tgstn(Method):
         return self._copy
 
     def for_segmenter(self, pixels: Tensor) -> Tensor:
-        """Caffe pixels (B, 3, H, W) in the segmenter's own format."""
+        """Caffe pixels (B, 3, H, W) converted to the segmenter's own format."""
         return pixels if self.segmenter.pixels == CAFFE else self.segmenter.pixels(CAFFE.inverse(pixels))
 
     @property

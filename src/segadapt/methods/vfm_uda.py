@@ -10,8 +10,8 @@ student S, teacher T (moving average of S); source (x_s, y_s), target x_t; p = s
        x_t'|r: without a share r of its tokens, drawn at random
 7  S   ← optimizer step on L
 8  T   ← α T + (1 - α) S
-It is made for encoders with a mask token (dinov2, dinov3). Any other network sees x_t' with blocks of the mean colour,
-as MIC has it. Against MIC there are no feature distance, no HRDA, and a mirrored pass of the teacher.
+It is designed for encoders with a mask token (dinov2, dinov3). Any other network sees x_t' with blocks of the mean
+colour, as in MIC. Unlike MIC it has no feature distance and no HRDA, but a mirrored pass of the teacher.
 """
 
 from typing import ClassVar, Literal
@@ -43,13 +43,13 @@ class VfmUdaSettings(MixingSettings):
     )
     mirror: bool = Field(True, description="pseudo-labels from the image and its mirror image; false: the image alone")
     masked: float = Field(1.0, ge=0, description="λ_M: weight of the loss of masked images")
-    mask_ratio: float = Field(0.7, ge=0, lt=1, description="r: share of tokens (or blocks) that are not shown")
-    mask_block: PositiveInt = Field(64, description="side in pixels of a block, for networks without a mask token")
+    mask_ratio: float = Field(0.7, ge=0, lt=1, description="r: share of tokens (or blocks) that are hidden")
+    mask_block: PositiveInt = Field(64, description="side of a block in pixels, for networks without a mask token")
     weak_probability: float = Field(0.9, ge=0, le=1, description="probability of the weak jitter")
-    weak_brightness: float = Field(0.1255, ge=0, le=1, description="times 1 ± this (published: 32/255)")
-    weak_contrast: float = Field(0.5, ge=0, le=1, description="times 1 ± this")
-    weak_saturation: float = Field(0.5, ge=0, le=1, description="times 1 ± this")
-    weak_hue: float = Field(0.05, ge=0, le=0.5, description="turned by ± this, in turns")
+    weak_brightness: float = Field(0.1255, ge=0, le=1, description="brightness times 1 ± this (published: 32/255)")
+    weak_contrast: float = Field(0.5, ge=0, le=1, description="contrast times 1 ± this")
+    weak_saturation: float = Field(0.5, ge=0, le=1, description="saturation times 1 ± this")
+    weak_hue: float = Field(0.05, ge=0, le=0.5, description="hue shifted by ± this, in turns")
 
 
 class VfmUda(MixingMethod):

@@ -32,7 +32,7 @@ def register_network(name: str, network: type[Segmenter]) -> None:
     options)`. Raises ValueError for anything else, and for a taken name.
     """
     if not (isinstance(network, type) and issubclass(network, Segmenter)):
-        raise ValueError(f"{network!r} is no subclass of segadapt.models.segmenter.Segmenter")
+        raise ValueError(f"{network!r} is not a subclass of segadapt.models.segmenter.Segmenter")
     if lacks := [fact for fact in ("pixels", "stride") if not hasattr(network, fact)]:
         raise ValueError(f"{network.__name__} does not set `{'` and `'.join(lacks)}`")
     if "name" in network.Options.model_fields:
@@ -42,7 +42,7 @@ def register_network(name: str, network: type[Segmenter]) -> None:
     before = NETWORKS.get(name)
     # The same class may be defined anew, in a notebook.
     if before is not None and (before.__module__, before.__qualname__) != (network.__module__, network.__qualname__):
-        raise ValueError(f"a network named {name!r} exists already")
+        raise ValueError(f"a network named {name!r} already exists")
     NETWORKS[name] = network
 
 
@@ -61,7 +61,7 @@ def chosen(choice: Choice) -> tuple[type[Segmenter], NetworkOptions]:
     """The network's class, and its options. Raises UsageError for an unknown name and for other options."""
     if not isinstance(choice, (str, Mapping)):
         raise UsageError(
-            f"{choice!r:.60} is no network", where="network", remedy="Give a name, or {name: NAME, OPTION: VALUE}."
+            f"{choice!r:.60} is not a network", where="network", remedy="Give a name, or {name: NAME, OPTION: VALUE}."
         )
     if not isinstance(choice, str) and not isinstance(choice.get("name"), str):
         raise UsageError(

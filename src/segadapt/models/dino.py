@@ -27,34 +27,38 @@ UPSAMPLED = 4
 class DinoOptions(NetworkOptions):
     """What a recipe may choose about these networks."""
 
-    size: Literal["s", "b", "l"] = Field("b", description="of the encoder: 22, 86 or 304 million parameters")
+    size: Literal["s", "b", "l"] = Field("b", description="size of the encoder: 22, 86 or 304 million parameters")
     fit: Literal["resize", "pad"] = Field(
-        "resize", description="what is done to an image that patches do not divide: stretched, or padded"
+        "resize", description="how to handle an image whose sides are not multiples of the patch: resize it, or pad it"
     )
     enlarge: float = Field(
-        1.0, ge=1, le=4, description="resize: to the largest multiple of the patch, at most so many times each side"
+        1.0,
+        ge=1,
+        le=4,
+        description="resize: to the largest multiple of the patch, enlarging each side at most by this factor",
     )
     freeze: Literal["none", "encoder"] | PositiveInt = Field(
-        "none", description="what of the encoder does not learn: nothing, all, or embeddings and so many first blocks"
+        "none",
+        description="which part of the encoder is frozen: nothing, all, or the embeddings and this many first blocks",
     )
     lora: PositiveInt | None = Field(
-        None, description="rank of LoRA on queries and values, which learns in a frozen encoder; null: none"
+        None, description="rank of LoRA on the queries and values of a frozen encoder; null: no LoRA"
     )
     lora_alpha: float | None = Field(None, gt=0, description="α of LoRA; null: its rank")
     drop_path: float = Field(
-        0.0, ge=0, lt=1, description="share of samples for which the last block is left out; it rises from 0"
+        0.0, ge=0, lt=1, description="stochastic depth rate of the last block; rises linearly from 0 over the blocks"
     )
 
     @model_validator(mode="after")
     def _they_agree(self) -> "DinoOptions":
         if self.lora is not None and self.freeze == "none":
-            raise ValueError("LoRA learns in place of the encoder's own weights. Set freeze: encoder")
+            raise ValueError("LoRA replaces training of the encoder's own weights. Set freeze: encoder")
         if self.lora_alpha is not None and self.lora is None:
-            raise ValueError("`lora_alpha` belongs to `lora`. Leave it out, or set that")
+            raise ValueError("`lora_alpha` applies only with `lora`. Leave it out, or set that")
         if isinstance(self.freeze, int) and self.freeze > SIZES[self.size].depth:
             raise ValueError(f"freeze: {self.freeze} is more than the {SIZES[self.size].depth} blocks of this size")
         if self.fit == "pad" and "enlarge" in self.model_fields_set and self.enlarge != self._usual_enlarge():
-            raise ValueError("`enlarge` belongs to fit: resize. Leave it out, or set that")
+            raise ValueError("`enlarge` applies only with fit: resize. Leave it out, or set that")
         return self
 
     @classmethod
@@ -69,7 +73,8 @@ class Dinov2Options(DinoOptions):
         1.1,
         ge=1,
         le=4,
-        description="resize: to the largest multiple of the patch, at most so many times each side (1024: 1120)",
+        description="resize: to the largest multiple of the patch, enlarging each side at most by this factor "
+        "(1024: 1120)",
     )
     registers: bool = Field(False, description="the variant with four registers")
 

@@ -40,9 +40,10 @@ class HrdaOptions(NetworkOptions):
     detail: float | tuple[int, int] = Field(
         0.5, description="size of the crop: a share of the image's sides, or width and height in pixels"
     )
-    detail_weight: float = Field(0.1, ge=0, lt=1, description="share of the crop's own loss")
+    detail_weight: float = Field(0.1, ge=0, lt=1, description="weight of the crop's own loss")
     boxes: Literal["image", "batch"] = Field(
-        "image", description="image: each image has a crop of its own; batch: one for all of a step, as published"
+        "image",
+        description="image: each image has its own crop; batch: one crop for all images of a step, as published",
     )
     reach_border: bool = Field(
         True, description="whether crops reach the right and the lower border; the published ones never do"

@@ -18,7 +18,7 @@ class SegformerOptions(NetworkOptions):
     """What a recipe may choose about `segformer`."""
 
     size: Literal["b0", "b1", "b2", "b3", "b4", "b5"] = Field(
-        "b5", description="of the encoder: MiT-B0 (3.3 million parameters) … MiT-B5 (81 million)"
+        "b5", description="size of the encoder: MiT-B0 (3.3 million parameters) … MiT-B5 (81 million)"
     )
     decoder: Literal["daformer", "daformer_conv1", "segformer"] = Field(
         "daformer",
@@ -26,9 +26,9 @@ class SegformerOptions(NetworkOptions):
         "by one 1×1 convolution, for small GPUs; segformer: likewise, with the names of SegFormer's own files",
     )
     width: int = Field(256, ge=8, multiple_of=8, description="channels of the decoder")
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of the decoder's channels that a training pass drops")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout rate of the decoder's channels")
     drop_path: float = Field(
-        0.1, ge=0, lt=1, description="share of samples for which the last block is left out; it rises from 0"
+        0.1, ge=0, lt=1, description="stochastic depth rate of the last block; rises linearly from 0 over the blocks"
     )
 
 

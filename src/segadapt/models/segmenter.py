@@ -1,11 +1,11 @@
-"""The contract that every segmentation network fulfils.
+"""The contract of every segmentation network.
 
     network(images)   images (B, 3, H, W), RGB, uint8 or float in 0..255 (noise may leave that range)
       -> SegOutput    logits: one (B, C, h, w) per head, the last is the main head; h, w at the native stride
                       attention: (B, 1, h, w) in (0, 1), or None when the network has none
-                      features: (B, F, h, w), what the heads saw before attention
+                      features: (B, F, h, w), the heads' input before attention
                       scales: the encoder's features from fine to coarse, the last the deepest
-                      details: in training, logits of crops that have a loss of their own (HRDA); else nothing
+                      details: in training, logits of crops that have their own loss (HRDA); otherwise empty
     network.upsample(logits, (H, W))   the network's own bilinear rule (align corners or not)
 
 With a 1024×512 input, DeepLab VGG-16 gives logits (B, 19, 64, 128).
@@ -13,21 +13,21 @@ With a 1024×512 input, DeepLab VGG-16 gives logits (B, 19, 64, 128).
 A network owns its pixel format: data sets yield uint8 RGB, and the conversion (Caffe: BGR minus mean; ImageNet:
 (x/255 - mean)/std) is the network's first operation, so that an exported model carries it. Losses never resize.
 
-To bring a network of one's own: subclass `Segmenter`, set `pixels` and `stride`, implement `encode` and `heads`,
-register it with `segadapt.register_network`. Attention (SEAN, AAAI 2019) is then there for free. What else a network
-may say about itself, each with a default that is right for a simple one:
+To add your own network: subclass `Segmenter`, set `pixels` and `stride`, implement `encode` and `heads`, and
+register it with `segadapt.register_network`. It then supports attention (SEAN, AAAI 2019) without further code. A
+network may also define the following members; each has a default that suits a simple network:
 
-    Options, options           what a recipe may choose about it: `network: {name: my_net, width: 64}`
-    encode_scales, decode      instead of `encode`: an encoder of several scales, and what makes the heads' features
+    Options, options           its options in recipes: `network: {name: my_net, width: 64}`
+    encode_scales, decode      instead of `encode`: an encoder with several scales, and the heads' features from them
     smallest_input             by default the stride
-    head_parameters            those that may learn at another rate
-    no_decay_parameters        those that a recipe may exempt from weight decay
-    number_of_depths, depth_of how deep its parameters lie, for layer-wise learning rates
-    published_body             how a published program hands its body to the optimizer
-    traits, take_traits        what its weights decide beside their tensors
-    token_grid                 that it can be shown an image without some of its patches
+    head_parameters            the parameters to which `head_lr` applies
+    no_decay_parameters        the parameters that a recipe may exempt from weight decay
+    number_of_depths, depth_of the depth of each parameter, for layer-wise learning rates
+    published_body             how a published program passes the body's parameters to its optimizer
+    traits, take_traits        properties that depend on its weights but are not tensors
+    token_grid                 if it can process an image with some of its patches hidden
 
-A network whose heads see different features has a `segment` of its own, too. To save memory on request, `encode` passes
+A network whose heads see different features also overrides `segment`. For activation checkpointing, `encode` passes
 its activations through `through`.
 """
 
@@ -53,7 +53,7 @@ from segadapt.settings import Settings
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How a network wants its pixels: channel order, and (x - mean) / std per channel, in units of 0..255."""
+    """A network's input pixels: channel order, and (x - mean) / std per channel, in units of 0..255."""
 
     name: str
     order: str  # "rgb" or "bgr"
@@ -62,8 +62,8 @@ class PixelFormat:
 
     def __call__(self, images: Tensor) -> Tensor:
         """RGB images (B, 3, H, W) in 0..255, uint8 or float -> the network's pixels, float32, same shape."""
-        # Contiguous, whatever the strides of the images: convolutions choose their kernels by layout, and those of
-        # another layout round otherwise (enough to flip a ReLU and to move a recorded loss by 3e-4).
+        # Contiguous, whatever the strides of the images: convolutions choose their kernels by memory layout, and other
+        # kernels round differently (enough to flip a ReLU and to change a recorded loss by 3e-4).
         pixels = precise(images).contiguous()
         return self._of_each_channel(pixels, lambda x, mean, std: x - mean if std == 1.0 else (x - mean) / std)
 
@@ -94,12 +94,12 @@ PIXEL_FORMATS: dict[str, PixelFormat] = {form.name: form for form in (CAFFE, IMA
 
 
 Box = tuple[int, int, int, int]
-"""Top, bottom, left and right of a crop, in pixels; bottom and right are the first that are not in it."""
+"""Top, bottom, left and right of a crop, in pixels; bottom and right are exclusive."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """Logits of one crop of each image, which the loss compares with the labels of this crop."""
+    """Logits of one crop per image, which the loss compares with the labels of that crop."""
 
     logits: Tensor  # (B, C, h, w) at the network's stride
     boxes: tuple[Box, ...]  # of each image, in its pixels; all of one size
@@ -121,7 +121,7 @@ class Detail:
 
 @dataclass
 class SegOutput:
-    """What a segmenter gives back; see the contract at the top of this file."""
+    """The output of a segmenter; see the contract at the top of this file."""
 
     heads: tuple[Tensor, ...]  # each (B, C, h, w)
     attention: Tensor | None  # (B, 1, h, w) in (0, 1)
@@ -140,12 +140,12 @@ class SegOutput:
 
     @property
     def weight(self) -> float:
-        """The weight of the heads' loss: what those of the details leave of 1."""
+        """The weight of the heads' loss: 1 minus the weights of the details."""
         return 1.0 - sum(detail.weight for detail in self.details)
 
 
 class SpatialAttention(nn.Module):
-    """SEAN's attention map A in (0, 1): where the features are (SEAN, section "Attention").
+    """SEAN's attention A in (0, 1), computed from the features (SEAN, section "Attention").
 
     Average pool 3×3, stride 2, padding 1 (zeros counted), ceil mode; bilinear up (align corners); 1×1 convolution
     without bias; sigmoid. Features (B, F, h, w) -> (B, 1, h, w).
@@ -167,7 +167,7 @@ class SpatialAttention(nn.Module):
 
 
 class NetworkOptions(Settings):
-    """What a recipe may choose about a network, each with a description and a default; by itself nothing."""
+    """A network's options in recipes, each with a description and a default; this base class has none."""
 
 
 class Segmenter(nn.Module):
@@ -194,13 +194,13 @@ class Segmenter(nn.Module):
         self.attention = SpatialAttention(feature_channels) if attention else None
 
     def in_words(self) -> str:
-        """What it is, for a person: `DeepLab VGG-16 with 19 classes and attention`."""
+        """A description for messages: `DeepLab VGG-16 with 19 classes and attention`."""
         attention = " and attention" if self.attention is not None else ""
         return f"{self.title or type(self).__name__} with {self.classes} classes{attention}"
 
     @property
     def smallest_input(self) -> int:
-        """The fewest pixels on a side that it takes."""
+        """The minimum number of pixels on a side."""
         return self.stride
 
     def need_size(self, width: int, height: int, where: str) -> None:
@@ -214,9 +214,9 @@ class Segmenter(nn.Module):
             )
 
     def token_grid(self, size: tuple[int, ...]) -> tuple[int, int] | None:
-        """Rows and columns of the patches of an image of this height and width, if it can do without some of them.
+        """Rows and columns of the patches of an image of this height and width, if the network can hide patches.
 
-        Then `network(images, hidden)` takes hidden (B, rows, columns) bool: true where it sees nothing of the image.
+        Then `network(images, hidden)` takes hidden (B, rows, columns) bool: true where the patch is hidden.
         """
         return None
 
@@ -229,7 +229,7 @@ class Segmenter(nn.Module):
         return (self.encode(pixels),)
 
     def decode(self, scales: tuple[Tensor, ...]) -> Tensor:
-        """The encoder's features -> what the heads see (B, F, h, w): by default the deepest."""
+        """The encoder's features -> the heads' input (B, F, h, w): by default the deepest features."""
         return scales[-1]
 
     def heads(self, features: Tensor) -> tuple[Tensor, ...]:
@@ -237,39 +237,39 @@ class Segmenter(nn.Module):
         raise NotImplementedError
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """The parameters of all heads, in order: those that a recipe may give another learning rate.
+        """The parameters of all heads, in order, to which `head_lr` applies.
 
-        None unless the network says so.
+        Empty unless the network overrides it.
         """
         return []
 
     def no_decay_parameters(self) -> list[nn.Parameter]:
-        """What a recipe may exempt from weight decay (`no_norm_decay`): scale and shift of all norms, and biases."""
+        """Parameters that `no_norm_decay` exempts from weight decay: scale and shift of all norms, and biases."""
         return [parameter for parameter in self.parameters() if parameter.ndim <= 1]
 
     @property
     def number_of_depths(self) -> int:
-        """How many depths the body has for layer-wise learning rates; 1: the network does not tell them apart."""
+        """Number of depths of the body for layer-wise learning rates; 1: the network does not distinguish them."""
         return 1
 
     def depth_of(self, name: str) -> int:
         """The depth of the parameter `name`: 0 nearest to the image, up to `number_of_depths` - 1.
 
-        `number_of_depths` for what is no part of the body: heads, decoder, attention.
+        `number_of_depths` for parameters outside the body: heads, decoder, attention.
         """
         return 0
 
     def published_body(self) -> list[nn.Parameter]:
-        """The body's parameters in the order, and as often, as a published program hands them to its optimizer."""
+        """The body's parameters in the order, and as often, as a published program passes them to its optimizer."""
         of_heads = {id(parameter) for parameter in self.head_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in of_heads]
 
     def traits(self) -> dict[str, bool]:
-        """What belongs to its weights beside their tensors and the pixel format, by name: model files keep it."""
+        """Properties that depend on the weights, besides tensors and pixel format, by name; stored in model files."""
         return {}
 
     def take_traits(self, traits: Mapping[str, bool]) -> None:
-        """Be as these weights want it; a trait that is not named is as the network has it when it is fresh."""
+        """Adopt the traits of the weights being loaded; a missing trait keeps the value of a fresh network."""
 
     def set_mode(self, batch_norm: bool) -> None:
         """Put the network into train mode; its batch norms only if `batch_norm`.
@@ -281,12 +281,12 @@ class Segmenter(nn.Module):
         set_learning(self, batch_norm)
 
     def through(self, blocks: Iterable[nn.Module], activations: Tensor, *others: Any) -> Tensor:
-        """`activations`, passed through the blocks one after another; each gets the `others` beside them.
+        """Pass `activations` through the blocks one after another; each also receives the `others`.
 
-        With `checkpointing`, where gradients are wanted, only what enters each block is kept, and the rest is computed
-        again in the backward pass (Chen et al., 2016, arXiv 1604.06174): a training step takes less memory and about
-        one forward pass more, and has the same losses and gradients, dropout included. Batch norms learn their
-        statistics once.
+        With `checkpointing`, if gradients are needed, only the input of each block is kept, and the rest is recomputed
+        in the backward pass (Chen et al., 2016, arXiv 1604.06174): a training step takes less memory, costs about one
+        more forward pass, and has the same losses and gradients, dropout included. Batch norms update their running
+        statistics only once.
         """
         if not (self.checkpointing and torch.is_grad_enabled()):
             for block in blocks:
@@ -304,7 +304,7 @@ class Segmenter(nn.Module):
         return activations
 
     def for_inference(self) -> Self:
-        """A frozen copy in eval mode whose logits are the same up to rounding: made to run, not to train or to save.
+        """A frozen copy in eval mode with the same logits up to rounding: for inference, not for training or saving.
 
         Batch norms that follow a convolution in an `nn.Sequential` are folded into it; a network may do more.
         """
@@ -319,11 +319,11 @@ class Segmenter(nn.Module):
         return self.segment(self.pixels(images))
 
     def segment(self, pixels: Tensor) -> SegOutput:
-        """As `forward`, from pixels that are already in the network's own format."""
+        """Like `forward`, for pixels that are already in the network's own format."""
         return self.decoded(self.encode_scales(pixels))
 
     def decoded(self, scales: tuple[Tensor, ...]) -> SegOutput:
-        """What decoder, attention and heads make of the encoder's features."""
+        """Apply decoder, attention and heads to the encoder's features."""
         features = self.decode(scales)
         if self.attention is None:
             return SegOutput(self.heads(features), None, features, scales)
@@ -333,7 +333,7 @@ class Segmenter(nn.Module):
     def upsample(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
         """Logits (B, C, h, w) -> (B, C, *size), bilinear, by the network's own corner rule; size = (H, W).
 
-        Another way to compute the same may take its place; inference on a CPU has one of its own.
+        It may be replaced by another implementation of the same; inference on a CPU does this.
         """
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=self.align_corners)
 
@@ -343,12 +343,12 @@ class Segmenter(nn.Module):
 
 
 def _first_and_again(norms: Sequence[nn.Module]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What a checkpointed block with these norms is computed under: the first time, and again."""
+    """The contexts of a checkpointed block with these norms: for the first computation, and for the recomputation."""
     return nullcontext(), _ComputedAgain(norms)
 
 
 class _ComputedAgain(DrawnAgain):
-    """What the norms learn in here goes into copies of their statistics, and is forgotten; dropout draws the same.
+    """Inside, the norms update copies of their statistics, which are discarded; dropout draws the same numbers.
 
     Entered once for each backward pass through a block.
     """

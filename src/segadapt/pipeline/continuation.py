@@ -40,7 +40,7 @@ class Continuation:
     def said(self) -> str:
         """In words. What was made with others before an earlier continuation is no news."""
         changed = bool(self.stage.parts) and self.stage.parts[-1].until == self.step
-        how = "with other settings" if changed else "for longer, as if it had not ended"
+        how = "with different settings" if changed else "for longer, as if it had never ended"
         return f"continues from step {self.step} ({self.checkpoint.name}), {how}"
 
     def read(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def continuation(stage: StageFolder, settings: QuirkySettings, named: str | None
     where = f"{FLAG} {stage.name}"
     kind = kind_of(settings)
     if not kind.continuable(settings):
-        raise UsageError("the stage is not trained", where=where, remedy="Name one that is.")
+        raise UsageError("the stage is not a training stage", where=where, remedy="Name one that is.")
     folder = stage.folder / "checkpoints"
     known = checkpoints.Checkpoints(folder, 1).all()
     path = _find(named, folder, known)
@@ -90,14 +90,13 @@ def continuation(stage: StageFolder, settings: QuirkySettings, named: str | None
         raise UsageError(
             "there is no checkpoint to continue from" if named is None else f"there is no checkpoint '{named}'",
             where=where,
-            remedy=f"In {folder} there are: {there}. A checkpoint from elsewhere is given by its path: "
-            f"{FLAG} {stage.name}=FILE.",
+            remedy=f"{folder} has: {there}. Give a checkpoint from elsewhere by its path: {FLAG} {stage.name}=FILE.",
         )
     with _chosen(path, stage.name, named is not None):
         step = checkpoints.about(path)[0]
     if step > stage.decided["steps"]:
         raise UsageError(
-            f"{path.name} is of step {step}, and the stage has {stage.decided['steps']}",
+            f"{path.name} is from step {step}, but the stage has only {stage.decided['steps']}",
             where=where,
             remedy=f"Set stages.{stage.name}.steps to more, or name an earlier checkpoint.",
         )
@@ -111,8 +110,8 @@ def continuation(stage: StageFolder, settings: QuirkySettings, named: str | None
     caution = None
     if parts and by_length and history.length_differs(parts[-1].content, stage.content):
         caution = (
-            "its schedule ends with the training: had it been of this length from the beginning, its first updates "
-            "would have been others; with a constant schedule or `schedule_steps` they are the same"
+            "its schedule ends with the training, so a training of this length from the beginning would have made "
+            "different first updates; with a constant schedule or `schedule_steps` they are the same"
         )
     return Continuation(kind, stage.after(parts), path, step, own=True, named=named is not None, caution=caution)
 
@@ -127,7 +126,7 @@ def _chosen(path: Path, stage: str, named: bool) -> Iterator[None]:
             raise
         readable = isinstance(error, UsageError)
         raise UsageError(
-            f"{path} is no training checkpoint for this stage: {error.what}",
+            f"{path} is not a training checkpoint for this stage: {error.what}",
             where=f"{FLAG} {stage}",
             remedy="Name another one"
             + (", or give it as `start` to begin with the weights that fit." * readable or "."),

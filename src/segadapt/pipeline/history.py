@@ -1,4 +1,4 @@
-"""What a training was made with, part by part: a stage that was continued with other settings says so for good."""
+"""What a training was made with, part by part: a stage that was continued with different settings says so for good."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +11,7 @@ LENGTH = {"settings.steps", "settings.epochs"}
 
 @dataclass(frozen=True)
 class Part:
-    """Updates that were made with other settings than the stage's, before it was continued with those."""
+    """Updates that were made with different settings than the stage's, before it was continued with those."""
 
     until: int  # updates done at its end
     content: Content  # what they were made with; empty: not known

@@ -50,9 +50,10 @@ def locked(folder: Path) -> Iterator[None]:
                 there = None
             if there is None or not os.path.samestat(own, there):
                 raise SegadaptError(
-                    "the lock was removed while this command was running, so that another one could start as well",
+                    "the lock was removed while this command was running, so another command could have started",
                     where=path,
-                    remedy="Leave the file alone: it is no sign of a killed command. The same command resumes.",
+                    remedy="Leave the file alone: it does not mean that a command was killed. "
+                    "Run the same command to resume.",
                 )
 
         with guarded(folder, need_lock):
@@ -104,8 +105,8 @@ def _lock(file: TextIO, path: Path) -> bool:
         if error.errno not in UNSUPPORTED:
             raise
         warnings.warn(
-            f"{path.parent}: this file system has no locks ({error.strerror}): see to it that no other command works "
-            "in this folder",
+            f"{path.parent}: this file system has no locks ({error.strerror}): make sure that no other command uses "
+            "this folder",
             stacklevel=2,
         )
         return False

@@ -23,7 +23,7 @@ WORDS: dict[State, str] = {
     "new": "to do",
     "unfinished": "resumes where it stopped",
     "done": "done already, skipped",
-    "changed": "made with other settings",
+    "changed": "made with different settings",
 }
 
 Action = Literal["skip", "leave", "begin", "resume", "continue", "redo"]
@@ -105,7 +105,7 @@ class Choice:
     def of(self, names: Sequence[str]) -> set[str]:
         """The chosen ones among the stages of a recipe. Raises UsageError for a name that is none."""
         if self.only and self.first is not None:
-            raise UsageError("--only and --from do not go together", where="--from", remedy="Give one of them.")
+            raise UsageError("--only and --from cannot be combined", where="--from", remedy="Use one of them.")
         continued = self.checkpoints()
         flags = [("--only", name) for name in self.only] + [(FLAG, name) for name in continued]
         if self.first is not None:
@@ -181,20 +181,20 @@ def need_consent(planned: list[Planned]) -> None:
             raise UsageError(
                 "--fresh deletes what is there and redoes the stage from scratch",
                 where=stage.folder,
-                remedy="Add --yes to do so.",
+                remedy="Pass --yes to allow it.",
             )
         if one.action == "continue" and one.continuation is not None:
             if not one.continuation.own and one.state == "changed":
                 raise UsageError(
-                    "a checkpoint from elsewhere takes the place of what is there",
+                    "a checkpoint from elsewhere would replace what is there",
                     where=stage.folder,
-                    remedy="Add --yes to do so, or use another --out to keep it.",
+                    remedy="Pass --yes to allow it, or use another --out to keep it.",
                 )
         elif one.action == "redo":
             changes = stage.changes()
             more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
             raise UsageError(
-                f"made with other settings ({'; '.join(changes[:4])}{more})",
+                f"made with different settings ({'; '.join(changes[:4])}{more})",
                 where=stage.folder,
                 remedy="Use --yes to redo this stage and those after it that use it, "
                 + (f"{FLAG} {stage.name} to continue from its last checkpoint, " if stage.checkpoints() else "")
@@ -213,7 +213,7 @@ def _need_kinds(run: Run, name: str, settings: QuirkySettings) -> None:
         if gives[other] != wanted:
             fitting = [f"@{n}" for n in gives if gives[n] == wanted and n != name]
             raise UsageError(
-                f"'@{other}' gives {gives[other].words}, but {marks[key].what} is wanted here",
+                f"'@{other}' gives {gives[other].words}, but {marks[key].what} is expected here",
                 where=f"stages.{name}.{key}",
                 remedy=f"Name {' or '.join(fitting) or 'a stage'} that gives {wanted.words}, or give a path.",
             )
@@ -234,7 +234,7 @@ def _need_done(planned: dict[str, Planned], flag: str) -> None:
                 raise UsageError(
                     f"stage '{name}' uses '{other}', which is {state}",
                     where=f"{flag} {name}",
-                    remedy=f"Do it first: --only {other}, or --from {other} for all from there on.",
+                    remedy=f"Run it first: --only {other}, or --from {other} to run all stages from there on.",
                 )
 
 

@@ -1,4 +1,4 @@
-"""The plan of a run as a table: what is done with each stage and why, about how long it takes, and how much disk."""
+"""The plan of a run as a table: what is done with each stage and why, roughly how long it takes, and how much disk."""
 
 from rich import box
 from rich.console import Console
@@ -33,11 +33,11 @@ def show_plan(run: Run, planned: list[Planned], yes: bool = False) -> None:
     place, wanted, free = run.runtime, sum(cost.bytes for cost in found.values()), free_disk(run.folder)
     where = f"{place.ranks} × {place.device}" if place.ranks > 1 else f"{place.device}"
     console.print(
-        f"In all about {duration(sum(cost.seconds for cost in found.values()))} on {where} ({place.precision}, "
-        f"threads: {place.threads}), and about {size(wanted)} of disk; {size(free)} are free."
+        f"Total: about {duration(sum(cost.seconds for cost in found.values()))} on {where} ({place.precision}, "
+        f"threads: {place.threads}) and about {size(wanted)} of disk space; {size(free)} are free."
     )
     if wanted > free:
-        console.print(f"The disk of {run.folder} is too small: about {size(wanted - free)} more are needed.")
+        console.print(f"Not enough disk space for {run.folder}: about {size(wanted - free)} more are needed.")
     if not yes and any(one.action == "redo" for one in planned):
         console.print("Results would be deleted: pass --yes to allow it.")
 

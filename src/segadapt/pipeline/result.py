@@ -1,4 +1,4 @@
-"""What a run has left in its folder, for programs: stages, models, scores."""
+"""The results of a run for use in programs: stages, models, scores."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,12 @@ from segadapt.plain_data import read_json
 
 @dataclass(frozen=True)
 class StageResult:
-    """A stage of a run, as its folder stands."""
+    """A stage of a run, in the current state of its folder."""
 
     name: str
     method: str
     folder: Path
-    state: State  # `done`, or `new`, `unfinished`, `changed` (made with other settings)
+    state: State  # `done`, or `new`, `unfinished`, `changed` (made with different settings)
     model: Path | None  # model.safetensors: a segmenter or a generator
     images: Path | None  # the folder of stylized copies or pseudo-labels
     scores: dict[str, float]  # mIoU in percent by domain (`target`, `source`), from evaluation.json
@@ -34,17 +34,17 @@ class RunResult:
 
     @property
     def model(self) -> Path:
-        """The model that `segadapt.load` takes from the run. Raises UsageError when there is none yet."""
+        """The model that `segadapt.load` loads from the run. Raises UsageError if there is none yet."""
         return find_model(self.folder)
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
-        """mIoU in percent by stage and domain, of the stages that have been scored."""
+        """mIoU in percent by stage and domain, for all stages that have been scored."""
         return {name: stage.scores for name, stage in self.stages.items() if stage.scores}
 
 
 def result_of(folder: Path, recipe: Recipe, planned: list[Planned]) -> RunResult:
-    """The result of a run as its folder stands now."""
+    """The result of a run in the current state of its folder."""
     stages = {one.stage.name: _stage(one.now(), recipe) for one in planned}
     report = folder / "report.html"
     return RunResult(folder, stages, report if report.is_file() else None)

@@ -49,23 +49,25 @@ def run_recipe(
     dry_run: bool = False,
     yes: bool = False,
 ) -> RunResult:
-    """Run the chosen stages of a recipe in `folder`, then write the report. Doing it again resumes where it stopped.
+    """Run the chosen stages of a recipe in `folder`, then write the report. A second call resumes where it stopped.
 
-    `recipe` is a shipped recipe's name, a YAML file, or a recipe that was loaded; `folder` is `runs/NAME` by default;
-    `overrides` change the recipe, as `["seed=1"]` or `{"seed": 1}`. What it leaves open (`???`) then is as the folder's
-    own recipe.yaml has it. Gives what is in the folder then: stages, models, scores. `dry_run` prints the plan and
-    writes nothing.
+    `recipe` is a shipped recipe's name, a YAML file, or a loaded recipe; `folder` is `runs/NAME` by default;
+    `overrides` change the recipe, as in `["seed=1"]` or `{"seed": 1}`. Values that it leaves open (`???`) are taken
+    from the folder's own recipe.yaml. Returns the folder's contents: stages, models, scores. `dry_run` prints the plan
+    and writes nothing.
 
-    Raises UsageError for what is wrong with the recipe, when something would be deleted (stages made with other
-    settings, `choice.fresh`) and `yes` is not given, and when another process is running in the folder; SegadaptError
-    when a stage fails, Stopped after a signal.
+    Raises UsageError for errors in the recipe, if something would be deleted (stages made with different settings,
+    `choice.fresh`) and `yes` is not given, and if another process is running in the folder; SegadaptError if a stage
+    fails, Stopped after a signal.
     """
     folder, told = run_folder(recipe, folder), "recipe"
     if not isinstance(recipe, Recipe):
         told = str(find_recipe(str(recipe)))
         recipe = load_recipe(str(recipe), as_overrides(overrides), keep_open=True)
     elif overrides:
-        raise UsageError("change a recipe by its name or file", where="overrides", remedy="Give them to load_recipe.")
+        raise UsageError(
+            "cannot change a recipe that is loaded already", where="overrides", remedy="Give them to load_recipe."
+        )
     # `catch_warnings`: a program that calls a run hears its own warnings again afterwards.
     with runtime.start(recipe.runtime) as place, warnings.catch_warnings():
         recipe = filled(recipe, place.from_main(lambda: recorded(folder / "recipe.yaml")))
@@ -101,7 +103,7 @@ def run_folder(recipe: Recipe | str | Path, folder: Path | str | None) -> Path:
     if folder is None and not isinstance(recipe, Recipe):
         return Path("runs") / Path(recipe).stem
     if folder is None or not str(folder):
-        raise UsageError("the run folder is not given", where="folder", remedy="Give a path, as runs/mine.")
+        raise UsageError("the run folder is not given", where="folder", remedy="Give a path, for instance runs/mine.")
     return Path(folder).expanduser()
 
 
@@ -215,7 +217,7 @@ def need_run_folder(folder: Path) -> None:
     # A recipe alone is no run: it may be the user's own.
     if in_it and not ((folder / "environment.json").is_file() or any(folder.glob("*/stage.json"))):
         raise UsageError(
-            "the folder holds other things than a run", where=folder, remedy="Choose an empty or new folder with --out."
+            "the folder is not empty and is not a run", where=folder, remedy="Choose an empty or new folder with --out."
         )
 
 

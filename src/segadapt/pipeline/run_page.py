@@ -25,17 +25,17 @@ class RunPage:
         self._due = ended and run.runtime.is_main and not is_current(self.path, run.folder)
 
     def before(self, stage: str) -> None:
-        """A stage is about to begin: show what there is so far. A page that cannot be written does not stop the run."""
+        """A stage is about to begin: show the results so far. A page that cannot be written does not stop the run."""
         if not self.run.runtime.is_main or not self._due or self._can_wait(stage):
             return
         number = self.stages.index(stage) + 1
         try:
             self._write(Underway(stage, number, len(self.stages), self.display.left()))
         except SegadaptError as error:
-            self.display.say(f"warning: the report of what there is so far could not be written: {error}")
+            self.display.say(f"warning: the report of the results so far could not be written: {error}")
         else:
             if self._written is None:
-                self.display.say(f"report of what there is so far: {self.path}")
+                self.display.say(f"report of the results so far: {self.path}")
         self._written = time.monotonic()
 
     def after(self) -> None:
@@ -63,7 +63,7 @@ class RunPage:
         if self._due:
             with suppress(Exception):  # such as no memory beside a training's
                 self._write(None, sample=0)
-                self.display.say(f"report of what there is so far: {self.path}")
+                self.display.say(f"report of the results so far: {self.path}")
 
     def _can_wait(self, stage: str) -> bool:
         """Whether there will be another page soon, after `stage`."""

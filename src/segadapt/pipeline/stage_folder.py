@@ -35,7 +35,7 @@ class StageFolder:
     content: Content  # all that the fingerprint covers, flat: dotted key -> plain value
     result: str  # the file that is written last
     decided: Content = field(default_factory=dict)  # what follows from the recipe and is worth writing down
-    parts: Parts = ()  # updates made with other settings, before it was continued with these
+    parts: Parts = ()  # updates made with different settings, before it was continued with these
 
     @property
     def fingerprint(self) -> str:
@@ -63,7 +63,7 @@ class StageFolder:
         if not self.file.is_file():
             return None
         try:
-            found = read_json(self.file, "what a stage says about itself")
+            found = read_json(self.file, "the record of the stage")
             state, content = str(found["state"]), dict(found["content"])
             return {"state": state, "content": content, "parts": history.read(found.get("continued", []))}
         except (UsageError, ValueError, KeyError, TypeError):
@@ -93,7 +93,7 @@ class StageFolder:
         """`key: old -> new` for all that differs from what the folder was made with."""
         found = self.before()
         if not found:
-            return [f"{self.file.name} {'is not there' if found is None else 'cannot be read'}"]
+            return [f"{self.file.name} {'is missing' if found is None else 'cannot be read'}"]
         before, now = switched_on(found["content"]), switched_on(self.content)
         keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         return [self._change(key, before.get(key), now.get(key)) for key in keys]
@@ -102,7 +102,7 @@ class StageFolder:
         group, _, name = key.partition(".")
         reference = str(self.content.get(f"settings.{name}"))
         if group == "stages" and reference.startswith("@") and now is not None:
-            return f"{reference} ({name}) is another one now"
+            return f"{reference} ({name}) has changed"
         return f"{key}: {_short(before)} -> {_short(now)}"
 
     def checkpoints(self) -> bool:
@@ -122,7 +122,7 @@ class StageFolder:
     def mark_unfinished(self) -> None:
         """Write that the stage is not done, and leave what it was made with."""
         if self.before():
-            write_json(self.file, read_json(self.file, "what a stage says about itself") | {"state": "running"})
+            write_json(self.file, read_json(self.file, "the record of the stage") | {"state": "running"})
 
     def clear(self) -> None:
         """Remove what stages make, to redo it; other files stay. Raises UsageError where it lies behind a link."""
@@ -130,7 +130,7 @@ class StageFolder:
         made = list(dict.fromkeys(path for pattern in written for path in self.folder.glob(pattern)))
         if made and self.folder.is_symlink():
             raise UsageError(
-                "is a link, and what it leads to is not deleted", where=self.folder, remedy="Remove the link yourself."
+                "is a link, and its target will not be deleted", where=self.folder, remedy="Remove the link yourself."
             )
         for path in made:
             if path.is_dir() and not path.is_symlink():

@@ -256,7 +256,7 @@ def _metric_key(metric: str, stage: StageRecord, domain: str) -> str:
         if key in known:
             return key
     names = ", ".join(key.removeprefix("iou ") for key in known)
-    raise UsageError(f"'{metric}' is no score of these runs", where="--metric", remedy=f"Use one of {names}.")
+    raise UsageError(f"'{metric}' is not a score of these runs", where="--metric", remedy=f"Use one of {names}.")
 
 
 def _scores(stage: StageRecord, domain: str) -> dict[str, float | None]:

@@ -60,10 +60,10 @@ def write_report(
     """Write the page about the run folder `run` to `out` (`run/report.html` by default) and give its path.
 
     `images` target images are shown with the predictions of the stages that are compared, made on `device`, and up to
-    that many of each stage that makes files. On a target without labels the models see `sample` images, to say what
-    can be said (0: none). `underway`: the run is still running; the page says so and reloads itself. `beside`: other
-    runs to show its scores with, such as other seeds.
-    Raises UsageError when `run` is no run folder, or one of the others cannot be compared with it.
+    that many of each stage that makes files. On a target without labels the models predict `sample` images, to report
+    what can be said (0: none). `underway`: the run is still running; the page says so and reloads itself. `beside`:
+    other runs to show its scores with, such as other seeds.
+    Raises UsageError when `run` is not a run folder, or one of the others cannot be compared with it.
     """
     made_from = digest_of_results(run)  # first: what changes meanwhile makes the page an old one
     record = read_run(run)

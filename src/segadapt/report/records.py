@@ -73,7 +73,7 @@ class StageRecord:
 
     @property
     def continued(self) -> list[int]:
-        """The steps from which it was continued with other settings (`--continue`)."""
+        """The steps from which it was continued with different settings (`--continue`)."""
         parts = self.about.get("continued")
         found = [mapping(part).get("until") for part in parts] if isinstance(parts, list) else []
         return [step for step in found if isinstance(step, int)]
@@ -184,7 +184,9 @@ def read_run(folder: Path) -> RunRecord:
     settings = {name: stage for name, stage in stages_there.items() if Path(name).name == name}
     found = sorted(path.name for path in folder.iterdir() if is_folder(path) and _is_stage(path))
     if not recipe and not found:
-        raise UsageError("is no run folder: no recipe.yaml and no stage in it", where=folder, remedy="Check the path.")
+        raise UsageError(
+            "is not a run folder: no recipe.yaml and no stage in it", where=folder, remedy="Check the path."
+        )
     names = [*settings, *(name for name in found if name not in settings)]
     stages = [_read_stage(folder / name, settings.get(name, {}), missing, to_do) for name in names]
     return RunRecord(folder, recipe, environment, tuple(stages), tuple(missing), tuple(to_do))

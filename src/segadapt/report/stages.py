@@ -64,7 +64,7 @@ def _steps(stage: StageRecord) -> str:
         return "a stand-in"
     steps = f"{done} of {planned}" if planned and stage.state != "done" else str(done or tables.NOTHING)
     continued = [str(step) for step in stage.continued]
-    return f"{steps}, continued with other settings from {' and '.join(continued)}" if continued else steps
+    return f"{steps}, continued with different settings from {' and '.join(continued)}" if continued else steps
 
 
 def _result(stage: StageRecord) -> str:

@@ -36,7 +36,7 @@ class SampleSummary:
     train: int  # pairs per domain
     val: int
     written: int  # pairs written now
-    kept: int  # pairs that were there already, whole
+    kept: int  # pairs that were already done, whole
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ def _claim(out: Path, facts: dict[str, Any]) -> None:
     if not path.exists():
         for domain in (out / "gta5", out / "cityscapes"):
             if domain.exists():
-                raise UsageError("is there already, and no sample", where=domain, remedy="Choose another folder.")
+                raise UsageError("already exists and is not a sample", where=domain, remedy="Choose another folder.")
         write_json(path, facts)
         return
     try:
-        found = read_json(path, "what the sample is")
+        found = read_json(path, "the record of the sample")
     except UsageError as error:
         raise UsageError("is not readable", where=path, remedy="Choose another folder.") from error
     if found != facts:

@@ -39,11 +39,11 @@ class EvaluateSettings(QuirkySettings):
     target: bool = Field(True, description="score on the target's images of `split`")
     source: bool = Field(False, description="score on the source's val images")
     scales: list[Annotated[float, Field(gt=0, le=8)]] = Field(
-        [1.0], min_length=1, description="input scales, up to 8, whose softmax maps are averaged"
+        [1.0], min_length=1, description="input scales, up to 8, whose softmax outputs are averaged"
     )
     mirror: bool = Field(False, description="add the mirror image of every scale")
     window: Size | None = Field(None, description="sliding window, [width, height]; null: whole images")
-    size: Size | None = Field(None, description="network input size; null: the one that the model was trained for")
+    size: Size | None = Field(None, description="input size of the network; null: the size the model was trained with")
 
     @model_validator(mode="after")
     def _something(self) -> "EvaluateSettings":

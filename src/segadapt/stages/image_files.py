@@ -84,7 +84,7 @@ def need_shared(runtime: Runtime, folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     if blind:
         raise UsageError(
-            f"rank {', '.join(blind)} does not see this folder, and images are made and read by all ranks",
+            f"rank {', '.join(blind)} cannot see this folder, but all ranks write and read images there",
             where=folder,
             remedy="Use a folder that all ranks share, or do the stages that make images on one machine.",
         )
@@ -141,5 +141,5 @@ class Stopping:
                 f"stopped with {done.left} of {done.written + done.skipped + done.left} images left to do",
                 signal_number=self.received[0],
                 where=self.folder,
-                remedy="The same command resumes here.",
+                remedy="Run the same command to resume.",
             )

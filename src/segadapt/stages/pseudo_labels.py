@@ -56,22 +56,23 @@ class PseudoLabelsSettings(QuirkySettings):
         description="`@stage`, a model.safetensors or a published checkpoint"
     )
     scales: list[Annotated[float, Field(gt=0, le=8)]] = Field(
-        [1.0, 0.75, 1.25, 1.5], min_length=1, description="input scales, up to 8, whose softmax maps are averaged"
+        [1.0, 0.75, 1.25, 1.5], min_length=1, description="input scales, up to 8, whose softmax outputs are averaged"
     )
     mirror: bool = Field(True, description="add the mirror image of every scale")
     size: Size | None = Field(
-        None, description="input size of the network and size of the labels; null: the one that the model says"
+        None, description="input size of the network and size of the labels; null: the model's own"
     )
     select: Literal["class_confidence", "all"] = Field(
         "class_confidence",
-        description="the pixels that get a label: the most confident ones of each class, or all; with `official` all",
+        description="which pixels get a label: the most confident ones of each class, or all; with `official` all",
     )
-    keep: float = Field(0.5, gt=0, le=1, description="share of each class's pixels, the most confident ones, to keep")
-    certain: float = Field(0.9, gt=0, le=1, description="confidence from which a pixel is kept whatever its class")
+    keep: float = Field(0.5, gt=0, le=1, description="share of each class's pixels to keep, the most confident ones")
+    certain: float = Field(0.9, gt=0, le=1, description="confidence from which a pixel is kept in any case")
     mask: Annotated[Path | None, Names("the mask", learned=False)] = Field(
-        None, description="a picture whose black pixels get no label (the ego vehicle, say), stretched over each image"
+        None,
+        description="mask image whose black pixels get no label (the ego vehicle, say), stretched to fit each image",
     )
-    border: int = Field(0, ge=0, description="pixels along each side of the label map that get no label")
+    border: int = Field(0, ge=0, description="width in pixels of the border of the label map that gets no label")
     flat: bool = Field(
         False,
         description="the labels as the published self-training reads them: all side by side, as grey "
@@ -187,7 +188,7 @@ def make_pseudo_labels(
         need_file(user_path(settings.mask), "the mask")
     left_in(size)  # a mask that cannot be read is told now, not after hours
     done = _through_network(runtime, saved, space, images, folder, settings, display, overwrite, exif)
-    display.say(f"{done.written} images through the network, {done.skipped} were there already")
+    display.say(f"{done.written} images through the network, {done.skipped} were already done")
     runtime.barrier()
     own = [place for _, place in images[runtime.rank :: runtime.ranks]]
     counts, pixels = np.zeros((len(space), pseudo_labels.LEVELS), np.int64), 0

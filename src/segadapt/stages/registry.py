@@ -15,11 +15,11 @@ FAMILIES: list[Callable[[], Mapping[str, StageKind]]] = []
 
 
 def register_stage(kind: StageKind) -> None:
-    """Make a kind of stage known to recipes under its name. Raises ValueError when that is taken, or is no name."""
+    """Make a kind of stage known to recipes under its name. Raises ValueError when that is taken, or is not a name."""
     if not kind.name.isidentifier():
         raise ValueError(f"{kind.settings_type.__name__} needs `method: Literal[NAME] = NAME`")
     if kind.name in stage_kinds():
-        raise ValueError(f"a kind of stage named {kind.name!r} exists already")
+        raise ValueError(f"a kind of stage named {kind.name!r} already exists")
     KINDS[kind.name] = kind
     TAKEN.add(kind.name)
 

@@ -40,7 +40,7 @@ class Cost:
     updating: float = 0.0  # seconds of updates, with the evaluations between them
     seeing: float = 0.0  # seconds of putting images through a network: scores, stylized copies, pseudo-labels
     images: int = 0  # how many these are, for this rank
-    bytes: int = 0  # of the whole stage, what is there already included
+    bytes: int = 0  # of the whole stage, what already exists included
 
     @property
     def seconds(self) -> float:

@@ -40,12 +40,10 @@ class StylizeSettings(QuirkySettings):
     )
     split: str = Field("train", description="the source images to stylize: train, or val where the source has it")
     size: Size | None = Field(
-        None, description="input size of the generator; null: the one that it was trained for, else 1024×512"
+        None, description="input size of the generator; null: the size it was trained with, else 1024×512"
     )
-    output_size: Size | None = Field(
-        None, description="size of the stylized images; null: each as large as its original"
-    )
-    batch: PositiveInt = Field(2, description="images that go through the generator at once")
+    output_size: Size | None = Field(None, description="size of the stylized images; null: that of each original")
+    batch: PositiveInt = Field(2, description="batch size of the generator")
     png_level: int = Field(
         1,
         ge=0,
@@ -88,7 +86,7 @@ class Stylize(StageKind):
         originals, generator = places(work.data.source), run.file_of(settings.generator)
         data, exif = run.recipe.data, exif_of(work.data.source)
         done = stylize_images(run.runtime, generator, originals, folder / IMAGES, settings, run.watcher, exif=exif)
-        work.say(f"{done.written} images stylized, {done.skipped} were there already")
+        work.say(f"{done.written} images stylized, {done.skipped} were already done")
         run.runtime.barrier()
         if run.runtime.is_main:
             target = data.domains("target")[0]

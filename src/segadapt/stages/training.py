@@ -241,7 +241,7 @@ def sampler_of(
             return SAMPLERS[view.sampler](about)
         if restart_after is not None:
             raise UsageError(
-                "is about passes over one target, not over shares of several",
+                "applies to passes over one target, not to shares of several",
                 where="quirk target_restart",
                 remedy="Set quirks: {target_restart: false}, or leave the shares out.",
             )

@@ -67,7 +67,7 @@ def _by_origin(checkpoint: Checkpoint, network: Segmenter, origin: Origin, keys:
         if own is not None:
             parts.setdefault(own, []).append(name)
         elif not (origin.skipped and name.startswith(origin.skipped)):
-            raise misfit(checkpoint.info, f"it has '{name}', which such a file has not")
+            raise misfit(checkpoint.info, f"it has '{name}', which such a file does not have")
     tensors = {own: _joined(names, keys, theirs) for own, names in parts.items()}
     if origin.body is not None:
         modules = set(origin.body.values())

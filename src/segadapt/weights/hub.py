@@ -50,7 +50,7 @@ class Repository:
         user, _, own = name.partition("/")
         if not (_NAME.fullmatch(user) and _NAME.fullmatch(own)) or (at and not revision):
             raise UsageError(
-                f"'{text}' is no repository of the hub", where=where, remedy="Write USER/NAME or USER/NAME@REVISION."
+                f"'{text}' is not a repository on the hub", where=where, remedy="Write USER/NAME or USER/NAME@REVISION."
             )
         return cls(name, revision or None)
 

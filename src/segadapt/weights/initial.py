@@ -161,7 +161,7 @@ def load_tensors(
     for name in missing + unknown:
         if not name.startswith(ATTENTION):
             has, has_not = (network.in_words(), "it") if name in missing else ("it", network.in_words())
-            raise misfit(info, f"{has} has '{name}' and {has_not} has not")
+            raise misfit(info, f"{has} has '{name}', which {has_not} does not have")
     other = [name for name in tensors if name in own and tensors[name].shape != own[name].shape]
     heads = []
     if isinstance(network, Segmenter):
@@ -193,13 +193,13 @@ def _check_attention(info: CheckpointInfo, missing: list[str], unknown: list[str
     """Raise UsageError when only one of file and network has attention."""
     if any(name.startswith(ATTENTION) for name in missing):
         raise UsageError(
-            f"this is {info}: it has no attention, and the network has",
+            f"this is {info}: it has no attention, but the network does",
             where=info.path,
             remedy="Start from a checkpoint with attention, or use fresh_head: true to leave the attention fresh.",
         )
     if any(name.startswith(ATTENTION) for name in unknown):
         raise UsageError(
-            f"this is {info}: it has attention, and the network has not",
+            f"this is {info}: it has attention, but the network does not",
             where=info.path,
             remedy="Start from a checkpoint without attention, or use fresh_head: true to leave its attention out.",
         )

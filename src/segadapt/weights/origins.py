@@ -37,7 +37,7 @@ OWN_KINDS = ("model", "generator", "training")
 def register_origin(network: type[Segmenter], origin: Origin) -> None:
     """Let a network take the files of one more origin. Raises ValueError for a kind that is known already."""
     if origin.kind in {"state_dict", *OWN_KINDS, *(known.kind for known in _all())}:
-        raise ValueError(f"an origin {origin.kind!r} exists already")
+        raise ValueError(f"an origin {origin.kind!r} already exists")
     if not origin.signature:
         raise ValueError(f"the origin {origin.kind!r} has no signature: every file would be one")
     ORIGINS[network] = (*ORIGINS.get(network, ()), origin)

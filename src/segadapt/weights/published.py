@@ -33,7 +33,7 @@ def _origin(network: Network) -> Origin:
     origin = whole_origin(network)
     if origin is None or (isinstance(network, Segmenter) and network.attention is not None and not origin.attention):
         raise UsageError(
-            f"{network.in_words()} is no network of the published programs",
+            f"{network.in_words()} is not a network of the published programs",
             where="network",
             remedy="Share model.safetensors.",
         )
@@ -63,7 +63,7 @@ def export_published(network: Network, path: Path, *, start_file: bool = False) 
         _need_the_same(network, origin, path)
     if isinstance(network, StyleTransfer) and network.residual:
         raise UsageError(
-            "the published programs have no residual sum around this network",
+            "the published programs run this network without a residual sum",
             where=path,
             remedy="Train with residual: false to exchange generators with them, or share model.safetensors.",
         )
@@ -143,7 +143,7 @@ def _need_the_same(network: Segmenter, origin: Origin, path: Path) -> None:
     pixels = network.pixels if origin.pixels is None else origin.pixels
     if network.pixels != pixels or network.traits() != traits:
         raise UsageError(
-            f"the weights of this network want {_wanted(network.pixels, network.traits())}, and the published programs "
+            f"the weights of this network need {_wanted(network.pixels, network.traits())}, but the published programs "
             f"run it with {_wanted(pixels, traits)}",
             where=path,
             remedy="Start from weights such as theirs to exchange networks with them, or share model.safetensors.",

@@ -140,7 +140,7 @@ def _wrong_header(checkpoint: Checkpoint, what: str) -> SegadaptError:
     return SegadaptError(
         f"its header is wrong ({what.rstrip('.')})",
         where=checkpoint.info.path,
-        remedy="Copy it again, or write it anew with segadapt.",
+        remedy="Copy it again, or write it again with segadapt.",
     )
 
 
@@ -153,7 +153,7 @@ def _own_model(checkpoint: Checkpoint) -> SavedModel:
         raise _wrong_header(checkpoint, str(error).splitlines()[0]) from error
     if header.network not in networks.NETWORKS:
         raise UsageError(
-            f"this is {checkpoint.info}, which is not known here",
+            f"this is {checkpoint.info}, which is unknown here",
             where=path,
             remedy=known(header.network, list(networks.NETWORKS)),
         )
@@ -165,7 +165,7 @@ def _own_model(checkpoint: Checkpoint) -> SavedModel:
     if header.pixels != network.pixels.name:
         if header.pixels not in PIXEL_FORMATS:
             raise UsageError(
-                f"its pixel format '{header.pixels}' is not known here",
+                f"its pixel format '{header.pixels}' is unknown here",
                 where=path,
                 remedy=f"The network '{header.network}' must set it as its `pixels`.",
             )
@@ -184,13 +184,13 @@ def _published_model(checkpoint: Checkpoint, name: str, origin: Origin, otherwis
     space = otherwise if known is None else load_label_space(known)
     if space is None:
         raise UsageError(
-            f"this is {info}, and does not say which",
+            f"this is {info}, but the file does not name them",
             where=info.path,
             remedy="Give its label space: --label-space NAME.",
         )
     if len(space) != info.classes:
         raise UsageError(
-            f"this is {info}, and label space '{space.name}' has {len(space)}",
+            f"this is {info}, but label space '{space.name}' has {len(space)}",
             where=info.path,
             remedy="Give the label space that it was trained with.",
         )
@@ -213,8 +213,10 @@ def _published_model(checkpoint: Checkpoint, name: str, origin: Origin, otherwis
 def _not_a_model(checkpoint: Checkpoint) -> UsageError:
     remedy = "Choose a model.safetensors of a run, or a whole published checkpoint (docs/networks.md lists them)."
     if checkpoint.info.kind == "training":
-        remedy = "It is for resuming a training; choose the model.safetensors of its stage."
-    return UsageError(f"this is {checkpoint.info}, not a model to use", where=checkpoint.info.path, remedy=remedy)
+        remedy = "It serves to resume a training; choose the model.safetensors of its stage."
+    return UsageError(
+        f"this is {checkpoint.info}, which cannot be used as a model", where=checkpoint.info.path, remedy=remedy
+    )
 
 
 class GeneratorHeader(Settings):
@@ -255,9 +257,9 @@ def load_generator(path: Path) -> SavedGenerator:
     checkpoint = read_checkpoint(path)
     if checkpoint.info.kind == "training":
         raise UsageError(
-            f"this is {checkpoint.info}, not a style transfer network to use",
+            f"this is {checkpoint.info}, which cannot be used as a style transfer network",
             where=path,
-            remedy="It is for resuming a training; choose the model.safetensors of its stage.",
+            remedy="It serves to resume a training; choose the model.safetensors of its stage.",
         )
     header = _header(checkpoint, GeneratorHeader) if checkpoint.info.kind == "generator" else GeneratorHeader()
     network = StyleTransfer(header.residual)

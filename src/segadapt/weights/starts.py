@@ -123,9 +123,9 @@ def _own_copy(name: str, what: str) -> Path:
     path = weights_folder() / f"{name}.pth"
     if not path.is_file():
         raise UsageError(
-            f"{what} are not there",
+            f"{what} were not found",
             where=path,
-            remedy="docs/networks.md says where they are from; put them there, or give their path as `start`.",
+            remedy="docs/networks.md says where to get them; put them there, or give their path as `start`.",
         )
     return path
 
@@ -178,7 +178,7 @@ def missing_download(start: str | None) -> str | None:
     except OfflineModeIsEnabled:
         reason = "HF_HUB_OFFLINE is set"
     except GatedRepoError:
-        reason = "its licence must be accepted on that page, and `hf auth login` must know you"
+        reason = "its licence must be accepted on that page, then log in with `hf auth login`"
     except _NoAnswer:
         reason = f"no connection: no answer within {ASK_FOR:g} seconds"
     except Exception as error:  # of the hub's client and of what it stands on: whatever it is, there is no file
@@ -186,7 +186,7 @@ def missing_download(start: str | None) -> str | None:
     else:
         return None
     where = f"https://huggingface.co/{file.repository}"
-    return f"{file.file} of {where} is not in the hub's cache, nor to be had now ({reason})"
+    return f"{file.file} of {where} is not in the hub's cache and cannot be downloaded now ({reason})"
 
 
 class _NoAnswer(Exception):

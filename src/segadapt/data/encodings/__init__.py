@@ -66,5 +66,5 @@ def _read(path: Path) -> DerivedEncoding:
     try:
         file = EncodingFile.model_validate(read_yaml(path, "the encoding"))
     except ValidationError as failure:
-        raise UsageError(f"is no encoding ({failure})", where=path, remedy="Install segadapt again.") from failure
+        raise UsageError(f"is not an encoding ({failure})", where=path, remedy="Install segadapt again.") from failure
     return DerivedEncoding(file.name, file.description, file.via, file.ids, tuple(file.ignored))

@@ -29,7 +29,7 @@ def _about_classes(findings: Findings) -> Iterator[str]:
     lacking = [name for name, count in zip(classes, pixels, strict=True) if not count]
     wrong = _mask(findings) if lacking else None
     if wrong is None and (one := one_class_only(pixels.tolist(), classes)) is not None:
-        wrong = f"{one}. A network learns nothing from that, and any score is worthless"
+        wrong = f"{one}. A network learns nothing from such labels, and any score is worthless"
     if wrong is not None:
         yield wrong
         return
