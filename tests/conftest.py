@@ -22,6 +22,7 @@ import torch
 from slow import SLOW
 
 if TYPE_CHECKING:
+    from forking import Forks
     from segadapt.evaluation.pictures import Drawing
 
 torch.set_num_threads(int(os.environ.get("SEGADAPT_TEST_THREADS", "1")))
@@ -63,6 +64,15 @@ def _plotted(name: str, draw: "Drawing") -> str:
 
     draw(Figure(), "black")
     return '<svg role="img"></svg>'
+
+
+@pytest.fixture(scope="session")
+def forks() -> "Iterator[Forks]":
+    """Commands in processes of their own: one server imports for all tests of this process."""
+    from forking import Forks
+
+    with Forks() as server:
+        yield server
 
 
 @pytest.fixture
