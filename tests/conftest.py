@@ -1,6 +1,6 @@
 """Shared by all tests: the CPU, one thread (SEGADAPT_TEST_THREADS: another number), no user's cache, the slow ones.
 
-The charts of a run's page are plotted and not rendered, but for the tests of `CHARTS`.
+The charts of a run's page are plotted, and rendered for the tests of `CHARTS` alone.
 
 They run side by side, each with so many threads, and without a GPU where there is one: they show what is bit for bit
 the same, and `auto` must mean one thing.
@@ -23,7 +23,6 @@ from slow import SLOW
 
 if TYPE_CHECKING:
     from forking import Forks
-    from segadapt.evaluation.pictures import Drawing
 
 torch.set_num_threads(int(os.environ.get("SEGADAPT_TEST_THREADS", "1")))
 
@@ -46,7 +45,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 CHARTS = ("test_docs.py", "test_evaluation_report.py", "test_evaluation_report_stages.py", "test_pipeline_run.py")
-"""Where the charts of reports are rendered: matplotlib takes longer for those of a tiny training than the training."""
+"""Where the charts of reports are rendered; see `charts.py` for the others."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,15 +54,10 @@ def _plotted_charts(request: pytest.FixtureRequest) -> Iterator[None]:
     page = sys.modules.get("segadapt.report.stages")  # whoever runs something has imported it
     with pytest.MonkeyPatch.context() as patch:
         if page is not None and request.path.name not in CHARTS:
-            patch.setattr(page, "as_svg", _plotted)
+            from charts import plotted
+
+            patch.setattr(page, "as_svg", plotted)
         yield
-
-
-def _plotted(name: str, draw: "Drawing") -> str:
-    from matplotlib.figure import Figure
-
-    draw(Figure(), "black")
-    return '<svg role="img"></svg>'
 
 
 @pytest.fixture(scope="session")

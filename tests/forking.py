@@ -145,9 +145,12 @@ def _serve() -> None:
 
     import segadapt.cli.main
     import segadapt.pipeline.run
-    import segadapt.pipeline.show  # noqa: F401
+    import segadapt.pipeline.show
+    import segadapt.report.stages
+    from charts import plotted
 
     Image.init()
+    segadapt.report.stages.as_svg = plotted  # type: ignore[attr-defined]
 
     torch.set_num_threads(1)
     started: dict[int, int | None] = {}

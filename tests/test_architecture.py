@@ -16,6 +16,7 @@ import typer
 from segadapt.cli.main import app
 from segadapt.methods.registry import METHODS
 from segadapt.stages.shipped import KINDS
+from segadapt.version import __version__
 from slow import SLOW
 
 PACKAGE = Path(__file__).parents[1] / "src" / "segadapt"
@@ -145,6 +146,11 @@ def test_help_and_version_import_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("segadapt ") and done.stdout.count("Usage: segadapt") == len(VERBS)
+
+
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "segadapt", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"segadapt {__version__}\n"
 
 
 def test_these_are_all_verbs() -> None:
