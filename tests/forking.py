@@ -44,8 +44,11 @@ class Forks:
         env: Mapping[str, str] = NOTHING,
         inside: str = "",
     ) -> "Process":
-        """`segadapt ARGUMENTS` with stdout and stderr in `said`; `inside` names what is called there first."""
-        asked = {"arguments": arguments, "said": str(said), "env": dict(env), "inside": inside}
+        """`segadapt ARGUMENTS` with stdout and stderr in `said`, this process's environment and `env` over it.
+
+        `inside` names what is called there first.
+        """
+        asked = {"arguments": arguments, "said": str(said), "env": {**os.environ, **env}, "inside": inside}
         return Process(self, int(self.ask(start=asked)), said)
 
     def ask(self, **request: object) -> Any:
@@ -86,7 +89,12 @@ class Process:
 
     def group(self) -> list[int]:
         """The processes of its group that are still there."""
-        return [pid for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")) if _group(pid) == self.pid]
+        return members(self.pid)
+
+
+def members(group: int) -> list[int]:
+    """The live processes of a group."""
+    return [pid for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")) if _group(pid) == group]
 
 
 def _group(pid: int) -> int:
@@ -105,6 +113,7 @@ def _run(arguments: list[str], said: str, env: dict[str, str], inside: str) -> N
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (file, 1), (file, 2)):
         os.dup2(source, target)
+    os.environ.clear()
     os.environ.update(env)
     sys.argv = ["segadapt", *arguments]
     code = 70
@@ -136,9 +145,12 @@ def _serve() -> None:
 
     import segadapt.cli.main
     import segadapt.pipeline.run
-    import segadapt.pipeline.show  # noqa: F401
+    import segadapt.pipeline.show
+    import segadapt.report.stages
+    from charts import plotted
 
     Image.init()
+    segadapt.report.stages.as_svg = plotted  # type: ignore[attr-defined]
 
     torch.set_num_threads(1)
     started: dict[int, int | None] = {}

@@ -109,12 +109,23 @@ def replay(name: str, micro: Path, folder: Path, steps: int = STEPS, change: Cha
     stages = read_tree(shipped_recipes()[recipe])["stages"]
     others = [f"stages.{other}=null" for other in stages if other != stage]
     ours = [f"stages.{stage}.{setting}" for setting in changes]
-    scores, report = "segadapt.stages.train.after_training", "segadapt.pipeline.run_page.write_report"
-    with patch(scores, return_value=None), patch(report), _first_gradients() as gradients:
-        run_recipe(
-            load_recipe(recipe, [*data, *ours, *others]), folder / "run"
-        )  # scores and report: no part of a trace
+    with bare_runs(), _first_gradients() as gradients:
+        run_recipe(load_recipe(recipe, [*data, *ours, *others]), folder / "run")
     return _trained(name, folder / "run" / stage, gradients)
+
+
+@contextmanager
+def bare_runs() -> Iterator[None]:
+    """Runs train, and do nothing that is no part of a trace: no scores, no report, no estimate of the time left.
+
+    An estimate is an update of its own, which may come in the middle of a training that takes long.
+    """
+    with (
+        patch("segadapt.stages.train.after_training", return_value=None),
+        patch("segadapt.pipeline.run_page.write_report"),
+        patch("segadapt.pipeline.run.costs", return_value={}),
+    ):
+        yield
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import typer
 from segadapt.cli.main import app
 from segadapt.methods.registry import METHODS
 from segadapt.stages.shipped import KINDS
+from segadapt.version import __version__
 from slow import SLOW
 
 PACKAGE = Path(__file__).parents[1] / "src" / "segadapt"
@@ -58,25 +60,35 @@ ALLOWED: dict[str, set[str]] = {
 """Room or file -> what it may import beside itself and the shared files: rooms, or single files of rooms."""
 
 
-def modules() -> list[str]:
+@cache
+def modules() -> tuple[str, ...]:
     """Dotted names below segadapt of all its files."""
-    return sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
+    return tuple(sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")))
+
+
+@cache
+def known() -> frozenset[str]:
+    """Dotted names of all that can be imported as a module."""
+    return frozenset(f"segadapt.{name}" for name in ({name.removesuffix(".__init__") for name in modules()} | ROOMS))
+
+
+@cache
+def nodes(module: str) -> tuple[ast.AST, ...]:
+    """All of a file's syntax tree."""
+    text = (PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    return tuple(ast.walk(ast.parse(text)))
 
 
 def imports(module: str) -> Iterator[str]:
     """Dotted names of all that a file imports anywhere in it, inside functions and for type checkers too."""
-    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module is not None, f"{module}: imports are absolute"
-            known = {f"segadapt.{name.removesuffix('.__init__')}" for name in modules()} | {
-                f"segadapt.{room}" for room in ROOMS
-            }
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                yield whole if whole in known else node.module
+                yield whole if whole in known() else node.module
 
 
 @pytest.mark.parametrize("module", modules())
@@ -93,10 +105,10 @@ def test_imports_point_down(module: str) -> None:
 
 def test_functions_fit_on_a_page() -> None:
     """One that does not is a sign that a part of it wants a name of its own."""
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for module in modules():
+        for node in nodes(module):
             if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
-                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+                assert node.end_lineno - node.lineno < 60, f"{module}: {node.name}"
 
 
 def test_the_page_names_every_room_and_what_it_may_import() -> None:
@@ -138,6 +150,11 @@ def test_help_and_version_import_nothing_heavy() -> None:
     assert done.stdout.startswith("segadapt ") and done.stdout.count("Usage: segadapt") == len(VERBS)
 
 
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "segadapt", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"segadapt {__version__}\n"
+
+
 def test_these_are_all_verbs() -> None:
     command: Any = typer.main.get_command(app)
     data = command.commands["data"]
@@ -151,10 +168,10 @@ def test_the_slow_tests_are_there(file: str) -> None:
         assert f"\ndef {name}(" in text, f"tests/slow.py names {name}, which {file} has not"
 
 
-def constants(module: str) -> Iterator[str]:
+@cache
+def constants(module: str) -> frozenset[str]:
     """All whole strings in a file."""
-    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
-    yield from (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return frozenset(n.value for n in nodes(module) if isinstance(n, ast.Constant) and isinstance(n.value, str))
 
 
 def test_no_file_but_its_own_knows_a_method() -> None:
@@ -167,10 +184,11 @@ def test_no_file_but_its_own_knows_a_method() -> None:
     for module in modules():
         if f"segadapt.{module}" in homes.values() or module.startswith(("models.", "weights.")):
             continue
+        used = set(imports(module))
         for name, home in homes.items():
             if f"segadapt.{module}" not in (home, "segadapt.methods.registry"):
                 assert name not in constants(module), f"{module} names the method '{name}'"
-                assert not any(used == home for used in imports(module)), f"{module} imports {home}"
+                assert home not in used, f"{module} imports {home}"
 
 
 def test_only_the_room_of_stages_and_verbs_know_a_kind_of_stage() -> None:

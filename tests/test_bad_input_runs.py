@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from PIL import Image
 
 from command import assert_told, command
+from forking import Forks
 from segadapt.cli import main as command_line
 from segadapt.errors import RankLost, SegadaptError
 from spoilt import SIZE, World
@@ -30,18 +29,18 @@ def world(made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World
     return made.copy(tmp_path)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(world: World, capsys: CapSys) -> None:
+def test_ctrl_c_saves_and_says_how_to_go_on(forks: Forks, world: World, tmp_path: Path, capsys: CapSys) -> None:
     arguments = world.train("stages.baseline.steps=500", "stages.baseline.log_every=1")
-    process = subprocess.Popen([sys.executable, "-m", "segadapt", *arguments], stderr=subprocess.PIPE, text=True)
+    process = forks.start([*arguments], tmp_path / "said")
     metrics = world.out / "baseline/metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.is_file() and metrics.read_text()):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    process.signal(signal.SIGINT)
+    code, said = process.wait(), process.said.read_text()
     errors = [line for line in said.splitlines() if line.startswith("error:")]
-    assert process.returncode == 130 and "Traceback" not in said and "finishing this step and saving" in said
+    assert code == 130 and "Traceback" not in said and "finishing this step and saving" in said
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert errors == [
         f"error: {world.out / 'baseline'}: stopped after step {steps[-1]} of 500; a checkpoint was saved. "

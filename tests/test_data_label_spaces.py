@@ -143,6 +143,13 @@ def test_shipped_spaces_survive_a_header_and_know_train_ids(name: str) -> None:
             assert (space.table(encoding)[space.raw_ids(encoding)] == np.arange(count)).all()
 
 
+def test_a_shipped_space_is_read_once_and_nobody_can_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = load_label_space("cityscapes19")
+    monkeypatch.setattr("segadapt.data.label_spaces.read_yaml", None)
+    assert load_label_space("cityscapes19") is before
+    assert not before.colors.flags.writeable and not before.palette.flags.writeable
+
+
 def test_remap_goes_by_name() -> None:
     nineteen, sixteen = load_label_space("cityscapes19"), load_label_space("cityscapes16")
     camvid = load_label_space("camvid11")

@@ -6,7 +6,7 @@ import shutil
 import sys
 import tomllib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,9 @@ def test_the_recipes_are_all_named_and_no_others() -> None:
 
 # --- commands that are run ---
 
+ONE_THREAD = "runtime.threads=1"
+"""As all tests have it, whatever a recipe says: two threads on a core wait for each other, and work at it."""
+
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
@@ -157,7 +160,7 @@ def test_runnable_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for block in blocks(page, "bash runnable"):
         for program, *arguments in words(block):
             assert program == "segadapt", "only segadapt commands are run"
-            segadapt(monkeypatch, *arguments)
+            segadapt(monkeypatch, *arguments, *([ONE_THREAD] if arguments[0] == "run" else []))
     if page.name == "README.md":
         assert all(Path(made).exists() for made in ("look/val.png", "runs/first/report.html"))
         assert len(list(Path("out").rglob("*.png"))) == 4
@@ -175,24 +178,52 @@ def tiny_data(root: Path, layout: str) -> Path:
     return root
 
 
+SMALLEST: dict[str, dict[str, Any]] = {
+    "segformer": {"size": "b0"},
+    "dinov2": {"size": "s"},
+    "hrda": {"of": {"name": "segformer", "size": "b0"}},
+}
+"""Network -> the options that make it small."""
+
+
+def small(network: Any) -> Any:
+    """The smallest of a network's kind, with all other options that a recipe has."""
+    given = network if isinstance(network, dict) else {"name": network}
+    return {**given, **SMALLEST[given["name"]]} if given["name"] in SMALLEST else network
+
+
 @pytest.fixture(scope="module")
-def counted() -> dict[str, tuple[float, int]]:
-    """What a training step costs, by the settings that matter to it."""
+def counted() -> dict[str, Any]:
+    """What was counted, by what it was counted for."""
     return {}
 
 
 @pytest.fixture
-def counted_once(counted: dict[str, tuple[float, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many recipes have the same stages: each kind of step, and the rate of this machine, is taken once for all."""
-    count = Estimator.step
+def counted_once(counted: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many recipes have the same stages: each network, and each method over it, is counted once, over small networks.
 
-    def step(self: Estimator, settings: TrainingSettings) -> tuple[float, int]:
-        key = settings.model_dump_json(include={"method", "network", "optimizer", "size", "target_size", "quirks"})
+    The rate of this machine is given.
+    """
+    step, one, network = Estimator.step, Estimator._counted, Estimator.network
+
+    def once(key: str, count: Callable[[], Any]) -> Any:
         if key not in counted:
-            counted[key] = count(self, settings)
+            counted[key] = count()
         return counted[key]
 
-    monkeypatch.setattr(Estimator, "step", step)
+    def step_once(self: Estimator, settings: TrainingSettings) -> tuple[float, int]:
+        found: tuple[float, int] = once(
+            settings.model_dump_json(include={"method", "network"}), lambda: step(self, settings)
+        )
+        return found
+
+    def network_once(self: Estimator, reference: Any) -> tuple[float, int]:
+        found: tuple[float, int] = once(str(reference), lambda: one(self, reference))
+        return found
+
+    monkeypatch.setattr(Estimator, "step", step_once)
+    monkeypatch.setattr(Estimator, "_counted", network_once)
+    monkeypatch.setattr(Estimator, "network", lambda self, which, *more: network(self, small(which), *more))
     monkeypatch.setattr("segadapt.stages.estimate.conv_rate", lambda _: 1e11)
 
 
@@ -203,7 +234,7 @@ def test_every_shipped_recipe_plans_its_stages(
 ) -> None:
     tree = read_tree(shipped_recipes()[recipe])
     (tmp_path / "start.pth").write_bytes(b"weights")
-    given = [] if not tree["data"]["source"].get("holdout") else ["data.source.holdout=1"]
+    given = [ONE_THREAD, *(["data.source.holdout=1"] if tree["data"]["source"].get("holdout") else [])]
     if tree["data"]["source"]["layout"] == "folder":
         given += ["data.source.images=pictures", "data.source.labels=truth"]
     for key in open_keys(tree):

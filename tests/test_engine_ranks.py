@@ -5,7 +5,6 @@ import io
 import json
 import shutil
 import socket
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,12 +39,6 @@ STAGES: dict[str, dict[str, Any]] = {
         **STAGE,
     },
 }
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from forking import Forks
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import Trainer
 from segadapt.errors import SegadaptError, Stopped
@@ -54,34 +53,21 @@ def test_a_stopped_training_resumes_exactly(
     assert same_results(tmp_path / "whole/sean", tmp_path / "parts/sean")
 
 
-def test_a_killed_training_resumes_exactly(recipe: Path, tmp_path: Path) -> None:
+def test_a_killed_training_resumes_exactly(forks: Forks, recipe: Path, tmp_path: Path) -> None:
     """kill -9 after the first checkpoint, and half a line in the metrics file."""
     out = tmp_path / "killed"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "segadapt",
-            "run",
-            str(recipe),
-            "stages.sean.steps=40",
-            "--threads",
-            "1",
-            "--out",
-            str(out),
-        ],
-        stderr=subprocess.DEVNULL,
-    )
+    arguments = ["run", str(recipe), "stages.sean.steps=20", "--threads", "1", "--out", str(out)]
+    process = forks.start(arguments, tmp_path / "said")
     deadline = time.monotonic() + 120
     while not list(out.glob("sean/checkpoints/step_*.pt")):
         assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+        time.sleep(0.005)
+    process.signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     with (out / "sean/metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "loss/to')
-    run(recipe, out, "stages.sean.steps=40", "runtime.threads=1")
-    run(recipe, tmp_path / "whole", "stages.sean.steps=40", "runtime.threads=1")
+    run(recipe, out, "stages.sean.steps=20", "runtime.threads=1")
+    run(recipe, tmp_path / "whole", "stages.sean.steps=20", "runtime.threads=1")
     assert same_results(tmp_path / "whole/sean", out / "sean")
 
 
@@ -111,11 +97,11 @@ def test_other_threads_than_before_are_told(
     monkeypatch.setattr(Trainer, "_evaluate", _stop)
     with pytest.raises(Stopped):
         run(recipe, tmp_path / "run", "runtime.threads=1")
-    monkeypatch.undo()
     monkeypatch.setattr(Runtime, "processor", "an abacus")
     monkeypatch.setattr(Runtime, "need_compiler", lambda runtime: None)
     monkeypatch.setattr(Segmenter, "compile", lambda network: None)  # it would take a minute
-    run(recipe, tmp_path / "run", "runtime.threads=2", "runtime.compile=true")
+    with pytest.raises(Stopped):  # two steps on: two threads on the cores of others wait for each other at work
+        run(recipe, tmp_path / "run", "runtime.threads=2", "runtime.compile=true")
     told = " ".join(capfd.readouterr().err.split())
     assert "was written with threads 1, but this run has 2" in told
     assert "was written with compiling False, but this run has True" in told

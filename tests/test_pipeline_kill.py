@@ -10,10 +10,9 @@ from killing import Killer, differences, left, write_pipeline
 from segadapt.files import temporary_beside
 
 
-def test_a_pipeline_that_is_killed_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    with Forks() as forks:
-        killer = Killer(forks, write_pipeline(tmp_path), tmp_path, seed=43)
-        outcome = killer.kill(8, in_one_run=8)
+def test_a_pipeline_that_is_killed_ends_as_if_it_had_not_been(forks: Forks, tmp_path: Path) -> None:
+    killer = Killer(forks, write_pipeline(tmp_path), tmp_path, seed=43)
+    outcome = killer.kill(8, in_one_run=8)
     assert outcome.kills == 8 and outcome.wrong == []
     # The comparison finds what there is to find.
     run = tmp_path / "run0"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from forking import Forks, Process, members
 from segadapt import processes
 from segadapt.engine import runtime
 from tiny_runs import last_checkpoint, metrics, tree, write_data, write_recipe
@@ -17,35 +18,11 @@ from tiny_runs import last_checkpoint, metrics, tree, write_data, write_recipe
 PATIENCE = 120.0
 
 
-def wait_until(ready: Callable[[], object], process: "subprocess.Popen[str] | None" = None) -> None:
+def wait_until(ready: Callable[[], object], process: Process | None = None) -> None:
     deadline = time.monotonic() + PATIENCE
     while not ready():
         assert time.monotonic() < deadline and (process is None or process.poll() is None)
         time.sleep(0.02)
-
-
-def group(leader: int) -> list[int]:
-    """The living processes of a process group (no zombies)."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(its_group) == leader and state != "Z":
-            found.append(int(path.parent.name))
-    return found
-
-
-def start(*arguments: str) -> "subprocess.Popen[str]":
-    """The command line as the leader of a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "segadapt", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -62,28 +39,27 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="l
 
 @needs_proc
 @pytest.mark.parametrize("workers", [0, 2])
-def test_sigterm_to_the_whole_group_costs_no_step(recipe: Path, tmp_path: Path, workers: int) -> None:
+def test_sigterm_to_the_whole_group_costs_no_step(forks: Forks, recipe: Path, tmp_path: Path, workers: int) -> None:
     """As `timeout`, Slurm and systemd send it: to each process, and to the command twice."""
     out = tmp_path / "run"
-    process = start("run", str(recipe), "--workers", str(workers), "--out", str(out))
+    process = forks.start(["run", str(recipe), "--workers", str(workers), "--out", str(out)], tmp_path / "said")
     wait_until(lambda: (out / "a/metrics.jsonl").is_file() and len(metrics(out / "a")) > 3, process)
-    assert len(group(process.pid)) == 1 + workers
-    os.kill(process.pid, signal.SIGTERM)
-    os.killpg(process.pid, signal.SIGTERM)
-    _, said = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 128 + signal.SIGTERM, said
+    assert len(process.group()) == 1 + workers
+    process.signal(signal.SIGTERM)
+    process.signal(signal.SIGTERM, group=True)
+    assert process.wait(PATIENCE) == 128 + signal.SIGTERM, process.said.read_text()
     assert last_checkpoint(out / "a")["step"] == metrics(out / "a")[-1]["step"] > 3
-    wait_until(lambda: not group(process.pid))
+    wait_until(lambda: not process.group())
 
 
 @needs_proc
-def test_loader_processes_do_not_outlive_a_trainer_that_is_killed(recipe: Path, tmp_path: Path) -> None:
+def test_loader_processes_do_not_outlive_a_trainer_that_is_killed(forks: Forks, recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = start("run", str(recipe), "--workers", "2", "--out", str(out))
+    process = forks.start(["run", str(recipe), "--workers", "2", "--out", str(out)], tmp_path / "said")
     wait_until(lambda: (out / "a/metrics.jsonl").is_file() and len(metrics(out / "a")) > 1, process)
-    process.kill()
-    process.communicate()
-    wait_until(lambda: not group(process.pid))
+    process.signal(signal.SIGKILL)
+    assert process.wait(PATIENCE) == -signal.SIGKILL
+    wait_until(lambda: not process.group())
 
 
 POOL = """
@@ -107,14 +83,14 @@ def test_a_pool_leaves_signals_to_its_parent_and_ends_with_it(tmp_path: Path) ->
     command = [sys.executable, str(tmp_path / "pool.py")]
     with subprocess.Popen([*command, "short", "6"], stdout=subprocess.PIPE, text=True, start_new_session=True) as one:
         assert one.stdout is not None and one.stdout.readline()
-        for child in set(group(one.pid)) - {one.pid}:
+        for child in set(members(one.pid)) - {one.pid}:
             os.kill(child, signal.SIGINT)
             os.kill(child, signal.SIGTERM)
         assert one.stdout.read().splitlines()[-1] == "[0, 1, 2, 3, 4, 5]"
     with subprocess.Popen([*command, "long", "2"], stdout=subprocess.PIPE, text=True, start_new_session=True) as one:
         assert one.stdout is not None and one.stdout.readline() and one.stdout.readline()
         one.kill()
-    wait_until(lambda: not group(one.pid))
+    wait_until(lambda: not members(one.pid))
 
 
 # --- cores ---

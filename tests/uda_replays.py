@@ -20,6 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from recorded import tensor, trace
 from recorded.images import UNLABELLED, scene
+from replays import bare_runs
 from segadapt.augment.colour import JitterDraws
 from segadapt.augment.strong import StrongDraws
 from segadapt.batch import Batch
@@ -91,8 +92,7 @@ def replay(name: str, folder: Path) -> Replayed:
     ours = [f"stages.adapt.{key}={written(value)}" for key, value in changes.items()]
     found = Replayed()
     with ExitStack() as stack:
-        for what in ("segadapt.stages.train.after_training", "segadapt.pipeline.run_page.write_report"):
-            stack.enter_context(patch(what, return_value=None))
+        stack.enter_context(bare_runs())
         stack.enter_context(recorded_draws(content))
         stack.enter_context(noted(found))
         run_recipe(load_recipe(recipe, [*data, *roots, *ours]), folder / "run")

@@ -9,7 +9,7 @@ The shipped spaces are YAML files in `spaces/`; one's own is a file of the same 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +199,10 @@ class LabelSpace:
 
     @cached_property
     def palette(self) -> NDArray[np.uint8]:
-        """uint8 (256, 3): train id -> RGB; black for everything that is no class. `palette[labels]` is a picture."""
+        """uint8 (256, 3), read-only: train id -> RGB; black for what is no class. `palette[labels]` is a picture."""
         palette = np.zeros((256, 3), np.uint8)
         palette[: len(self.classes)] = self.colors
+        palette.setflags(write=False)
         return palette
 
 
@@ -233,11 +234,21 @@ def load_label_space(name: str | Path, asked_by: str = "label_space") -> LabelSp
     content that is wrong (with the key).
     """
     path = user_path(name)
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        if str(name) not in shipped_label_spaces():
-            hint = nearest(str(name), shipped_label_spaces())
-            raise UsageError(
-                f"unknown label space '{name}'", where=asked_by, remedy=f"{hint} Or give a .yaml file of your own."
-            )
-        path = FOLDER / f"{name}.yaml"
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return _read(path)
+    if str(name) not in shipped_label_spaces():
+        hint = nearest(str(name), shipped_label_spaces())
+        raise UsageError(
+            f"unknown label space '{name}'", where=asked_by, remedy=f"{hint} Or give a .yaml file of your own."
+        )
+    return _shipped(str(name))
+
+
+def _read(path: Path) -> LabelSpace:
     return LabelSpace.from_dict(read_yaml(path, "the label-space file"), path)
+
+
+@cache
+def _shipped(name: str) -> LabelSpace:
+    """Read once: a run and its report ask for the space of every model that they load."""
+    return _read(FOLDER / f"{name}.yaml")

@@ -11,8 +11,10 @@ each pass from the samples' seeds, whose logits are also a `Detail` with a loss 
 are averaged. Sides that are no multiples of 8 are stretched to the next one.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Literal, Self
 
 import torch
@@ -22,7 +24,7 @@ from torch.nn import functional as F
 
 from segadapt.losses import precise
 from segadapt.models import bilinear
-from segadapt.models.choice import build, name_of, plain
+from segadapt.models.choice import build, chosen, name_of, plain
 from segadapt.models.daformer import DaformerHead, fold_norms
 from segadapt.models.segmenter import IMAGENET, Box, Detail, NetworkOptions, Segmenter, SegOutput
 from segadapt.sample_randomness import numbers
@@ -88,13 +90,13 @@ class Hrda(Segmenter):
 
     def __init__(self, classes: int, attention: bool = False, options: HrdaOptions | None = None) -> None:
         options = HrdaOptions() if options is None else options
-        with torch.device("meta"):
-            scales, features = channels(build(options.of, classes=classes))
+        kind: Any = chosen(options.of)[0]  # mypy does not know that classes are hashable
+        scales, features = channels(json.dumps(options.of, sort_keys=True), kind, classes)
         super().__init__(classes, features, attention, options)
         self.chosen = options
         self.network = build(options.of, classes=classes)
-        chosen = self.network.options
-        width, dropout = getattr(chosen, "width", WIDTH), getattr(chosen, "dropout", DROPOUT)
+        inner = self.network.options
+        width, dropout = getattr(inner, "width", WIDTH), getattr(inner, "dropout", DROPOUT)
         self.scale_attention = DaformerHead(scales, classes, width, dropout, context=False)
         self.pixels, self.stride = self.network.pixels, self.network.stride
         self.unit = round(self.stride / options.context)  # pixels of a cell of the context's logits
@@ -325,9 +327,16 @@ def scaled(boxes: Sequence[Box], size: Sequence[int], wanted: Sequence[int]) -> 
         yield top, top + height, left, left + width
 
 
+@cache
 @torch.no_grad()
-def channels(network: Segmenter) -> tuple[tuple[int, ...], int]:
-    """The channels of the encoder's scales and of the features of a network on the meta device."""
+def channels(choice: str, kind: type[Segmenter], classes: int) -> tuple[tuple[int, ...], int]:
+    """The channels of the encoder's scales and of the features of a network, a choice as JSON.
+
+    Asked of one on the meta device, which takes about a second: once for each choice, and for what `kind` of network
+    its name stands for, since a plug-in may be loaded anew.
+    """
+    with torch.device("meta"):
+        network = build(json.loads(choice), classes=classes)
     side = network.smallest_input
     scales = network.eval().encode_scales(torch.empty(1, 3, side, side, device="meta"))
     return tuple(scale.shape[1] for scale in scales), network.decode(scales).shape[1]

@@ -1,7 +1,7 @@
 """What kinds of stages estimate their cost with: how long networks take here, before anything is done.
 
 For a resumed stage, its own steps so far; for all others counted operations over the rate of a convolution,
-measured in about a second on this device in this precision. What a training step costs is counted in one step on a
+measured in some tenths of a second on this device in this precision. What a training step costs is counted in one step on a
 picture of 64×32 pixels per domain (larger where a network takes none so small), with all networks that the method has.
 Reading images and elementwise work are not counted: "about" means within a factor of two.
 """
@@ -200,7 +200,7 @@ def convolution_backward_operations(gradient: Tensor, activations: Tensor, weigh
     return int(2 * at_each.numel() * weights[0].numel() * sum(wanted[:2]))
 
 
-def conv_rate(runtime: Runtime, seconds: float = 0.5) -> float:
+def conv_rate(runtime: Runtime, seconds: float = 0.1) -> float:
     """Floating-point operations per second of a 3×3 convolution of 256 channels."""
     convolution = nn.Conv2d(256, 256, 3, padding=1).to(runtime.device, memory_format=runtime.memory_format)  # type: ignore[call-overload]
     images = torch.zeros(1, 256, 64, 64, device=runtime.device).contiguous(memory_format=runtime.memory_format)
