@@ -195,5 +195,5 @@ def test_a_checkpoint_that_somebody_altered(tmp_path: Path, change: dict[str, ob
         with pytest.raises(UsageError, match="the checkpoint is of a different network, method or optimizer"):
             load()
     torch.save({**content, **change}, path)
-    with pytest.raises(UsageError, match="the checkpoint is of (a different network|an unknown kind)"):
+    with pytest.raises(UsageError, match=r"the checkpoint is of (a different network|an unknown kind)"):
         load()
