@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from layouts import NAMES, write_layout
 from segadapt.cli.data import app
 from segadapt.data.dataset import SegmentationDataset
 from segadapt.data.label_spaces import load_label_space
+from segadapt.data.made import with_images
 from segadapt.data.settings import DomainSettings, open_domain
 from segadapt.data.tools.prepare import Prepared, plan
 from segadapt.data.transforms import Augmentation, fitted
@@ -43,6 +45,19 @@ def assert_equal(one: SegmentationDataset, other: SegmentationDataset) -> None:
         left, right = one.read(index), other.read(index)
         assert np.array_equal(left.image, right.image) and left.name == right.name
         assert left.label is not None and right.label is not None and np.array_equal(left.label, right.label)
+
+
+def test_stylized_images_are_read_with_prepared_labels(root: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(NAMES["gta5"]):
+        path = (tmp_path / "stylized" / name).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (60, 30), (10 * number,) * 3).save(path)
+    plain = with_images(opened(root, prepared=False), tmp_path / "stylized")
+    prepare(root)
+    prepared = with_images(opened(root), tmp_path / "stylized")
+    assert prepared.label_copies is not None
+    assert_equal(prepared, plain)
+    assert prepared.digest == plain.digest
 
 
 @pytest.mark.parametrize("raw", [False, True])

@@ -65,7 +65,7 @@ class Store:
 
     def name(self, pair: Pair) -> str:
         """The name under which copies.jsonl has a pair."""
-        return pair.image.relative_to(self.root).as_posix()
+        return (pair.original or pair.image).relative_to(self.root).as_posix()
 
     def lacks(self, pair: Pair) -> bool:
         """Whether there is no copy of this pair, or one of a source that had another size in bytes."""

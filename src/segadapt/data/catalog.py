@@ -31,6 +31,7 @@ class Pair:
     name: str  # path below the image folder, with slashes: the line of an image list
     image: Path
     label: Path | None
+    original: Path | None = None  # the data set's own image, where another one (a stylized copy) is read in its place
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,10 @@ def with_images(dataset: SegmentationDataset, folder: Path) -> SegmentationDatas
     """
     found = _by_stem(need_folder(folder, "the folder of stylized images"), IMAGE_SUFFIXES)
     copies = _counterparts(dataset.pairs, found, folder, "stylized copy")
-    pairs = [replace(pair, image=copy) for pair, copy in zip(dataset.pairs, copies, strict=True)]
+    pairs = [
+        replace(pair, image=copy, original=pair.original or pair.image)
+        for pair, copy in zip(dataset.pairs, copies, strict=True)
+    ]
     # The published copies all have one size, whatever the size of their labels.
     return replace(dataset, pairs=pairs, made_images=folder, image_copies=None, size_mismatch="stretch")
 
