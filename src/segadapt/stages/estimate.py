@@ -1,9 +1,9 @@
 """What kinds of stages estimate their cost with: how long networks take here, before anything is done.
 
-For a resumed stage, its own steps so far; for all others counted operations over the rate of a convolution,
-measured in some tenths of a second on this device in this precision. What a training step costs is counted in one step on a
-picture of 64×32 pixels per domain (larger where a network takes none so small), with all networks that the method has.
-Reading images and elementwise work are not counted: "about" means within a factor of two.
+For a resumed stage, its own steps so far; for all others counted operations over the rate of a convolution, measured in
+some tenths of a second on this device in this precision. What a training step costs is counted in one step on a picture
+of 64×32 pixels per domain (larger where a network takes none so small), with all networks that the method has. Reading
+images and elementwise work are not counted: "about" means within a factor of two.
 """
 
 import time
