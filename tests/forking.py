@@ -11,6 +11,7 @@ has computed nothing, so that neither threads nor an autograd engine stand in th
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,12 +52,43 @@ class Forks:
         asked = {"arguments": arguments, "said": str(said), "env": {**os.environ, **env}, "inside": inside}
         return Process(self, int(self.ask(start=asked)), said)
 
+    def ranks(self, number: int, arguments: list[str], folder: Path, inside: str = "") -> "list[Process]":
+        """The command on several ranks, as torchrun starts them; what each says is in `folder`."""
+        together = joined(number)
+        return [
+            self.start(
+                arguments, folder / f"said{rank}", {**together, "RANK": str(rank), "LOCAL_RANK": str(rank)}, inside
+            )
+            for rank in range(number)
+        ]
+
+    def kill_when(self, so_far: Callable[[], object], arguments: list[str], said: Path, patience: float = 120) -> None:
+        """Start the command and kill it (-9) as soon as `so_far()` is true; it must not end before.
+
+        Raises AssertionError when it ends by itself, or takes longer than `patience` (seconds).
+        """
+        process, deadline = self.start(arguments, said), time.monotonic() + patience
+        while not so_far():
+            assert process.poll() is None and time.monotonic() < deadline, said.read_text()
+            time.sleep(0.005)
+        process.signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+
     def ask(self, **request: object) -> Any:
         """One question and its answer."""
         assert self.server.stdin is not None and self.server.stdout is not None
         self.server.stdin.write(json.dumps(request) + "\n")
         self.server.stdin.flush()
         return json.loads(self.server.stdout.readline())
+
+
+def joined(number: int) -> dict[str, str]:
+    """What torchrun tells all ranks on one machine, so that they find each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    count = str(number)
+    return {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
 class Process:

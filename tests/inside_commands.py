@@ -4,6 +4,7 @@ import builtins
 import io
 import os
 import signal
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -28,6 +29,14 @@ def in_a_second(_: str) -> None:
     from segadapt.stages import image_files
 
     image_files.SECONDS_LATE = 1
+
+
+def methods_on_a_rank(_: str) -> None:
+    """No command, but `matrix.on_a_rank` with its arguments: a file and names of methods."""
+    import matrix
+
+    matrix.on_a_rank(sys.argv[2:], Path(sys.argv[1]))
+    sys.exit()
 
 
 def of_version(version: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from segadapt.engine.updater import Updater
 from segadapt.methods.method import Method
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings
+from segadapt.models.discriminators import doubling
 from segadapt.models.segmenter import Segmenter
 from segadapt.plugin_loading import load_plugin
 
@@ -26,7 +28,8 @@ COMMON: dict[str, Any] = {"steps": STEPS, "batch": SIZE, "size": [32, 32], "opti
 COMMON["weight_decay"] = 0.0  # a head without a loss has no gradient, but zeros when compiled: then it would decay
 TELLING: dict[str, dict[str, Any]] = {
     "sean": {"noise": 5.0, "attention_threshold": 0.45},
-    "se_gan": {"noise": 5.0, "auxiliary_consistency": 0.1, "lr_discriminator": 1e-4},
+    "se_gan": {"noise": 5.0, "auxiliary_consistency": 0.1, "lr_discriminator": 1e-4, "discriminator_width": 8},
+    "tgstn": {"discriminator_width": 8},
     "class_mix": {"confidence": 0.21},
     "dacs": {"threshold": 0.21},
     "daformer": {"threshold": 0.21, "thing_ratio": 0.51, "feature_distance": 0.1},
@@ -59,7 +62,8 @@ def made(name: str, runtime: Runtime = CPU, accumulate: int = 1, checkpointing: 
     given = {key: value for key, value in (COMMON | TELLING.get(name, {})).items() if key in kind.model_fields}
     settings = kind.model_validate(needed | given | {"accumulate": accumulate})
     torch.manual_seed(0)
-    method = METHODS[name].build(Tiny(), settings)
+    with patch("segadapt.methods.adaptsegnet.WIDTHS", doubling(8)):  # which no recipe can change
+        method = METHODS[name].build(Tiny(), settings)
     for module in (*method.modules.values(), *method.helpers.values()):
         if isinstance(module, Segmenter):
             module.checkpointing = checkpointing

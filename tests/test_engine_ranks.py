@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import shutil
-import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from forking import Forks, Process
+from forking import Forks, Process, joined
 from segadapt.batch_norm import share_statistics
 from segadapt.engine import ranks
 from segadapt.errors import SegadaptError, UsageError
@@ -53,13 +52,9 @@ def start(
     forks: Forks, recipe: Path, folder: Path, *more: str, own: tuple[str, ...] = (), inside: str = ""
 ) -> list[Process]:
     """Two ranks, each with an --out of its own; `own` is for rank 1 alone."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    found = []
+    together, found = joined(2), []
     for rank in range(2):
-        env = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-        env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        env = {**together, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         arguments = ["run", str(recipe), *more, *(own if rank else ()), "--out", str(folder / f"rank{rank}")]
         found.append(forks.start(arguments, folder / f"said{rank}", env, inside))
     return found

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from forking import Forks
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.trainer import Trainer
+from segadapt.engine.updater import Updater
 from segadapt.errors import SegadaptError, Stopped
 from segadapt.models.segmenter import Segmenter
 from tiny_runs import last_checkpoint, metrics, run, same, tree, write_data, write_recipe
@@ -57,13 +57,7 @@ def test_a_killed_training_resumes_exactly(forks: Forks, recipe: Path, tmp_path:
     """kill -9 after the first checkpoint, and half a line in the metrics file."""
     out = tmp_path / "killed"
     arguments = ["run", str(recipe), "stages.sean.steps=20", "--threads", "1", "--out", str(out)]
-    process = forks.start(arguments, tmp_path / "said")
-    deadline = time.monotonic() + 120
-    while not list(out.glob("sean/checkpoints/step_*.pt")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    process.signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    forks.kill_when(lambda: list(out.glob("sean/checkpoints/step_*.pt")), arguments, tmp_path / "said")
     with (out / "sean/metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "loss/to')
     run(recipe, out, "stages.sean.steps=20", "runtime.threads=1")
@@ -94,13 +88,14 @@ def test_other_threads_than_before_are_told(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """And what else moves the last bits."""
-    monkeypatch.setattr(Trainer, "_evaluate", _stop)
+    monkeypatch.setattr(Trainer, "_evaluate", _save_and_stop)
     with pytest.raises(Stopped):
         run(recipe, tmp_path / "run", "runtime.threads=1")
     monkeypatch.setattr(Runtime, "processor", "an abacus")
     monkeypatch.setattr(Runtime, "need_compiler", lambda runtime: None)
     monkeypatch.setattr(Segmenter, "compile", lambda network: None)  # it would take a minute
-    with pytest.raises(Stopped):  # two steps on: two threads on the cores of others wait for each other at work
+    monkeypatch.setattr(Updater, "run", _stop)  # two threads on a core of others wait for each other at work
+    with pytest.raises(Stopped):
         run(recipe, tmp_path / "run", "runtime.threads=2", "runtime.compile=true")
     told = " ".join(capfd.readouterr().err.split())
     assert "was written with threads 1, but this run has 2" in told
@@ -108,8 +103,12 @@ def test_other_threads_than_before_are_told(
     assert f"was written with processor {torch.backends.cpu.get_cpu_capability()}, but this run has an abacus" in told
 
 
-def _stop(self: Trainer, done: int, recorder: object) -> None:
+def _save_and_stop(self: Trainer, done: int, recorder: object) -> None:
     self._save(done)
+    _stop()
+
+
+def _stop(*_: object) -> None:
     raise Stopped("stopped", signal_number=15, remedy="")
 
 

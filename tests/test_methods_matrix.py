@@ -17,7 +17,7 @@ from torch.optim import Adam
 
 import matrix
 from by_hand import CPU, EQUAL
-from forked import call_on_ranks
+from forking import Forks
 from plugged import EXAMPLES, own_registries
 from segadapt.engine import checkpoints
 from segadapt.engine.updater import parameters_of
@@ -137,10 +137,12 @@ def test_in_bf16(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def on_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, matrix.Outcome]:
+def on_two_ranks(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> dict[str, matrix.Outcome]:
     """All methods at once: two processes are started."""
-    file = tmp_path_factory.mktemp("ranks") / "found.pt"
-    call_on_ranks(2, matrix.on_a_rank, NAMES, file)
+    folder = tmp_path_factory.mktemp("ranks")
+    file = folder / "found.pt"
+    for process in forks.ranks(2, [str(file), *NAMES], folder, inside="methods_on_a_rank"):
+        assert process.wait() == 0, process.said.read_text()
     return {name: matrix.Outcome(**found) for name, found in torch.load(file, weights_only=True).items()}
 
 

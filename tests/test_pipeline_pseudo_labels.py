@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from command import assert_told, command
-from forked import kill_when
+from forking import Forks
 from made_pictures import SIZE, files, write_model, write_stages
 from segadapt.data.label_spaces import IGNORE, load_label_space
 from segadapt.data.made import with_labels
@@ -122,11 +122,12 @@ def test_a_mask_and_a_border_are_left_out_and_do_not_count(tmp_path: Path) -> No
     assert found["labelled"] == pytest.approx((labels != IGNORE).mean())
 
 
-def test_a_killed_stage_resumes_exactly(tmp_path: Path) -> None:
+def test_a_killed_stage_resumes_exactly(forks: Forks, tmp_path: Path) -> None:
     settings = {"scales": [1, 2, 3], "size": [192, 96]}
     recipe, out = write_stages(tmp_path, pseudo_labels=settings), tmp_path / "killed"
     begun = "pseudo_labels/confidence/*/*.png"
-    kill_when(lambda: list(out.glob(begun)), "run", recipe, "--threads", 1, "--out", out)
+    arguments = ["run", str(recipe), "--threads", "1", "--out", str(out)]
+    forks.kill_when(lambda: list(out.glob(begun)), arguments, tmp_path / "said")
     assert not list(out.glob("pseudo_labels/labels/*/*.png"))
     kept = {path: path.stat().st_mtime_ns for path in out.glob("pseudo_labels/confidence/*/*.png")}
     run(recipe, out, "runtime.threads=1")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from command import assert_told, command
-from forked import kill_when, ranks
+from forking import Forks
 from made_pictures import SIZE, files, write_generator, write_stages
 from recorded import stylized, transformer_net_start, write_micro
 from segadapt.errors import Stopped
@@ -89,10 +89,11 @@ def test_the_stage_writes_copies_a_sheet_and_a_result(tmp_path: Path, capfd: pyt
     assert "6 images stylized, 0 were already done" in capfd.readouterr().err
 
 
-def test_a_killed_stage_resumes_exactly(tmp_path: Path) -> None:
+def test_a_killed_stage_resumes_exactly(forks: Forks, tmp_path: Path) -> None:
     """kill -9 with an image of a batch there and the other not; the batch is computed again, whole."""
     recipe, out = write_stages(tmp_path, stylize={"size": [256, 128], "batch": 2}), tmp_path / "killed"
-    kill_when(lambda: list(out.glob("stylize/images/*.png")), "run", recipe, "--threads", 1, "--out", out)
+    arguments = ["run", str(recipe), "--threads", "1", "--out", str(out)]
+    forks.kill_when(lambda: list(out.glob("stylize/images/*.png")), arguments, tmp_path / "said")
     there = sorted(out.glob("stylize/images/*.png"))
     assert len(there) < 6
     there[0].unlink()
@@ -122,9 +123,10 @@ def test_a_signal_ends_the_batch_first(tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "run/stylize/result.json").exists()
 
 
-def test_two_ranks_write_what_one_writes(tmp_path: Path) -> None:
+def test_two_ranks_write_what_one_writes(forks: Forks, tmp_path: Path) -> None:
     recipe = write_stages(tmp_path, stylize={"batch": 2}, pseudo_labels={})
-    ranks(2, "run", recipe, "--threads", 1, "--out", tmp_path / "two", folder=tmp_path)
+    for process in forks.ranks(2, ["run", str(recipe), "--threads", "1", "--out", str(tmp_path / "two")], tmp_path):
+        assert process.wait() == 0, process.said.read_text()
     run(recipe, tmp_path / "one", "runtime.threads=1")
     for stage in ("stylize", "pseudo_labels"):
         assert files(tmp_path / "two" / stage) == files(tmp_path / "one" / stage)

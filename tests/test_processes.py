@@ -12,6 +12,7 @@ import pytest
 
 from forking import Forks, Process, members
 from segadapt import processes
+from segadapt.data import parallel
 from segadapt.engine import runtime
 from tiny_runs import last_checkpoint, metrics, tree, write_data, write_recipe
 
@@ -116,6 +117,16 @@ def test_a_quota_of_the_control_group_counts(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "cpu,cpuacct/job/cpu.cfs_quota_us").write_text("50000\n")
     (tmp_path / "cpu,cpuacct/job/cpu.cfs_period_us").write_text("100000\n")
     assert processes.usable_cores() == 1
+
+
+def test_a_few_files_are_no_work_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each imports for seconds before its first."""
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 8)
+    few = 2 * parallel.WORTH - 1
+    assert [parallel.worthwhile_workers(files) for files in (0, few, few + 1, 100_000)] == [1, 1, 2, 8]
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", None)
+    for workers in (None, 1):
+        assert [*parallel.map_unordered(str, range(few), workers)] == [str(file) for file in range(few)]
 
 
 def test_loader_processes_share_the_cores_of_their_own_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,9 @@ SizeMismatch = Annotated[str, typer.Option(help="error or stretch: what to do wh
 Exif = Annotated[
     str, typer.Option(help="turn or raw: images with an EXIF orientation, as viewers show them or as they are stored.")
 ]
-Workers = Annotated[int | None, typer.Option(help="Processes; default: one per core.", min=1)]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes; default: one per core where there are many images.", min=1)
+]
 
 
 @app.command()
@@ -82,7 +84,6 @@ def check(
     """
     from segadapt.data.tools.check import check_split, default_splits
     from segadapt.errors import SegadaptError
-    from segadapt.processes import usable_cores
 
     if out is not None:
         need_folder_name(out)
@@ -96,7 +97,7 @@ def check(
         for name in split or default_splits(settings, domain.labels(unlabelled)):
             with _progress(f"check {name}") as progress:
                 labelled = domain.labels(unlabelled, name)
-                findings = check_split(settings, domain.space, name, labelled, workers or usable_cores(), progress)
+                findings = check_split(settings, domain.space, name, labelled, workers, progress)
             _print_findings(findings, wanted)
             if findings.reader is not None and findings.sound:
                 _keep_counts(findings, settings)
@@ -191,11 +192,10 @@ def sample(
 
     segadapt data sample samples --train 400 --val 100
     """
-    from segadapt.processes import usable_cores
     from segadapt.sample import write_sample
 
     with _progress("draw samples") as progress:
-        made = write_sample(out, seed, train, val, parse_size(size), workers or usable_cores(), progress)
+        made = write_sample(out, seed, train, val, parse_size(size), workers, progress)
     typer.echo(f"{made.written} pairs drawn, {made.kept} were there (sample version {made.version}, seed {made.seed})")
     typer.echo(f"source: layout gta5, {out / 'gta5'} (lists train.txt, val.txt)")
     typer.echo(f"target: layout cityscapes, {out / 'cityscapes'}")
@@ -232,13 +232,11 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
 
 def _run_preparation(split: str, preparation: "Preparation", workers: int | None) -> list[str]:
     """Prepare one split, telling about it on stdout; gives the reasons of pairs that were left out."""
-    from segadapt.processes import usable_cores
-
     typer.echo(f"split {split}: {len(preparation.dataset)} pairs, {len(preparation.todo)} to do")
     if preparation.bytes_needed is not None:
         typer.echo(f"  {_in_words(preparation.bytes_needed)} will be written")
     with _progress(f"prepare {split}") as progress:
-        done = preparation.run(workers or usable_cores(), progress)
+        done = preparation.run(workers, progress)
     compared = f", {done.verified} compared and right" if preparation.verify else ""
     typer.echo(f"  {done.written} pairs written{compared}; {_in_words(done.bytes)} in all")
     for store in preparation.stores:

@@ -58,12 +58,14 @@ def write_sample(
     train: int = 400,
     val: int = 100,
     size: tuple[int, int] = (480, 240),
-    workers: int = 1,
+    workers: int | None = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleSummary:
     """Write both domains, `train` + `val` pairs each, into `out`; call `progress(pairs done, pairs in all)` on the way.
 
     `out/gta5` has the GTA5 layout with the lists train.txt and val.txt, `out/cityscapes` that of Cityscapes.
+    `workers`: processes; None: as many as are worthwhile.
+
     Raises UsageError for impossible numbers and for a folder that holds a sample of other settings, or other data.
     """
     _check(train, val, size, workers)
@@ -73,16 +75,16 @@ def write_sample(
     done = len(tasks) - len(missing)
     if progress is not None:
         progress(done, len(tasks))
-    for _ in map_unordered(partial(_write_one, missing), range(len(missing)), min(workers, len(missing))):
+    for _ in map_unordered(partial(_write_one, missing), range(len(missing)), workers):
         done += 1
         if progress is not None:
             progress(done, len(tasks))
     return SampleSummary(out, SAMPLE_VERSION, seed, size, train, val, len(missing), len(tasks) - len(missing))
 
 
-def _check(train: int, val: int, size: tuple[int, int], workers: int) -> None:
+def _check(train: int, val: int, size: tuple[int, int], workers: int | None) -> None:
     for name, number in (("train", train), ("val", val), ("workers", workers)):
-        if number < 1:
+        if number is not None and number < 1:
             raise UsageError(f"{name} is {number}", where="data sample", remedy="Give a number of at least 1.")
     if min(size) < SMALLEST:
         raise UsageError(

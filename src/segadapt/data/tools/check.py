@@ -129,10 +129,12 @@ def check_split(
     space: LabelSpace,
     split: str,
     labels: bool = True,
-    workers: int = 1,
+    workers: int | None = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Findings:
     """Open every image (and label file, unless not `labels`) of a split in full; `progress(done, total)` after each.
+
+    `workers`: processes; None: as many as are worthwhile.
 
     Label ids that the encoding does not know are counted, not refused. Raises UsageError for what concerns the whole
     split: root, layout, image list, encoding, no label at all.

@@ -27,8 +27,10 @@ class Preparation:
     bytes_needed: int | None  # for uncompressed copies; compressed ones show their size when they are done
     verify: bool
 
-    def run(self, workers: int, progress: Callable[[int, int], None] = lambda done, total: None) -> "Prepared":
-        """Make the copies in several processes, `progress(done, total)` after each; broken pairs are left out.
+    def run(self, workers: int | None, progress: Callable[[int, int], None] = lambda done, total: None) -> "Prepared":
+        """Make the copies, `progress(done, total)` after each; broken pairs are left out.
+
+        `workers`: processes; None: as many as are worthwhile.
 
         What is done stays done: run it again after a kill. Raises SegadaptError when the disk is full.
         """
