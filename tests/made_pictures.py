@@ -55,5 +55,6 @@ def write_stages(folder: Path, **stages: dict[str, Any]) -> Path:
 
 def files(stage: Path) -> dict[str, bytes]:
     """Path below the stage's folder -> content, of all that it made; without files half written by a killed run."""
-    made = sorted(path for path in stage.rglob("[!.]*") if path.is_file() and path.name != "stage.json")
+    about = ("stage.json", "cost.json")  # not made by it
+    made = sorted(path for path in stage.rglob("[!.]*") if path.is_file() and path.name not in about)
     return {path.relative_to(stage).as_posix(): path.read_bytes() for path in made}

@@ -166,15 +166,21 @@ def test_runnable_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
         assert len(list(Path("out").rglob("*.png"))) == 4
 
 
-SPLITS = {"cityscapes": ("leftImg8bit/{}", "gtFine/{}"), "camvid": ("{}", "{}annot")}
+SPLITS = {
+    "cityscapes": ("leftImg8bit/{}", "gtFine/{}"),
+    "camvid": ("{}", "{}annot"),
+    "acdc": ("rgb_anon/*/{}", "gt/*/{}"),
+    "dark_zurich": ("rgb_anon/{}", "gt/{}"),
+}
 
 
 def tiny_data(root: Path, layout: str) -> Path:
     """Three pairs in a real layout, in every split that it has."""
     write_layout(root, layout)
     for folder in SPLITS.get(layout, ()):
-        for split in ("val", "test"):
-            shutil.copytree(root / folder.format("train"), root / folder.format(split))
+        for train in root.glob(folder.format("train")):
+            for split in ("val", "test"):
+                shutil.copytree(train, train.with_name(train.name.replace("train", split)))
     return root
 
 

@@ -133,7 +133,7 @@ def test_fewer_bits(file: Path, saved: SavedModel) -> None:
         labels = labels_of(session(made.model.SerializeToString()), images[1].pixels[None])[0]
         assert (labels == made.predictor.labels(images[1].pixels)).mean() > 0.8
     assert sizes["fp16"] < 0.6 * sizes["fp32"] and sizes["int8"] < 0.5 * sizes["fp32"]
-    with pytest.raises(SegadaptError, match=r"of the labels in int8 .* 100 % must be .* more images of the target"):
+    with pytest.raises(SegadaptError, match=r"of the labels in int8 .* 100 % must .* more images of the target"):
         export_onnx(file, saved, replace(QUICK, precision="int8", least=100.0), calibration=images)
 
 

@@ -188,5 +188,5 @@ def test_adamw_decays_beside_the_gradient_and_momentum_is_sgds() -> None:
     ],
 )
 def test_a_setting_that_would_be_ignored_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="belongs to"):
+    with pytest.raises(ValidationError, match="applies only with"):
         settings(**wrong)

@@ -112,7 +112,7 @@ def test_a_run_shows_its_time_left_and_a_page_as_its_stages_end(
     """Lines as in a log file; pages as of a run whose stages are long."""
     pages: list[tuple[str, int, int] | None] = []
 
-    def noted(folder: Path, out: Path, *, device: str, underway: Underway | None) -> Path:
+    def noted(folder: Path, out: Path, *, device: str, underway: Underway | None, sample: int) -> Path:
         pages.append(None if underway is None else (underway.stage, underway.number, underway.stages))
         assert underway is None or "all stages: about" in underway.note
         if underway is not None and underway.stage == "views":
@@ -121,7 +121,7 @@ def test_a_run_shows_its_time_left_and_a_page_as_its_stages_end(
             path.parent.name for path in folder.glob("*/stage.json") if json.loads(path.read_text())["state"] == "done"
         ]
         assert len(done) == (3 if underway is None else underway.number - 1)
-        return write_report(folder, out, images=0, device=device, underway=underway)
+        return write_report(folder, out, images=0, device=device, underway=underway, sample=sample)
 
     monkeypatch.setattr(run_page, "write_report", noted)
     monkeypatch.setattr(run_page, "EVERY", 0.0)
