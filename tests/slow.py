@@ -32,6 +32,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_a_stopped_training_resumes_exactly",
     ),
     "test_engine_runtime.py": ("test_a_compiled_network_learns_the_same",),
+    "test_examples.py": ("test_a_run_of_ones_own",),
     "test_evaluation_report_stages.py": (
         "test_files_that_cannot_be_read_or_are_still_to_come",
         "test_without_the_data_the_contact_sheets_are_shown",
@@ -59,7 +60,6 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_models_pretrained_resnet.py": (
         "test_a_published_checkpoint_goes_in_runs_and_comes_out_unchanged",
         "test_own_models_keep_stride_pixels_and_corner_rule",
-        "test_published_checkpoints_of_16_classes",
     ),
     "test_pipeline_chosen.py": ("test_a_domain_that_is_not_read_need_not_be_given",),
     "test_pipeline_continue.py": (
