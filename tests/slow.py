@@ -43,6 +43,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_the_pixel_format_and_the_corner_rule_are_in_the_graph",
         "test_what_differs_from_pytorch_is_not_written",
     ),
+    "test_examples.py": ("test_a_run_of_ones_own",),
     "test_evaluation_report_stages.py": (
         "test_files_that_cannot_be_read_or_are_still_to_come",
         "test_without_the_data_the_contact_sheets_are_shown",
@@ -74,7 +75,6 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_models_pretrained_resnet.py": (
         "test_a_published_checkpoint_goes_in_runs_and_comes_out_unchanged",
         "test_own_models_keep_stride_pixels_and_corner_rule",
-        "test_published_checkpoints_of_16_classes",
     ),
     "test_pipeline_chosen.py": ("test_a_domain_that_is_not_read_need_not_be_given",),
     "test_pipeline_continue.py": (
