@@ -28,7 +28,7 @@ demo: $(STAMP) ## sample domains, SE-GAN's six stages beside source-only, SEAN a
 test: $(STAMP) ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
-test-fast: $(STAMP) ## the tests that take less than a second each, for use while you work (about 2 minutes on 2 cores; TESTS=… options)
+test-fast: $(STAMP) ## the tests that take less than a second each, for use while you work (under 2 minutes on 2 cores; TESTS=… options)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow" $(TESTS)
 
 # Kernels of other CPUs: ATen's, oneDNN's, and threads. KERNELS=avx2:AVX2:1 is one run of them alone.
