@@ -226,3 +226,15 @@ def test_a_norm_that_learns_or_sees_another_dtype_is_pytorchs() -> None:
     learned = BatchNorm2d(6).eval()
     learned(maps).sum().backward()
     assert learned.weight.grad is not None
+
+
+def test_a_copy_of_a_frozen_norm_keeps_nothing_of_the_original() -> None:
+    """A copy's tensors count their versions anew: changed as often, they look like the original's, and are others."""
+    norm = BatchNorm2d(3).eval().requires_grad_(False)
+    norm(torch.ones(1, 3, 2, 2))
+    twin = copy.deepcopy(norm)
+    for own, of_twin in ((norm.weight, twin.weight), (norm.bias, twin.bias)):
+        assert of_twin._version < own._version
+        while of_twin._version < own._version:
+            of_twin.add_(1.0)
+    assert torch.equal(twin.factor_and_shift()[0], twin._factor_and_shift()[0])

@@ -66,6 +66,10 @@ class BatchNorm2d(nn.BatchNorm2d):
             self._kept = _Kept(made_from, versions, made)
         return made
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: these count the versions of their own tensors anew, and keep nothing."""
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+
     def _factor_and_shift(self) -> tuple[Tensor, Tensor]:
         assert self.running_mean is not None and self.running_var is not None
         factor = self.weight * torch.rsqrt(self.running_var + self.eps)

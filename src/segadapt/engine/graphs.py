@@ -345,6 +345,8 @@ class Graphed:
         self._slots.fill(batch.step)
         torch.manual_seed(batch.seeds[0])  # of what a network draws by functions
         values = self._graph.replay()
+        # PyTorch does not see what a replay writes; `BatchNorm2d` goes by these versions.
+        torch.autograd.graph.increment_version(lasting(self.method, self.updater))
         # The next replay writes into the same tensors.
         return dict(zip(values, torch.stack(list(values.values())).unbind(), strict=True))
 
