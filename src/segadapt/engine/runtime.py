@@ -42,8 +42,8 @@ class RuntimeSettings(Settings):
     )
     cuda_graphs: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="on a GPU, replay a training step as one CUDA graph: where it can be one, on one rank (auto); on "
-        "several, too, and an error where it cannot (on); never (off)",
+        description="on a GPU, replay training steps as one CUDA graph. auto: on one rank, wherever a step can be "
+        "captured; on: on several ranks too, and an error where it cannot; off: never",
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from segadapt.data.reading import read_rgb
 from segadapt.errors import SegadaptError
+from segadapt.evaluation.evaluate import spread
 from segadapt.export.onnx_graph import IMAGES
 from segadapt.inference.predictor import Predictor
 from segadapt.inference.streams import find_images
@@ -49,7 +50,7 @@ class Agreement:
 def images_of(paths: Sequence[Path]) -> list[NamedImage]:
     """The images of files and folders, evenly spread if they are many. Raises as `find_images` and `read_rgb` do."""
     found = [image for image, _ in find_images(paths)]
-    chosen = found if len(found) <= MOST_IMAGES else [found[i * len(found) // MOST_IMAGES] for i in range(MOST_IMAGES)]
+    chosen = [found[i] for i in spread(len(found), MOST_IMAGES)]
     return [NamedImage(str(image), np.asarray(read_rgb(image))) for image in chosen]
 
 
