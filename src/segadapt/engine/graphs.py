@@ -210,6 +210,7 @@ class Graphed:
         self._programs: list[Program] = []
         self._graph: Graph | None = None
         self._unlike = 0.0  # the distance of two runs of one step
+        self._written: list[Tensor] = []  # what a replay may change: all that outlives a step
 
     @property
     def replays(self) -> bool:
@@ -312,6 +313,7 @@ class Graphed:
         self._unlike = after.distance(State(self.method, self.updater))
         before.restore()
         self._programs.clear()
+        self._written = after.places
         inputs, slots = self._inputs, self._slots
         assert inputs is not None
 
@@ -346,7 +348,7 @@ class Graphed:
         torch.manual_seed(batch.seeds[0])  # of what a network draws by functions
         values = self._graph.replay()
         # PyTorch does not see what a replay writes; `BatchNorm2d` goes by these versions.
-        torch.autograd.graph.increment_version(lasting(self.method, self.updater))
+        torch.autograd.graph.increment_version(self._written)
         # The next replay writes into the same tensors.
         return dict(zip(values, torch.stack(list(values.values())).unbind(), strict=True))
 
