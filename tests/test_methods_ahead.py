@@ -18,7 +18,7 @@ from again import AHEAD, Again
 from by_hand import CPU, EQUAL
 from plugged import EXAMPLES, own_registries
 from segadapt.batch import Batch
-from segadapt.engine.graphs import Graphed, Inputs
+from segadapt.engine.graphs import NOTED, PLAIN, Graphed, Inputs
 from segadapt.engine.program import Program, difference
 from segadapt.engine.rates import Rates
 from segadapt.engine.step_numbers import Slots
@@ -67,6 +67,19 @@ def test_no_step_waits_for_the_device_and_each_is_the_same_program(name: str, ac
                 updater.compute(method, inputs.batch, slots)
     assert [program.waits for program in programs] == [[], [], []]
     assert difference(*programs[1:]) is None and all(len(program.lines) > 50 for program in programs)
+
+
+@EACH_METHOD
+def test_what_is_brought_before_a_step_is_no_wait_of_it(name: str) -> None:
+    """A step with numbers of its own is asked for them, and noted: nothing of that speaks against a capture."""
+    method = on_meta.made(name)
+    updater, rates = Updater(method.optimizers, on_meta.RUNTIME), Rates(method.optimizers, on_meta.RUNTIME)
+    graphed = Graphed(method, updater, Again, print, required=True)
+    with on_meta.fused():
+        for step in range(PLAIN + NOTED):
+            rates.set(1 / (1 + step))
+            graphed.run(method, on_meta.given(name, step))
+    assert graphed.refused is None and graphed._slots.functions
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ Where anything of that fails, or the batches change their shapes, steps are laun
 
 import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol
 
@@ -275,14 +275,18 @@ class Graphed:
         torch.manual_seed(batch.seeds[0])
         return self.updater.compute(self.method, self._inputs.batch, _Filled(self._slots))
 
-    def _computed(self, batch: Batch) -> Values:
-        """A step launched operation by operation, from the same tensors as a captured one."""
+    def _computed(self, batch: Batch, looking_on: AbstractContextManager[object] | None = None) -> Values:
+        """A step launched operation by operation, from the same tensors as a captured one.
+
+        `looking_on` sees what a capture would record: not the numbers that are brought to the device before it.
+        """
         assert self._inputs is not None
         asked, slots = self._slots.asked, self._slots
         slots.fill(batch.step)
         slots.begin()
         torch.manual_seed(batch.seeds[0])
-        values = self.updater.compute(self.method, self._inputs.batch, slots)
+        with looking_on or nullcontext():
+            values = self.updater.compute(self.method, self._inputs.batch, slots)
         if slots.asked != asked:
             raise NotCapturable("its step does not ask for the same numbers each time")
         return values
@@ -292,8 +296,7 @@ class Graphed:
         if self.runtime.compile:  # whose code a mode that looks on would replace
             return self._computed(batch)
         program = Program(self.runtime.device)
-        with program:
-            values = self._computed(batch)
+        values = self._computed(batch, program)
         self._programs.append(program)
         if self.runtime.device.type != "cpu" and program.waits:
             raise NotCapturable(f"its step makes the host wait for the device ({program.waits[0]})")
