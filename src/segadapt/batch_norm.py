@@ -5,11 +5,12 @@ eval mode it normalizes by the running ones, which stay. Nothing else in a segme
 sees in train mode is one pass of a micro-batch: over all ranks, see `share_statistics`.
 """
 
+import importlib
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,23 +77,54 @@ class BatchNorm2d(nn.BatchNorm2d):
         return factor, self.bias - self.running_mean * factor
 
 
-def normed(conv: nn.Conv2d, norm: nn.Module, activations: Tensor) -> Tensor:
-    """`norm(conv(activations))`, (B, F, H, W) -> (B, C, h, w); under autocast in fewer and quicker operations.
+def normed(
+    conv: nn.Conv2d, norm: nn.Module, activations: Tensor, plus: Tensor | None = None, relu: bool = False
+) -> Tensor:
+    """`norm(conv(activations))`: (B, F, H, W) -> (B, C, h, w); with a shortcut `plus`, and a ReLU, where they are wanted.
+
+    As the published networks have it, one operation after another, but in quicker ones where a norm is frozen: on a GPU
+    the norm, the sum and the ReLU are one kernel (`gpu_norm`); else under autocast the norm goes into the convolution's
+    weights, see `_in_weights`.
+    """
+    device = activations.device.type
+    frozen = isinstance(norm, BatchNorm2d) and norm.is_frozen
+    kernels = _kernels() if device == "cuda" and frozen and not torch.compiler.is_compiling() else None
+    if kernels is not None:
+        given = conv(activations)
+        if kernels.fits(given, plus):
+            return cast(Tensor, kernels.normed(given, norm, plus, relu))
+        given = norm(given)
+    elif device in ("cpu", "cuda") and torch.is_autocast_enabled(device) and (frozen or device == "cpu"):
+        given = _in_weights(conv, norm, activations)
+    else:
+        given = norm(conv(activations))
+    if plus is not None:
+        given = given + plus
+    return F.relu(given, inplace=True) if relu else cast(Tensor, given)
+
+
+@cache
+def _kernels() -> Any:
+    """The module with the kernels of a GPU; None where there is no Triton."""
+    try:
+        return importlib.import_module("segadapt.gpu_norm")
+    except ImportError:
+        return None
+
+
+def _in_weights(conv: nn.Conv2d, norm: nn.Module, activations: Tensor) -> Tensor:
+    """`norm(conv(activations))` under autocast, in fewer and quicker operations.
 
     There a frozen norm goes into the convolution's weights, which are fewer than the activations and must be cast
     anyway: no activation is read, written or kept for it. And on a CPU a 1×1 convolution is a matrix product, which is
     a third quicker in the backward pass. (float32 keeps the published order of operations.)
     """
-    device = activations.device.type
-    frozen = isinstance(norm, BatchNorm2d) and norm.is_frozen
-    if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device) or not (frozen or device == "cpu"):
-        return norm(conv(activations))  # type: ignore[no-any-return]
     weights, bias, after = conv.weight, conv.bias, norm
-    if isinstance(norm, BatchNorm2d) and frozen:
+    if isinstance(norm, BatchNorm2d) and norm.is_frozen:
         factor, shift = norm.factor_and_shift()
         weights, after = weights * factor[:, None, None, None], nn.Identity()
         bias = shift if bias is None else shift + bias * factor
-    if device == "cpu" and conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
+    if activations.device.type == "cpu" and conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
         given = F.linear(activations.permute(0, 2, 3, 1), weights.flatten(1), bias).permute(0, 3, 1, 2)
     else:
         given = conv._conv_forward(activations, weights, bias)  # a subclass's, too

@@ -31,7 +31,7 @@ class NormedConv(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
 
     def forward(self, values: Tensor) -> Tensor:
-        return F.relu(normed(self.conv, self.bn, values))
+        return normed(self.conv, self.bn, values, relu=True)
 
 
 class SeparableConv(nn.Module):

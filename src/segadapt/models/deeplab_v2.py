@@ -61,9 +61,9 @@ class Bottleneck(nn.Module):
             conv, norm = self.downsample
             assert isinstance(conv, nn.Conv2d)
             shortcut = normed(conv, norm, inputs)
-        features = F.relu(normed(self.conv1, self.bn1, inputs))
-        features = F.relu(normed(self.conv2, self.bn2, features))
-        return F.relu(normed(self.conv3, self.bn3, features) + shortcut, inplace=True)
+        features = normed(self.conv1, self.bn1, inputs, relu=True)
+        features = normed(self.conv2, self.bn2, features, relu=True)
+        return normed(self.conv3, self.bn3, features, plus=shortcut, relu=True)
 
 
 class DeepLabResNet101(Segmenter):
@@ -124,7 +124,7 @@ class DeepLabResNet101(Segmenter):
     def encode_scales(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Pixels (B, 3, H, W) -> features of layer3 (B, 1024, h, w) and layer4 (B, 2048, h, w), both at about an eighth
         (512 -> 65)."""
-        stem = F.relu(normed(self.conv1, self.bn1, pixels), inplace=True)
+        stem = normed(self.conv1, self.bn1, pixels, relu=True)
         pooled = F.max_pool2d(stem, 3, stride=2, padding=1, ceil_mode=True)
         middle = self.through((*self.layer1, *self.layer2, *self.layer3), pooled)
         return middle, self.through(self.layer4, middle)

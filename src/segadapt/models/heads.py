@@ -1,11 +1,12 @@
 """Classifier heads that several networks share."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from segadapt.losses import precise
@@ -61,11 +62,48 @@ def summed(convs: Sequence[nn.Conv2d], features: Tensor) -> Tensor:
     By itself a convolution with as few output channels as there are classes leaves a processor's matrix units idle: the
     heads took a quarter of a self-training step for a twentieth of its operations.
     """
-    # Flipped: `fold` sends a tap's value to where it belongs, a convolution fetches it from there.
+    # Flipped: a tap's value is sent to where it belongs, a convolution fetches it from there.
     taps = torch.cat([conv.weight.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2) for conv in convs])  # (n·C·9, F)
-    maps = precise(F.linear(features.flatten(2).mT, taps).mT)  # (B, n·C·9, h·w)
+    maps = F.linear(features.flatten(2).mT, taps).mT.contiguous()  # (B, n·C·9, h·w)
     total = torch.stack([precise(conv.bias) for conv in convs if conv.bias is not None]).sum(0)[:, None, None]
+    size = (features.shape[2], features.shape[3])
     for conv, of_taps in zip(convs, maps.chunk(len(convs), 1), strict=True):
-        dilation = conv.dilation[0]
-        total = total + F.fold(of_taps, features.shape[-2:], 3, dilation=dilation, padding=dilation)
+        total = total + _Shifted.apply(of_taps, size, conv.dilation[0])  # type: ignore[no-untyped-call]
     return total
+
+
+class _Shifted(torch.autograd.Function):
+    """Sum of the outputs of nine taps, each shifted to where it belongs: (B, C·9, h·w) -> (B, C, h, w).
+
+    As `F.fold` with padding that keeps the size, which takes longer: twice on a CPU, and much on a GPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, of_taps: Tensor, size: tuple[int, int], dilation: int) -> Tensor:
+        ctx.size, ctx.dilation, ctx.dtype = size, dilation, of_taps.dtype
+        taps = of_taps.reshape(len(of_taps), -1, 9, *size)
+        dtype = torch.promote_types(of_taps.dtype, torch.get_default_dtype())  # see `precise`
+        total = taps.new_zeros((*taps.shape[:2], *size), dtype=dtype)
+        for tap in range(9):
+            (rows, from_rows), (columns, from_columns) = (
+                _moved(length, (place - 1) * dilation) for length, place in zip(size, divmod(tap, 3), strict=True)
+            )
+            total[:, :, rows, columns] += taps[:, :, tap, from_rows, from_columns]
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (height, width), dilation = ctx.size, ctx.dilation
+        padded = F.pad(gradient, [dilation] * 4).contiguous()
+        images, channels, area, row = *padded.shape[:2], padded[0, 0].numel(), padded.shape[3]
+        # Each tap sees the gradient from another place: rows and columns of taps are `dilation` apart.
+        seen = padded.as_strided(
+            (images, channels, 3, 3, height, width), (channels * area, area, dilation * row, dilation, row, 1)
+        )
+        return seen.to(ctx.dtype).reshape(images, channels * 9, height * width), None, None
+
+
+def _moved(length: int, by: int) -> tuple[slice, slice]:
+    """Where values land that are moved by so many places, and which of them do."""
+    return slice(max(by, 0), max(length + min(by, 0), 0)), slice(max(-by, 0), max(length - max(by, 0), 0))

@@ -46,6 +46,7 @@ from torch.utils.checkpoint import checkpoint
 from segadapt.batch_norm import batch_norms, set_learning
 from segadapt.errors import UsageError
 from segadapt.losses import precise
+from segadapt.models import bilinear
 from segadapt.models.folding import fold_sequences
 from segadapt.sample_randomness import DrawnAgain, draws
 from segadapt.settings import Settings
@@ -335,6 +336,8 @@ class Segmenter(nn.Module):
 
         It may be replaced by another implementation of the same; inference on a CPU does this.
         """
+        if logits.is_cuda and logits.requires_grad and not torch.compiler.is_compiling():
+            return bilinear.upsample_for_gpu(logits, size, self.align_corners)
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=self.align_corners)
 
     def logits_at(self, output: SegOutput, size: tuple[int, ...]) -> list[Tensor]:

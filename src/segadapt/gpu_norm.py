@@ -1,0 +1,100 @@
+"""A frozen batch norm, the shortcut that is added to it and its ReLU as one kernel of a GPU, and as one backward.
+
+PyTorch takes one kernel for each, and a network like ResNet-101 spends as long in these as in its convolutions: each
+reads and writes all activations. Written in Triton, which comes with PyTorch's builds for NVIDIA's and AMD's GPUs.
+"""
+
+from typing import Any
+
+import torch
+import triton  # type: ignore[import-not-found, import-untyped, unused-ignore]
+import triton.language as tl  # type: ignore[import-not-found, import-untyped, unused-ignore]
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+BLOCK = 1024
+"""Activations that one program of a kernel computes."""
+MOST = 2**31 - BLOCK
+"""Activations that 32 bits can count."""
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def _forward(given, weight, bias, mean, variance, eps, plus, out, count, channels, PLUS: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    channel = at % channels  # channels lie last in memory
+    factor = tl.load(weight + channel, inside) / tl.sqrt(tl.load(variance + channel, inside) + eps)
+    shift = tl.load(bias + channel, inside) - tl.load(mean + channel, inside) * factor
+    values = tl.load(given + at, inside).to(tl.float32) * factor + shift
+    if PLUS:
+        values += tl.load(plus + at, inside).to(tl.float32)
+    if RELU:
+        values = tl.where(values <= 0, 0.0, values)  # what is no number stays so, as with PyTorch's
+    tl.store(out + at, values, inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def _backward(gradient, weight, variance, eps, out, of_given, of_plus, count, channels, PLUS: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    channel = at % channels
+    values = tl.load(gradient + at, inside).to(tl.float32)
+    if RELU:
+        values = tl.where(tl.load(out + at, inside).to(tl.float32) <= 0, 0.0, values)
+    if PLUS:
+        tl.store(of_plus + at, values, inside)
+    factor = tl.load(weight + channel, inside) / tl.sqrt(tl.load(variance + channel, inside) + eps)
+    tl.store(of_given + at, values * factor, inside)
+
+
+class _Normed(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, given: Tensor, norm: tuple[Tensor, Tensor, Tensor, Tensor, float], plus: Tensor | None, relu: bool
+    ) -> Tensor:
+        weight, bias, mean, variance, eps = norm
+        out, count = torch.empty_like(given), given.numel()
+        grid = (triton.cdiv(count, BLOCK),)
+        has_plus = plus is not None
+        _forward[grid](
+            *(given, weight, bias, mean, variance, eps, plus if has_plus else given, out, count, given.shape[1]),
+            *(has_plus, relu, BLOCK),
+        )
+        ctx.save_for_backward(weight, variance, *([out] if relu else []))
+        ctx.eps, ctx.plus, ctx.relu = eps, has_plus, relu
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight, variance, *kept = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        count, of_given = gradient.numel(), torch.empty_like(gradient)
+        # Without a ReLU the gradient of what is added is the gradient itself.
+        of_plus = torch.empty_like(gradient) if ctx.plus and ctx.relu else None
+        grid = (triton.cdiv(count, BLOCK),)
+        _backward[grid](
+            *(gradient, weight, variance, ctx.eps, kept[0] if ctx.relu else gradient, of_given),
+            *(gradient if of_plus is None else of_plus, count, gradient.shape[1], of_plus is not None, ctx.relu, BLOCK),
+        )
+        return of_given, None, (gradient if of_plus is None else of_plus) if ctx.plus else None, None
+
+
+def fits(given: Tensor, plus: Tensor | None) -> bool:
+    """Whether the kernels can compute these: (B, C, H, W) with the channels last in memory, in float32 or less."""
+    return (
+        given.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        and 0 < given.numel() < MOST
+        and given.is_contiguous(memory_format=torch.channels_last)
+        and (plus is None or (plus.dtype == given.dtype and plus.shape == given.shape))
+    )
+
+
+def normed(given: Tensor, norm: torch.nn.BatchNorm2d, plus: Tensor | None, relu: bool) -> Tensor:
+    """[ReLU of] `norm(given) [+ plus]` for a frozen norm: (B, C, H, W) on a GPU, see `fits`. Gradients flow to `given`
+    and `plus`."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    of_norm = (norm.weight.detach(), norm.bias.detach(), norm.running_mean, norm.running_var, norm.eps)
+    if plus is not None:
+        plus = plus.contiguous(memory_format=torch.channels_last)
+    return _Normed.apply(given, of_norm, plus, relu)  # type: ignore[no-any-return, no-untyped-call]
