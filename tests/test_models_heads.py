@@ -1,8 +1,10 @@
 """What heads compute by other operations than the papers' is what these compute, forward and backward."""
 
+from typing import cast
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segadapt.models import bilinear
@@ -27,15 +29,15 @@ def test_the_atrous_head_is_the_sum_of_its_convolutions(size: tuple[int, int]) -
 def test_shifted_taps_are_added_up_as_fold_does(dtype: torch.dtype) -> None:
     """In the same order, in float32: to the last bit, so that no recorded number depends on which of them is used."""
     torch.manual_seed(0)
-    convs, size = list(AtrousHead(3, 4).to(dtype).convs), (33, 29)
+    head, size = AtrousHead(3, 4).to(dtype), (33, 29)
+    convs = cast(list[nn.Conv2d], list(head.convs))
     features = torch.randn(2, 3, *size).to(dtype)
-    taps = torch.cat([conv.weight.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2) for conv in convs])  # type: ignore[union-attr, operator]
-    maps = F.linear(features.flatten(2).mT, taps).mT.float()
-    total = torch.stack([conv.bias.float() for conv in convs]).sum(0)[:, None, None]  # type: ignore[union-attr, operator]
-    for dilation, of_taps in zip(DILATIONS, maps.chunk(len(convs), 1), strict=True):
-        total = total + F.fold(of_taps, size, 3, dilation=dilation, padding=dilation)
-    head = AtrousHead(3, 4).to(dtype)
-    head.convs = torch.nn.ModuleList(convs)
+    taps = torch.cat([conv.weight.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2) for conv in convs])
+    maps = F.linear(features.flatten(2).mT, taps).float().view(2, -1, len(convs), 9, 4)  # (B, h·w, n, 9, C)
+    total = torch.stack([cast(Tensor, conv.bias).float() for conv in convs]).sum(0)[:, None, None]
+    for number, dilation in enumerate(DILATIONS):
+        columns = maps[:, :, number].permute(0, 3, 2, 1).flatten(1, 2)  # (B, C·9, h·w)
+        total = total + F.fold(columns, size, 3, dilation=dilation, padding=dilation)
     assert torch.equal(head(features), total)
 
 

@@ -6,6 +6,7 @@ sees in train mode is one pass of a micro-batch: over all ranks, see `share_stat
 """
 
 import importlib
+import math
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -78,10 +79,11 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 def normed(
-    conv: nn.Conv2d, norm: nn.Module, activations: Tensor, plus: Tensor | None = None, relu: bool = False
+    conv: nn.Conv2d, norm: nn.Module, activations: Tensor, plus: Tensor | None = None, relu_to: float | None = None
 ) -> Tensor:
-    """`norm(conv(activations))`: (B, F, H, W) -> (B, C, h, w); with a shortcut `plus`, and a ReLU, where they are wanted.
+    """`norm(conv(activations))`, (B, F, H, W) -> (B, C, h, w); with a shortcut `plus` and a ReLU where they are wanted.
 
+    `relu_to` is where the ReLU ends: infinity, or 6 for ReLU6.
     As the published networks have it, one operation after another, but in quicker ones where a norm is frozen: on a GPU
     the norm, the sum and the ReLU are one kernel (`gpu_norm`); else under autocast the norm goes into the convolution's
     weights, see `_in_weights`.
@@ -92,7 +94,7 @@ def normed(
     if kernels is not None:
         given = conv(activations)
         if kernels.fits(given, plus):
-            return cast(Tensor, kernels.normed(given, norm, plus, relu))
+            return cast(Tensor, kernels.normed(given, norm, plus, relu_to))
         given = norm(given)
     elif device in ("cpu", "cuda") and torch.is_autocast_enabled(device) and (frozen or device == "cpu"):
         given = _in_weights(conv, norm, activations)
@@ -100,7 +102,9 @@ def normed(
         given = norm(conv(activations))
     if plus is not None:
         given = given + plus
-    return F.relu(given, inplace=True) if relu else cast(Tensor, given)
+    if relu_to is None:
+        return cast(Tensor, given)
+    return F.relu(given, inplace=True) if relu_to == math.inf else F.hardtanh(given, 0.0, relu_to, inplace=True)
 
 
 @cache

@@ -19,7 +19,7 @@ MOST = 2**31 - BLOCK
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
-def _forward(given, weight, bias, mean, variance, eps, plus, out, count, channels, PLUS: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
+def _forward(given, weight, bias, mean, variance, eps, plus, top, out, count, channels, PLUS: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     channel = at % channels  # channels lie last in memory
@@ -30,17 +30,19 @@ def _forward(given, weight, bias, mean, variance, eps, plus, out, count, channel
         values += tl.load(plus + at, inside).to(tl.float32)
     if RELU:
         values = tl.where(values <= 0, 0.0, values)  # what is no number stays so, as with PyTorch's
+        values = tl.where(values >= top, top, values)
     tl.store(out + at, values, inside)
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
-def _backward(gradient, weight, variance, eps, out, of_given, of_plus, count, channels, PLUS: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
+def _backward(gradient, weight, variance, eps, top, out, of_given, of_plus, count, channels, PLUS: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     channel = at % channels
     values = tl.load(gradient + at, inside).to(tl.float32)
     if RELU:
-        values = tl.where(tl.load(out + at, inside).to(tl.float32) <= 0, 0.0, values)
+        after = tl.load(out + at, inside).to(tl.float32)
+        values = tl.where((after <= 0) | (after >= top), 0.0, values)
     if PLUS:
         tl.store(of_plus + at, values, inside)
     factor = tl.load(weight + channel, inside) / tl.sqrt(tl.load(variance + channel, inside) + eps)
@@ -50,18 +52,20 @@ def _backward(gradient, weight, variance, eps, out, of_given, of_plus, count, ch
 class _Normed(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, given: Tensor, norm: tuple[Tensor, Tensor, Tensor, Tensor, float], plus: Tensor | None, relu: bool
+        ctx: Any,
+        given: Tensor,
+        norm: tuple[Tensor, Tensor, Tensor, Tensor, float],
+        plus: Tensor | None,
+        relu_to: float | None,
     ) -> Tensor:
         weight, bias, mean, variance, eps = norm
-        out, count = torch.empty_like(given), given.numel()
-        grid = (triton.cdiv(count, BLOCK),)
-        has_plus = plus is not None
-        _forward[grid](
-            *(given, weight, bias, mean, variance, eps, plus if has_plus else given, out, count, given.shape[1]),
-            *(has_plus, relu, BLOCK),
+        out, count, relu = torch.empty_like(given), given.numel(), relu_to is not None
+        _forward[(triton.cdiv(count, BLOCK),)](
+            *(given, weight, bias, mean, variance, eps, given if plus is None else plus, relu_to or 0.0, out),
+            *(count, given.shape[1], plus is not None, relu, BLOCK),
         )
         ctx.save_for_backward(weight, variance, *([out] if relu else []))
-        ctx.eps, ctx.plus, ctx.relu = eps, has_plus, relu
+        ctx.eps, ctx.has_plus, ctx.relu_to = eps, plus is not None, relu_to
         return out
 
     @staticmethod
@@ -69,15 +73,14 @@ class _Normed(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, variance, *kept = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        count, of_given = gradient.numel(), torch.empty_like(gradient)
+        count, of_given, relu = gradient.numel(), torch.empty_like(gradient), ctx.relu_to is not None
         # Without a ReLU the gradient of what is added is the gradient itself.
-        of_plus = torch.empty_like(gradient) if ctx.plus and ctx.relu else None
-        grid = (triton.cdiv(count, BLOCK),)
-        _backward[grid](
-            *(gradient, weight, variance, ctx.eps, kept[0] if ctx.relu else gradient, of_given),
-            *(gradient if of_plus is None else of_plus, count, gradient.shape[1], of_plus is not None, ctx.relu, BLOCK),
+        of_plus = torch.empty_like(gradient) if ctx.has_plus and relu else gradient
+        _backward[(triton.cdiv(count, BLOCK),)](
+            *(gradient, weight, variance, ctx.eps, ctx.relu_to or 0.0, kept[0] if relu else gradient, of_given),
+            *(of_plus, count, gradient.shape[1], of_plus is not gradient, relu, BLOCK),
         )
-        return of_given, None, (gradient if of_plus is None else of_plus) if ctx.plus else None, None
+        return of_given, None, of_plus if ctx.has_plus else None, None
 
 
 def fits(given: Tensor, plus: Tensor | None) -> bool:
@@ -90,11 +93,13 @@ def fits(given: Tensor, plus: Tensor | None) -> bool:
     )
 
 
-def normed(given: Tensor, norm: torch.nn.BatchNorm2d, plus: Tensor | None, relu: bool) -> Tensor:
-    """[ReLU of] `norm(given) [+ plus]` for a frozen norm: (B, C, H, W) on a GPU, see `fits`. Gradients flow to `given`
-    and `plus`."""
+def normed(given: Tensor, norm: torch.nn.BatchNorm2d, plus: Tensor | None, relu_to: float | None) -> Tensor:
+    """`norm(given)` of a frozen norm, with `plus` and a ReLU that ends at `relu_to` where they are given.
+
+    (B, C, H, W) on a GPU, see `fits`. Gradients flow to `given` and `plus`.
+    """
     assert norm.running_mean is not None and norm.running_var is not None
     of_norm = (norm.weight.detach(), norm.bias.detach(), norm.running_mean, norm.running_var, norm.eps)
     if plus is not None:
         plus = plus.contiguous(memory_format=torch.channels_last)
-    return _Normed.apply(given, of_norm, plus, relu)  # type: ignore[no-any-return, no-untyped-call]
+    return _Normed.apply(given, of_norm, plus, relu_to)  # type: ignore[no-any-return, no-untyped-call]

@@ -7,6 +7,7 @@ parallel convolutions of several dilations; SegFormer, and the light variant of 
 Modules are called as in the published files.
 """
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -31,7 +32,7 @@ class NormedConv(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
 
     def forward(self, values: Tensor) -> Tensor:
-        return normed(self.conv, self.bn, values, relu=True)
+        return normed(self.conv, self.bn, values, relu_to=math.inf)
 
 
 class SeparableConv(nn.Module):

@@ -7,6 +7,7 @@ head (`layer6`) layer4's 2048. A 1024×512 image (width × height) gives logits 
 Modules are called as in the published files.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Self
 
@@ -61,9 +62,9 @@ class Bottleneck(nn.Module):
             conv, norm = self.downsample
             assert isinstance(conv, nn.Conv2d)
             shortcut = normed(conv, norm, inputs)
-        features = normed(self.conv1, self.bn1, inputs, relu=True)
-        features = normed(self.conv2, self.bn2, features, relu=True)
-        return normed(self.conv3, self.bn3, features, plus=shortcut, relu=True)
+        features = normed(self.conv1, self.bn1, inputs, relu_to=math.inf)
+        features = normed(self.conv2, self.bn2, features, relu_to=math.inf)
+        return normed(self.conv3, self.bn3, features, plus=shortcut, relu_to=math.inf)
 
 
 class DeepLabResNet101(Segmenter):
@@ -124,7 +125,7 @@ class DeepLabResNet101(Segmenter):
     def encode_scales(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Pixels (B, 3, H, W) -> features of layer3 (B, 1024, h, w) and layer4 (B, 2048, h, w), both at about an eighth
         (512 -> 65)."""
-        stem = normed(self.conv1, self.bn1, pixels, relu=True)
+        stem = normed(self.conv1, self.bn1, pixels, relu_to=math.inf)
         pooled = F.max_pool2d(stem, 3, stride=2, padding=1, ceil_mode=True)
         middle = self.through((*self.layer1, *self.layer2, *self.layer3), pooled)
         return middle, self.through(self.layer4, middle)

@@ -99,10 +99,13 @@ class InvertedBottleneck(nn.Module):
         self.shortcut = stride == 1 and inputs == outputs
 
     def forward(self, features: Tensor) -> Tensor:
-        inner = features if self.expand is None else F.relu6(in_turn(self.expand, features), inplace=True)
-        inner = F.relu6(normed(self.depthwise, self.depthwise_norm, inner), inplace=True)
-        projected = in_turn(self.project, inner)
-        return features + projected if self.shortcut else projected
+        inner = features
+        if self.expand is not None:
+            conv, following = self.expand
+            inner = normed(cast(nn.Conv2d, conv), following, inner, relu_to=6)
+        inner = normed(self.depthwise, self.depthwise_norm, inner, relu_to=6)
+        conv, following = self.project
+        return normed(cast(nn.Conv2d, conv), following, inner, plus=features if self.shortcut else None)
 
 
 class Decoder(nn.Module):
@@ -133,12 +136,6 @@ def norm(channels: int) -> BatchNorm2d:
     return BatchNorm2d(channels, eps=EPSILON, momentum=MOMENTUM)
 
 
-def in_turn(pair: nn.Sequential, features: Tensor) -> Tensor:
-    """A convolution and its norm, as quickly as can be: see `normed`."""
-    conv, following = pair
-    return normed(cast(nn.Conv2d, conv), following, features)
-
-
 def depthwise(channels: int, dilation: int) -> nn.Conv2d:
     """A depthwise 3×3 convolution that keeps the size."""
     return nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels)
@@ -163,7 +160,7 @@ class EfficientNetLite0(Segmenter):
 
     def encode_scales(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Pixels (B, 3, H, W) -> features (B, 40, H/8, W/8) and (B, 320, H/16, W/16), rounded up."""
-        features = F.relu6(normed(cast(nn.Conv2d, self.stem["conv"]), self.stem["norm"], pixels), inplace=True)
+        features = normed(cast(nn.Conv2d, self.stem["conv"]), self.stem["norm"], pixels, relu_to=6)
         shallow = self.through(self.blocks[:SHALLOW], features)
         return shallow, self.through(self.blocks[SHALLOW:], shallow)
 
