@@ -24,6 +24,7 @@ from torch import Tensor
 from segadapt.inference.memory import need_memory
 from segadapt.inference.networks import Precision, ready
 from segadapt.inference.pixels import on_device
+from segadapt.inference.replay import Replayed
 from segadapt.inference.row_blocks import row_blocks
 from segadapt.models.segmenter import Segmenter
 from segadapt.quirks import QuirkySettings
@@ -105,6 +106,7 @@ class Predictor:
         self.device = next(network.parameters()).device
         self.precision, self.plain = precision, plain
         self._running_network = network if plain else ready(network.for_inference(), precision)
+        self._pass = self._logits if plain or self.device.type != "cuda" else Replayed(self._logits)
         self._need_memory()
         self.views = [
             (scale, mirrored) for scale in self.scales for mirrored in ((False, True) if mirror else (False,))
@@ -191,7 +193,7 @@ class Predictor:
     def logits(self, image: NDArray[np.uint8]) -> Tensor:
         """uint8 RGB (H, W, 3) -> float32 logits (1, C, h, w) at native stride on the device: one view, whole."""
         with self._running():
-            return self._whole(self._pixels(image))
+            return self._pass(self._pixels(image))
 
     def label_map_from(self, logits: Tensor, output_size: tuple[int, int]) -> Tensor:
         """Native logits (1, C, h, w) -> train ids uint8 (H', W') on the device, as `labels` for one whole view."""
@@ -309,7 +311,8 @@ class Predictor:
             (torch.cat((top_left, top_right), dim=3), torch.cat((bottom_left, bottom_right), dim=3)), dim=2
         )
 
-    def _whole(self, pixels: Tensor) -> Tensor:
+    def _logits(self, pixels: Tensor) -> Tensor:
+        """Pixels uint8 or float (B, 3, H, W) -> native logits (B, C, h, w), float32."""
         with self._autocast():
             logits: Tensor = self._running_network(pixels).logits
         return logits.float().contiguous()
@@ -323,7 +326,7 @@ class Predictor:
         height, width = pixels.shape[-2:]
         window_width, window_height = self.window or (width, height)
         if window_width >= width and window_height >= height:
-            return self._whole(pixels)
+            return self._pass(pixels)
         window_width, window_height = min(window_width, width), min(window_height, height)
         half = self.rules.half_windows
         starts = _starts_half_apart if half else _starts
@@ -335,7 +338,7 @@ class Predictor:
         for top in starts(height, window_height):
             for left in starts(width, window_width):
                 here = (..., slice(top, top + window_height), slice(left, left + window_width))
-                logits = self.network.upsample(self._whole(pixels[here]), (window_height, window_width))
+                logits = self.network.upsample(self._pass(pixels[here]), (window_height, window_width))
                 total[here] += weight * logits
                 weights[here] += weight
         return total.div_(weights)

@@ -1,0 +1,82 @@
+"""A network's pass over images of one size as one CUDA graph: recorded at the third image, replayed for all others.
+
+A pass of ResNet-101 is some 400 kernels. Launched one by one, they take the host longer than the device, unless images
+are large; and the host has images to read meanwhile.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Work = Callable[[Tensor], Tensor]
+PLAIN = 2
+"""Passes of each size that are launched as always: in them libraries choose their kernels."""
+MOST = 8
+"""Sizes that are recorded; each keeps the memory of a pass."""
+
+
+class Graph(Protocol):
+    """What a pass is recorded into."""
+
+    def capture(self, work: Callable[[], Tensor]) -> None:
+        """Record it; nothing is computed yet."""
+
+    def replay(self) -> Tensor:
+        """Compute it, from what lies in its tensors now; the result is in the same tensor each time."""
+
+
+class CudaGraph:
+    """PyTorch's."""
+
+    def __init__(self) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+        self._result = torch.empty(0)
+
+    def capture(self, work: Callable[[], Tensor]) -> None:
+        """See `Graph`. Other threads may read images meanwhile."""
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._result = work()
+
+    def replay(self) -> Tensor:
+        """See `Graph`."""
+        self._graph.replay()
+        return self._result
+
+
+class Replayed:
+    """Does `work` on a tensor, as a graph where its size has come before: the same values, in a tensor of their own.
+
+    What `work` computes with must stay where it is. Where a pass cannot be recorded, all are launched as always.
+    """
+
+    def __init__(self, work: Work, make: Callable[[], Graph] = CudaGraph) -> None:
+        self.work, self.make = work, make
+        self.refused: str | None = None  # why nothing more is recorded
+        self._passes: dict[torch.Size, int] = {}
+        self._graphs: dict[torch.Size, tuple[Tensor, Graph]] = {}
+
+    def __call__(self, given: Tensor) -> Tensor:
+        kept = self._graphs.get(given.shape)
+        if kept is None and self._wanted(given.shape):
+            kept = self._recorded(given)
+        if kept is None:
+            return self.work(given)
+        inputs, graph = kept
+        inputs.copy_(given)
+        return graph.replay().clone()  # the next replay writes into the same tensor
+
+    def _wanted(self, shape: torch.Size) -> bool:
+        self._passes[shape] = self._passes.get(shape, 0) + 1
+        return self.refused is None and self._passes[shape] > PLAIN and len(self._graphs) < MOST
+
+    def _recorded(self, given: Tensor) -> tuple[Tensor, Graph] | None:
+        inputs, graph = given.clone(), self.make()
+        try:
+            graph.capture(lambda: self.work(inputs))
+        except RuntimeError as error:  # PyTorch's, about what a graph cannot hold, or about memory
+            self.refused = (str(error) or type(error).__name__).splitlines()[0]
+            return None
+        self._graphs[given.shape] = inputs, graph
+        return self._graphs[given.shape]
