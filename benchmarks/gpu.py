@@ -94,7 +94,7 @@ class Plan:
             Part(f"{MAIN} end to end, bf16", 75, self.end_to_end),
             Part(f"{MAIN} kernels", 15, self.kernels),
             Part(f"{MAIN} step, fp32", 25, lambda: self.step(MAIN, "fp32", graph=True)),
-            Part(f"{MAIN} step, bf16 eager", 20, lambda: self.step(MAIN, "bf16", graph=False)),
+            Part(f"{MAIN} eager step, bf16", 20, lambda: self.step(MAIN, "bf16", graph=False)),
         ]
         found += [Part(f"{n} step, bf16", 20, lambda n=n: self.step(n, "bf16", graph=True)) for n in others]  # type: ignore[misc]
         found += [
@@ -102,7 +102,7 @@ class Plan:
             Part("stylize", 30, lambda: self.pictures(stylized)),
             Part(f"{MAIN} memory", 15, lambda: self.memory(MAIN)),
         ]
-        found += [Part(f"{n} step, bf16 eager", 15, lambda n=n: self.step(n, "bf16", graph=False)) for n in others]  # type: ignore[misc]
+        found += [Part(f"{n} eager step, bf16", 15, lambda n=n: self.step(n, "bf16", graph=False)) for n in others]  # type: ignore[misc]
         found += [Part(f"{n} step, fp32", 20, lambda n=n: self.step(n, "fp32", graph=True)) for n in others]  # type: ignore[misc]
         return found
 
