@@ -14,13 +14,15 @@ from torch.nn import functional as F
 import matrix
 from by_hand import CPU
 from plugged import EXAMPLES, own_registries
-from segadapt import batch_norm
+from segadapt.batch_norm import BatchNorm2d
+from segadapt.devices import gpu_kernels
 from segadapt.engine.graphs import CudaGraph, Graphed
 from segadapt.engine.rates import Rates
 from segadapt.engine.runtime import Precision
 from segadapt.engine.updater import Updater
 from segadapt.methods.registry import METHODS
 from segadapt.models.deeplab_v2 import Bottleneck
+from segadapt.models.heads import _Shifted
 from segadapt.plugin_loading import load_plugin
 from test_batch_norm import frozen_norm
 
@@ -85,7 +87,7 @@ def test_norm_shortcut_and_relu_in_one_kernel(precision: Precision, relu_to: flo
     given[0, 0, 0, 0] = math.nan
     leaves = [one.requires_grad_() for one in ([given, shortcut] if has_shortcut else [given])]
     plus = shortcut if has_shortcut else None
-    kernels = batch_norm._kernels()
+    kernels = gpu_kernels(given)
     assert kernels is not None and kernels.fits(given, plus)
     wanted = (norm(given.float()) + (shortcut.float() if has_shortcut else 0)).to(dtype).float()
     if relu_to is not None:  # of the rounded sum: at its ends a gradient begins
@@ -106,13 +108,13 @@ def test_a_frozen_network_uses_the_kernel_and_gives_what_the_cpu_gives() -> None
     torch.manual_seed(0)
     block = Bottleneck(16, 8, 1, 2, first=True).eval()
     for module in block.modules():
-        if isinstance(module, batch_norm.BatchNorm2d) and module.running_var is not None:
+        if isinstance(module, BatchNorm2d) and module.running_var is not None:
             module.requires_grad_(False)
             module.running_var.uniform_(0.5, 2)
     given = torch.randn(2, 16, 17, 23).requires_grad_()
     there = copy.deepcopy(block).cuda().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     moved = given.detach().cuda().requires_grad_()
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         wanted, found = block(given), there(moved)
         wanted.square().sum().backward()
         found.square().sum().backward()
@@ -120,6 +122,22 @@ def test_a_frozen_network_uses_the_kernel_and_gives_what_the_cpu_gives() -> None
     assert given.grad is not None and moved.grad is not None
     torch.testing.assert_close(found.cpu(), wanted, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(moved.grad.cpu(), given.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_atrous_head_in_one_kernel(precision: Precision) -> None:
+    """As the CPU adds up what the same product gives: the sum to the last bit, the gradient too."""
+    torch.manual_seed(0)
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    size, dilations = (29, 41), [6, 12, 18, 24]
+    taps, bias, towards = torch.randn(2, 29 * 41, 4 * 9 * 19).to(dtype), torch.randn(19), torch.randn(2, 19, *size)
+    found = []
+    for device in ("cpu", "cuda"):
+        leaves = [one.to(device, copy=True).requires_grad_() for one in (taps, bias)]
+        given = _Shifted.apply(*leaves, size, dilations)  # type: ignore[no-untyped-call]
+        found.append([given, *torch.autograd.grad(given, leaves, towards.to(device))])
+    for (ours, theirs), exact in zip(zip(*reversed(found), strict=True), (True, True, False), strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, rtol=0 if exact else 1e-5, atol=0 if exact else 1e-5)
 
 
 def graph_of(result: Tensor) -> list[str]:

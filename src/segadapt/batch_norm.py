@@ -5,12 +5,11 @@ eval mode it normalizes by the running ones, which stay. Nothing else in a segme
 sees in train mode is one pass of a micro-batch: over all ranks, see `share_statistics`.
 """
 
-import importlib
 import math
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -18,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+
+from segadapt.devices import gpu_kernels
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,12 @@ def normed(
     """`norm(conv(activations))`, (B, F, H, W) -> (B, C, h, w); with a shortcut `plus` and a ReLU where they are wanted.
 
     `relu_to` is where the ReLU ends: infinity, or 6 for ReLU6.
-    As the published networks have it, one operation after another, but in quicker ones where a norm is frozen: on a GPU
-    the norm, the sum and the ReLU are one kernel (`gpu_norm`); else under autocast the norm goes into the convolution's
-    weights, see `_in_weights`.
+    One operation after another, as in the published networks; where a norm is frozen, in quicker ones. On a GPU norm, sum
+    and ReLU are one kernel (`gpu_kernels`); else under autocast the norm goes into the weights, see `_in_weights`.
     """
     device = activations.device.type
     frozen = isinstance(norm, BatchNorm2d) and norm.is_frozen
-    kernels = _kernels() if device == "cuda" and frozen and not torch.compiler.is_compiling() else None
+    kernels = gpu_kernels(activations) if frozen else None
     if kernels is not None:
         given = conv(activations)
         if kernels.fits(given, plus):
@@ -105,15 +105,6 @@ def normed(
     if relu_to is None:
         return cast(Tensor, given)
     return F.relu(given, inplace=True) if relu_to == math.inf else F.hardtanh(given, 0.0, relu_to, inplace=True)
-
-
-@cache
-def _kernels() -> Any:
-    """The module with the kernels of a GPU; None where there is no Triton."""
-    try:
-        return importlib.import_module("segadapt.gpu_norm")
-    except ImportError:
-        return None
 
 
 def _in_weights(conv: nn.Conv2d, norm: nn.Module, activations: Tensor) -> Tensor:

@@ -1,8 +1,12 @@
 """Which device and precision a word means on this machine."""
 
+import importlib
+from functools import cache
+from types import ModuleType
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from segadapt.errors import UsageError
 
@@ -48,3 +52,16 @@ def choose_precision(wanted: Precision | Literal["auto"], device: torch.device) 
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return "bf16" if has_amx() else "fp32"
+
+
+def gpu_kernels(like: Tensor) -> ModuleType | None:
+    """`segadapt.gpu_kernels` for tensors on a GPU; None elsewhere, without Triton, and where a compiler has its own."""
+    return _kernels() if like.is_cuda and not torch.compiler.is_compiling() else None
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    try:
+        return importlib.import_module("segadapt.gpu_kernels")
+    except ImportError:  # Triton comes with PyTorch for GPUs, but not on every system
+        return None

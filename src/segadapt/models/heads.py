@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from segadapt.devices import gpu_kernels
 from segadapt.losses import precise
 from segadapt.models.segmenter import NetworkOptions
 
@@ -80,6 +81,9 @@ class _Shifted(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, of_taps: Tensor, bias: Tensor, size: tuple[int, int], dilations: list[int]) -> Tensor:
         ctx.size, ctx.dilations, ctx.dtype = size, dilations, of_taps.dtype
+        kernels = ctx.kernels = gpu_kernels(of_taps) if _fits(bias, dilations) else None
+        if kernels is not None:
+            return cast(Tensor, kernels.shifted_sum(of_taps, bias, size, dilations).permute(0, 3, 1, 2).contiguous())
         taps = of_taps.view(len(of_taps), *size, len(dilations), 9, -1)
         total = bias.expand(*taps.shape[:3], -1)  # (B, h, w, C)
         for number, dilation in enumerate(dilations):
@@ -97,6 +101,10 @@ class _Shifted(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (height, width), dilations = ctx.size, ctx.dilations
         images, channels = gradient.shape[:2]
+        of_bias = gradient.sum((0, 2, 3))
+        if ctx.kernels is not None:
+            gradient = gradient.permute(0, 2, 3, 1).contiguous()
+            return ctx.kernels.spread(gradient, dilations, ctx.dtype), of_bias, None, None
         found = gradient.new_empty((images, height, width, len(dilations), 3, 3, channels), dtype=ctx.dtype)
         for number, d in enumerate(dilations):
             padded = F.pad(gradient, [d] * 4).permute(0, 2, 3, 1).contiguous()
@@ -104,7 +112,12 @@ class _Shifted(torch.autograd.Function):
             # Each tap sees the gradient from another place: rows and columns of taps are `d` apart.
             seen = (images, height, width, 3, 3, channels), (image, row, pixel, d * row, d * pixel, 1)
             found[:, :, :, number].copy_(padded.as_strided(*seen))
-        return found.view(images, height * width, -1), gradient.sum((0, 2, 3)), None, None
+        return found.view(images, height * width, -1), of_bias, None, None
+
+
+def _fits(bias: Tensor, dilations: list[int]) -> bool:
+    """Whether the kernels of a GPU know such a head."""
+    return bias.dtype == torch.float32 and len(dilations) <= 4
 
 
 def _moved(length: int, by: int) -> tuple[slice, slice]:

@@ -1,9 +1,14 @@
-"""A frozen batch norm, the shortcut that is added to it and its ReLU as one kernel of a GPU, and as one backward.
+"""Kernels of a GPU for what PyTorch computes in many: `devices.gpu_kernels` says where they can be used.
 
-PyTorch takes one kernel for each, and a network like ResNet-101 spends as long in these as in its convolutions: each
-reads and writes all activations. Written in Triton, which comes with PyTorch's builds for NVIDIA's and AMD's GPUs.
+- A frozen batch norm, the shortcut that is added to it and its ReLU are one kernel, and one backward. A network like
+  ResNet-101 else spends as long in these as in its convolutions: each reads and writes all activations.
+- The shifted sum of an atrous head's taps (`models.heads.summed`) is one, and one backward, instead of some forty that
+  each move next to nothing.
+
+Written in Triton, which comes with PyTorch's builds for NVIDIA's and AMD's GPUs.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +21,10 @@ BLOCK = 1024
 """Activations that one program of a kernel computes."""
 MOST = 2**31 - BLOCK
 """Activations that 32 bits can count."""
+TAPS_BLOCK = 256
+"""Numbers of a head that one program computes."""
+MOST_CONVS = 4
+"""Convolutions of a head that the kernels know."""
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
@@ -103,3 +112,65 @@ def normed(given: Tensor, norm: torch.nn.BatchNorm2d, plus: Tensor | None, relu_
     if plus is not None:
         plus = plus.contiguous(memory_format=torch.channels_last)
     return _Normed.apply(given, of_norm, plus, relu_to)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def _sum(taps, bias, d0, d1, d2, d3, out, count, height, width, channels, CONVS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # of (B, h, w, C)
+    inside = at < count
+    channel, pixel = at % channels, at // channels
+    column, row = pixel % width, (pixel // width) % height
+    total = tl.load(bias + channel, inside)
+    for number in tl.static_range(CONVS):
+        dilation = d0 if number == 0 else d1 if number == 1 else d2 if number == 2 else d3
+        own = tl.zeros((BLOCK,), tl.float32)
+        for tap in tl.static_range(9):
+            down, right = (1 - tap // 3) * dilation, (1 - tap % 3) * dilation  # from where the tap's value comes
+            there = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
+            source = ((pixel + down * width + right).to(tl.int64) * (CONVS * 9) + number * 9 + tap) * channels + channel
+            own += tl.load(taps + source, inside & there, other=0.0).to(tl.float32)
+        total += own
+    tl.store(out + at, total, inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def _spread(gradient, d0, d1, d2, d3, out, count, height, width, channels, CONVS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)  # of (B, h, w, n, 9, C)
+    inside = at < count
+    channel, left = at % channels, at // channels
+    tap, left = left % 9, left // 9
+    number, pixel = left % CONVS, left // CONVS
+    column, row = pixel % width, (pixel // width) % height
+    dilation = tl.where(number == 0, d0, tl.where(number == 1, d1, tl.where(number == 2, d2, d3)))
+    down, right = (tap // 3 - 1) * dilation, (tap % 3 - 1) * dilation  # where the tap's value has gone
+    there = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
+    values = tl.load(gradient + (pixel + down * width + right) * channels + channel, inside & there, other=0.0)
+    tl.store(out + at, values, inside)
+
+
+def shifted_sum(of_taps: Tensor, bias: Tensor, size: tuple[int, int], dilations: Sequence[int]) -> Tensor:
+    """Taps (B, h·w, n·9·C) and a bias (C,) float32 -> (B, h, w, C) float32."""
+    images, convs = len(of_taps), len(dilations)
+    out = torch.empty((images, *size, len(bias)), dtype=torch.float32, device=of_taps.device)
+    count = out.numel()
+    _sum[(triton.cdiv(count, TAPS_BLOCK),)](
+        *(of_taps, bias.contiguous(), *_four(dilations), out, count, *size, len(bias), convs, TAPS_BLOCK)
+    )
+    return out
+
+
+def spread(gradient: Tensor, dilations: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """The gradient (B, h, w, C) -> that of the taps (B, h·w, n·9·C)."""
+    images, height, width, channels = gradient.shape
+    convs = len(dilations)
+    out = torch.empty((images, height * width, convs * 9 * channels), dtype=dtype, device=gradient.device)
+    count = out.numel()
+    _spread[(triton.cdiv(count, TAPS_BLOCK),)](
+        *(gradient, *_four(dilations), out, count, height, width, channels, convs, TAPS_BLOCK)
+    )
+    return out
+
+
+def _four(dilations: Sequence[int]) -> tuple[int, ...]:
+    assert len(dilations) <= MOST_CONVS
+    return (*dilations, *[0] * (MOST_CONVS - len(dilations)))
