@@ -85,8 +85,8 @@ def normed(
     """`norm(conv(activations))`, (B, F, H, W) -> (B, C, h, w); with a shortcut `plus` and a ReLU where they are wanted.
 
     `relu_to` is where the ReLU ends: infinity, or 6 for ReLU6.
-    One operation after another, as in the published networks; where a norm is frozen, in quicker ones. On a GPU norm, sum
-    and ReLU are one kernel (`gpu_kernels`); else under autocast the norm goes into the weights, see `_in_weights`.
+    One operation after another, as in the published networks; in quicker ones where a norm is frozen. On a GPU norm,
+    sum and ReLU are one kernel (`gpu_kernels`); else under autocast the norm goes into the weights (`_in_weights`).
     """
     device = activations.device.type
     frozen = isinstance(norm, BatchNorm2d) and norm.is_frozen
