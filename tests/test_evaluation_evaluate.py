@@ -219,17 +219,20 @@ def test_sums_of_shares_are_those_of_all_images(tmp_path: Path, shares: int, mon
         painted = [blocks(SPACE, seed) for seed in range(ord(part), ord(part) + count)]
         paint(tmp_path / part, SPACE, "val", painted, painted[1:] + painted[:1])
     target = JoinedDataset((opened(tmp_path / "a", SPACE), opened(tmp_path / "b", SPACE)))
-    data = {"target_val": target, "source_val": opened(tmp_path / "s", SPACE)}
-    predictor, seen = Predictor(colour_network(SPACE), SIZE), list[int]()
-    logits = predictor.logits
-    monkeypatch.setattr(predictor, "logits", lambda image: seen.append(1) or logits(image))  # type: ignore[func-returns-value]
-    whole, numbers = quick_sums(predictor, SPACE, **data), []
-    parts = []
+    source, predictor = opened(tmp_path / "s", SPACE), Predictor(colour_network(SPACE), SIZE)
+    seen, logits = [0], predictor.logits
+
+    def counted(image: NDArray[np.uint8]) -> torch.Tensor:
+        seen[-1] += 1
+        return logits(image)
+
+    monkeypatch.setattr(predictor, "logits", counted)
+    whole, parts = quick_sums(predictor, SPACE, target_val=target, source_val=source), []
     for share in range(shares):
-        seen.clear()
-        parts.append(quick_sums(predictor, SPACE, **data, share=(share, shares)))
-        numbers.append(len(seen))
-    assert sum(numbers) == 7 and max(numbers) - min(numbers) <= 1
+        seen.append(0)
+        own = quick_sums(predictor, SPACE, target_val=target, source_val=source, share=(share, shares))
+        parts.append(own)
+    assert seen[0] == sum(seen[1:]) == 7 and max(seen[1:]) - min(seen[1:]) <= 1
     assert all(list(part) == list(whole) for part in parts)
     together = {name: torch.stack([part[name] for part in parts]).sum(0) for name in whole}
     for name, values in whole.items():
