@@ -183,6 +183,7 @@ def _serve() -> None:
 
     Image.init()
     segadapt.report.stages.as_svg = plotted  # type: ignore[attr-defined]
+    segadapt.cli.main.PATIENCE = 0.1  # no torchrun ends a rank because another one has ended
 
     torch.set_num_threads(1)
     started: dict[int, int | None] = {}

@@ -32,6 +32,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_a_rank_that_fails_ends_the_other_which_says_why",
         "test_a_rank_without_the_others_is_told",
         "test_other_data_is_named_too",
+        "test_ranks_share_an_evaluation_and_a_broken_image_costs_no_steps",
         "test_ranks_that_mean_something_else_are_named",
         "test_ranks_that_share_no_folder_cannot_share_images",
         "test_two_ranks_of_which_one_sees_the_folder_equal_one_process",

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import shutil
+import signal
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from segadapt.batch_norm import share_statistics
 from segadapt.engine import ranks
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.weights.saved import load_model
-from tiny_runs import last_checkpoint, metrics, tree, write_data, write_recipe
+from tiny_runs import last_checkpoint, metrics, run, tree, write_data, write_recipe
 
 STAGE = {
     "network": "deeplab_small_bn",
@@ -142,6 +143,54 @@ def test_a_rank_that_fails_ends_the_other_which_says_why(forks: Forks, recipe: P
     assert f"error: {tmp_path}/data/gta5/" in said[1] and "cannot be read as an image" in said[1]
     assert f"error: rank 1 has failed: {tmp_path}/data/gta5/" in said[0]
     assert "Traceback" not in said[0] + said[1]
+
+
+def test_ranks_share_an_evaluation_and_a_broken_image_costs_no_steps(
+    forks: Forks, recipe: Path, tmp_path: Path
+) -> None:
+    """Broken on rank 1, then on rank 0, then rank 1 is killed at it: then the scores are those of one process.
+
+    So small a rate moves no weight: a training on one rank and on two has the same network to evaluate.
+    """
+    data = shutil.copytree(recipe.parent / "data", tmp_path / "data")
+    stage = {"method": "source_only", "steps": 3, **STAGE, "batch_norm": "frozen", "lr": 1e-30, "evaluate_every": 2}
+    content = tree(data, first=stage) | {"runtime": {"device": "cpu", "threads": 1}}
+    file, out = write_recipe(tmp_path / "recipe.yaml", content), tmp_path / "two"
+
+    def on_two_ranks(inside: str = "") -> tuple[list[int], list[str]]:
+        processes = forks.ranks(2, ["run", str(file), "--out", str(out)], tmp_path, inside)
+        codes = [process.wait(60) for process in processes]
+        return codes, [process.said.read_text() for process in processes]
+
+    images = sorted((data / "cityscapes/leftImg8bit/val").rglob("*.png"))
+    assert len(images) == 2
+    for finder, image in ((1, images[1]), (0, images[0])):
+        kept = image.read_bytes()
+        image.write_bytes(bytes(len(kept)))
+        codes, said = on_two_ranks()
+        assert codes == [1, 1]
+        assert f"error: {image}: cannot be read as an image" in said[finder]
+        assert f"error: rank {finder} has failed: {image}: cannot be read as an image" in said[1 - finder]
+        checkpoint = last_checkpoint(out / "first")
+        assert checkpoint["step"] == 2 and checkpoint["about"]["scores_due"]
+        assert [line["step"] for line in metrics(out / "first")] == [1, 2]
+        image.write_bytes(kept)
+
+    codes, said = on_two_ranks("killed_at_an_evaluation")
+    assert codes == [1, -signal.SIGKILL]
+    assert "error: rank 0: lost the other ranks" in said[0]
+    assert last_checkpoint(out / "first")["about"]["scores_due"]
+
+    codes, said = on_two_ranks()
+    assert codes == [0, 0], said
+    run(file, tmp_path / "one")
+    ours, theirs = metrics(out / "first"), metrics(tmp_path / "one/first")
+    assert [(line["step"], line.keys()) for line in ours] == [(line["step"], line.keys()) for line in theirs]
+    scores, expected = (next(line for line in lines if "val/bnm" in line) for lines in (ours, theirs))
+    assert {key: scores[key] for key in expected if key.endswith("_miou")} == {
+        key: expected[key] for key in ("val/target_miou", "val/source_miou")
+    }
+    assert scores == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.usefixtures("float64")

@@ -88,9 +88,35 @@ def test_counting_on_a_device_is_counting() -> None:
     np.testing.assert_array_equal(one.table().numpy(), before)
     with pytest.raises(ValueError, match="differ in shape"):
         quick.add_on_device(torch.zeros(1, 2, dtype=torch.uint8), torch.zeros(2, 1, dtype=torch.uint8))
-    quick.add_on_device(torch.tensor([[4]], dtype=torch.uint8), torch.tensor([[0]], dtype=torch.uint8))
-    with pytest.raises(ValueError, match="outside the 4 classes"):
-        quick.miou()
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_every_id_counted_on_a_device_is_told_or_not_as_elsewhere(other: bool) -> None:
+    """Each value of a label and of a prediction, next to a pixel that counts."""
+    for value in range(256):
+        for label, prediction in ((value, 0), (value, 200), (0, value), (IGNORE, value)):
+            pairs = ids(1, label), ids(1, prediction)
+            plain, quick = Confusion(NAMES, other), Confusion(NAMES, other)
+            quick.add_on_device(*map(torch.from_numpy, pairs))
+            try:
+                plain.add(*pairs)
+            except ValueError as error:
+                with pytest.raises(ValueError, match=str(error)):
+                    quick.miou()
+            else:
+                np.testing.assert_array_equal(quick.counts, plain.counts)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 254, 255])
+def test_any_number_of_classes_is_counted_on_a_device(classes: int) -> None:
+    random = np.random.default_rng(0)
+    plain, quick = (Confusion([str(number) for number in range(classes)], other=True) for _ in range(2))
+    labels = random.choice(np.array([*range(classes), IGNORE], np.uint8), (40, 50))
+    predictions = random.integers(0, classes + 1, labels.shape).astype(np.uint8)
+    plain.add(labels, predictions)
+    quick.add_on_device(torch.from_numpy(labels), torch.from_numpy(predictions))
+    np.testing.assert_array_equal(quick.table().numpy(), plain.counts)
+    np.testing.assert_array_equal(quick.counts, plain.counts)
 
 
 def test_counts_beyond_32_bits() -> None:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scored_runs import SIZE, ColourNetwork, blocks, colour_network, opened, paint
-from segadapt.data.dataset import SegmentationDataset
+from segadapt.data.dataset import JoinedDataset, SegmentationDataset
 from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space
 from segadapt.errors import UsageError
 from segadapt.evaluation.calibration import Calibration, expected_calibration_error, together
 from segadapt.evaluation.criteria import CRITERIA, InfoMax, NeighbourhoodDensity, NuclearNorm, agreement, spearman
-from segadapt.evaluation.evaluate import evaluate_domain, prediction_writer, quick_scores, spread
+from segadapt.evaluation.evaluate import evaluate_domain, prediction_writer, quick_scores, quick_sums, spread
 from segadapt.inference.predictor import Predictor
 from segadapt.inference.streams import AHEAD
 
@@ -192,21 +192,59 @@ def test_quick_scores_are_the_scores(tmp_path: Path) -> None:
     paint(tmp_path / "s", SPACE, "val", [halves(ROAD, SKY)])
     target, source = opened(tmp_path / "t", SPACE), opened(tmp_path / "s", SPACE)
     predictor = Predictor(colour_network(SPACE), SIZE)
-    quick = quick_scores(predictor, SPACE, target_val=target, source_val=source)
+    quick = quick_scores(quick_sums(predictor, SPACE, target_val=target, source_val=source), SPACE)
     assert quick["target_miou"] == pytest.approx(score(target)["miou"])
     assert 80 < quick["target_miou"] < 100
     assert quick["source_miou"] == 100
     assert quick["infomax"] > 2.5  # sure of every pixel, and most of 19 classes in use: below log 19 = 2.94
-    assert list(quick_scores(predictor, SPACE, source_val=source)) == ["source_miou"]
+    assert list(quick_sums(predictor, SPACE, source_val=source)) == ["source_miou"]
 
     unlabelled = opened(tmp_path / "t", SPACE, labels=False)
-    assert quick_scores(predictor, SPACE, target_val=unlabelled) == {name: quick[name] for name in CRITERIA}
+    of_criteria = {name: quick[name] for name in CRITERIA}
+    assert quick_scores(quick_sums(predictor, SPACE, target_val=unlabelled), SPACE) == of_criteria
 
 
 def test_quick_scores_of_some_images(tmp_path: Path) -> None:
     paint(tmp_path, SPACE, "val", [halves(ROAD, SKY)] * 3, [halves(ROAD, SKY), halves(SKY, ROAD), halves(ROAD, SKY)])
     predictor = Predictor(colour_network(SPACE), SIZE)
-    assert quick_scores(predictor, SPACE, target_val=opened(tmp_path, SPACE), limit=1)["target_miou"] == 0
+    sums = quick_sums(predictor, SPACE, target_val=opened(tmp_path, SPACE), limit=1)
+    assert quick_scores(sums, SPACE)["target_miou"] == 0
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize("shares", [2, 5, 9])
+def test_sums_of_shares_are_those_of_all_images(tmp_path: Path, shares: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two target domains and a source, 3 + 1 + 3 images: none twice, each share about as many, some perhaps none."""
+    for part, count in (("a", 3), ("b", 1), ("s", 3)):
+        painted = [blocks(SPACE, seed) for seed in range(ord(part), ord(part) + count)]
+        paint(tmp_path / part, SPACE, "val", painted, painted[1:] + painted[:1])
+    target = JoinedDataset((opened(tmp_path / "a", SPACE), opened(tmp_path / "b", SPACE)))
+    source, predictor = opened(tmp_path / "s", SPACE), Predictor(colour_network(SPACE), SIZE)
+    seen, logits = [0], predictor.logits
+
+    def counted(image: NDArray[np.uint8]) -> torch.Tensor:
+        seen[-1] += 1
+        return logits(image)
+
+    monkeypatch.setattr(predictor, "logits", counted)
+    whole, parts = quick_sums(predictor, SPACE, target_val=target, source_val=source), []
+    for share in range(shares):
+        seen.append(0)
+        own = quick_sums(predictor, SPACE, target_val=target, source_val=source, share=(share, shares))
+        parts.append(own)
+    assert seen[0] == sum(seen[1:]) == 7 and max(seen[1:]) - min(seen[1:]) <= 1
+    assert all(list(part) == list(whole) for part in parts)
+    together = {name: torch.stack([part[name] for part in parts]).sum(0) for name in whole}
+    for name, values in whole.items():
+        assert together[name].dtype == values.dtype
+        torch.testing.assert_close(together[name], values, rtol=1e-12, atol=1e-12)
+    assert quick_scores(together, SPACE)["target_miou"] == quick_scores(whole, SPACE)["target_miou"]
+    assert quick_scores(together, SPACE) == pytest.approx(quick_scores(whole, SPACE), rel=1e-9)
+
+
+def test_sums_of_other_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match="for 3 classes"):
+        NuclearNorm(3, NuclearNorm(2).sums)
 
 
 def test_spread() -> None:
@@ -222,7 +260,7 @@ def test_infomax_by_hand() -> None:
     def entropy(*shares: float) -> float:
         return -sum(share * math.log(share) for share in shares)
 
-    criterion = InfoMax()
+    criterion = InfoMax(2)
     assert math.isnan(criterion.value())
     for pixel in ((0.9, 0.1), (0.2, 0.8)):
         criterion.add(torch.tensor(pixel).log().view(1, 2, 1, 1) + 3)
@@ -239,7 +277,7 @@ def test_infomax_at_its_ends(logits: str, expected: float) -> None:
         maps[:, 0] = 1e4
     if logits == "balanced":
         maps.view(4, 4).fill_diagonal_(1e4)
-    criterion = InfoMax()
+    criterion = InfoMax(4)
     criterion.add(maps)
     assert criterion.value() == pytest.approx(expected, abs=1e-6)
 
@@ -254,11 +292,11 @@ def test_neighbourhood_density_by_hand() -> None:
         weights = np.exp(np.array([unit[k] @ unit[j] for j in range(3) if j != k]) / 0.05)
         shares = weights / weights.sum()
         expected -= float((shares * np.log(shares)).sum()) / 3
-    criterion = NeighbourhoodDensity()
+    criterion = NeighbourhoodDensity(2)
     assert math.isnan(criterion.value())
     criterion.add(torch.from_numpy(p.T.copy()).float().log().view(1, 2, 1, 3))
     assert criterion.value() == pytest.approx(expected, abs=1e-5)
-    many = NeighbourhoodDensity()
+    many = NeighbourhoodDensity(4)
     many.add(torch.zeros(2, 4, 64, 64))  # all alike: everybody is a neighbour, of 1024 positions per image
     assert many.value() == pytest.approx(math.log(1023), abs=1e-5)
 
@@ -266,7 +304,7 @@ def test_neighbourhood_density_by_hand() -> None:
 @pytest.mark.numeric
 def test_the_nuclear_norm_is_that_of_all_predictions_together() -> None:
     logits = torch.randn(3, 5, 4, 6, generator=torch.Generator().manual_seed(0))
-    criterion = NuclearNorm()
+    criterion = NuclearNorm(5)
     assert math.isnan(criterion.value())
     for image in logits:
         criterion.add(image[None])
@@ -274,7 +312,7 @@ def test_the_nuclear_norm_is_that_of_all_predictions_together() -> None:
     expected = float(torch.linalg.svdvals(p).sum()) / math.sqrt(p.numel())
     assert criterion.value() == pytest.approx(expected, abs=1e-6)
     for maps, value in ((torch.eye(4).repeat(1, 2).view(1, 4, 2, 4) * 1e4, 1.0), (torch.zeros(1, 4, 2, 4), 0.25)):
-        ends = NuclearNorm()
+        ends = NuclearNorm(4)
         ends.add(maps)
         assert ends.value() == pytest.approx(value, abs=1e-6)  # sure and balanced; no opinion: 1 / C
 

@@ -20,6 +20,8 @@ from segadapt.engine.graphs import CudaGraph, Graphed
 from segadapt.engine.rates import Rates
 from segadapt.engine.runtime import Precision
 from segadapt.engine.updater import Updater
+from segadapt.evaluation.confusion import Confusion
+from segadapt.evaluation.criteria import CRITERIA
 from segadapt.methods.registry import METHODS
 from segadapt.models.deeplab_v2 import Bottleneck
 from segadapt.models.heads import _Shifted
@@ -69,6 +71,31 @@ def test_a_captured_step_is_the_step(name: str, precision: Precision) -> None:
         graphed.run(method, batch)
     torch.cuda.set_sync_debug_mode("default")
     assert graphed.replays and not int(updater.skipped)
+
+
+def test_an_evaluation_during_training_counts_without_waiting() -> None:
+    """The counts and sums are those of the CPU, and none of them is asked for before the end."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 20, (64, 48), generator=random, dtype=torch.uint8)
+    labels[labels == 19] = 255
+    predictions = torch.randint(0, 19, (64, 48), generator=random, dtype=torch.uint8)
+    logits = torch.randn(1, 19, 16, 12, generator=random)
+    names = [str(number) for number in range(19)]
+    plain, quick = Confusion(names), Confusion(names)
+    plain.add(labels.numpy(), predictions.numpy())
+    given, said, seen = labels.cuda(), predictions.cuda(), logits.cuda()
+    criteria = {name: make(19) for name, make in CRITERIA.items()}
+    for again in range(2):  # the first time, libraries make their work spaces, and sums move to the device
+        torch.cuda.set_sync_debug_mode("error" if again else "default")
+        quick.add_on_device(given, said)
+        for criterion in criteria.values():
+            criterion.add(seen)
+    torch.cuda.set_sync_debug_mode("default")
+    assert (quick.counts == 2 * plain.counts).all()
+    for name, criterion in criteria.items():
+        here = CRITERIA[name](19)
+        here.add(logits)
+        assert criterion.value() == pytest.approx(here.value(), rel=1e-3), name
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

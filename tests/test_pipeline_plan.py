@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,18 @@ def test_operations_are_counted_and_grow_with_pixels_steps_and_views(recipe: Pat
     more = each[0] - each[1]
     # a batch of two: the student forward and backward on both domains, the teacher forward on one
     assert more == pytest.approx(2000 * 2 * 7 * work / estimator.rate, rel=0.2)
+
+
+def test_an_evaluation_during_training_costs_a_ranks_share_of_the_images(recipe: Path, tmp_path: Path) -> None:
+    about, often = planned(recipe, tmp_path, "stages.sean.evaluate_every=1")
+    _, never = planned(recipe, tmp_path, "stages.sean.evaluate_every=0")
+    estimator = Estimator(about)
+    each = estimator.forward("deeplab_small", (96, 48)) / estimator.rate
+    steps = often["sean"].work(about).decided["steps"]
+    for ranks, share in ((1, 4), (2, 2), (3, 2), (8, 1)):  # two val images of each domain
+        run = replace(about, runtime=replace(about.runtime, ranks=ranks))
+        costs = [one["sean"].kind.cost(one["sean"].work(run), estimator).seconds for one in (often, never)]
+        assert costs[0] - costs[1] == pytest.approx(steps * share * each)
 
 
 @pytest.mark.parametrize("groups", [1, 8])

@@ -7,7 +7,7 @@ import io
 import os
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ Facts = dict[str, object]
 JOINING = timedelta(minutes=10)
 """Within which all ranks must have come."""
 WORKING = timedelta(hours=12)
-"""Long: rank 0 evaluates alone while the others wait."""
+"""Long: rank 0 scores a finished model alone while the others wait."""
 LEAVING = timedelta(minutes=1)
 """For which a rank that is done waits for the others."""
 MOST = 4
@@ -59,7 +59,7 @@ def group(cuda: bool) -> Iterator[None]:
         _leave_together(store, rank, ranks)
     except Exception as error:
         if not isinstance(error, RankLost):
-            _leave_word(rank, str(error) if isinstance(error, SegadaptError) else f"{type(error).__name__}: {error}")
+            _leave_word(_word(rank, error))
         raise
     finally:
         _store = None
@@ -75,10 +75,15 @@ def _leave_together(store: Any, rank: int, ranks: int) -> None:
         return
 
 
-def _leave_word(rank: int, why: str) -> None:
+def _word(rank: int, error: Exception) -> str:
+    why = str(error) if isinstance(error, SegadaptError) else f"{type(error).__name__}: {error}"
+    return f"rank {rank} has failed: {why}"
+
+
+def _leave_word(word: str) -> None:
     assert _store is not None
     try:
-        _store.set("why", f"rank {rank} has failed: {why}")
+        _store.set("why", word)
     except (RuntimeError, ValueError):  # the store has gone with its rank
         return
 
@@ -141,6 +146,31 @@ def from_main(make: Callable[[], Made]) -> Made:
     return received
 
 
+def together(work: Callable[[], Made]) -> Made:
+    """What `work` gives on this rank, once it has succeeded on every rank: all must call it, and wait for each other.
+
+    Raises what `work` raises here, and RankLost where it has failed elsewhere: so all ranks go on, or none does.
+    """
+    try:
+        made = work()
+    except Exception as error:
+        with suppress(RankLost):  # what has failed here says more
+            _gathered(_word(dist.get_rank(), error))
+        raise
+    words = [word for word in _gathered("") if word]
+    if words:
+        raise RankLost(words[0], remedy="")
+    return made
+
+
+def _gathered(fact: Made) -> list[Made]:
+    """What every rank says, by rank."""
+    gathered: list[Any] = [None] * dist.get_world_size()
+    with all_there():
+        dist.all_gather_object(gathered, fact)
+    return gathered
+
+
 class _Pickler(pickle.Pickler):
     """Leaves the tensors out: they are sent by themselves, without a copy of each."""
 
@@ -183,14 +213,11 @@ def _packed(value: object) -> tuple[bytes, list[Tensor]]:
 
 def need_agreement(facts: Facts) -> None:
     """Raise UsageError on every rank when one has other facts than rank 0, naming ranks and facts."""
-    gathered: list[Facts | None] = [None] * dist.get_world_size()
-    with all_there():
-        dist.all_gather_object(gathered, facts)
-    first = gathered[0] or {}
+    gathered = _gathered(facts)
+    first = gathered[0]
     found = [
         f"rank {rank} has {name} {_short(own.get(name))}, rank 0 {_short(first.get(name))}"
         for rank, own in enumerate(gathered)
-        if own is not None
         for name in {**first, **own}
         if own.get(name) != first.get(name)
     ]

@@ -160,6 +160,10 @@ class Runtime:
         """What `make` gives on rank 0, which alone calls it: on every rank. See `segadapt.engine.ranks.from_main`."""
         return make() if self.ranks == 1 else between.from_main(make)
 
+    def together(self, work: Callable[[], Made]) -> Made:
+        """What `work` gives on this rank, once it has succeeded on all. See `segadapt.engine.ranks.together`."""
+        return work() if self.ranks == 1 else between.together(work)
+
     def need_agreement(self, facts: between.Facts) -> None:
         """Raise UsageError on every rank when one has other facts than rank 0, naming ranks and facts."""
         if self.ranks > 1:

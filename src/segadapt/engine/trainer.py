@@ -10,7 +10,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -28,7 +28,7 @@ from segadapt.engine.recorder import Recorder
 from segadapt.engine.runtime import Runtime
 from segadapt.engine.selection import Selector
 from segadapt.engine.updater import Updater
-from segadapt.errors import SegadaptError, Stopped
+from segadapt.errors import RankLost, SegadaptError, Stopped
 from segadapt.methods.method import Method
 from segadapt.methods.settings import TrainingSettings
 
@@ -63,7 +63,7 @@ class Training:
     steps: int
     folder: Path
     batches: Callable[[int], Iterator[Batch]]  # from this step on
-    evaluate: Callable[[], dict[str, float]] | None  # scores of the method's result as it is now
+    evaluate: Callable[[], dict[str, float]] | None  # scores of the method's result as it is now; all ranks call it
     evaluate_every: int  # steps; 0: never
     selector: Selector
     watcher: Watcher
@@ -141,18 +141,27 @@ class Trainer:
 
     def _evaluate(self, done: int, recorder: Recorder) -> None:
         self._need_finite(weights=True)
-        if self.training.evaluate is not None and self.runtime.is_main:
-            try:
-                scores = self.training.evaluate()
-            except Exception:
-                # A broken validation image must not cost the steps since the last checkpoint.
-                if self._saved_at != done:
-                    self.checkpoints.save(done, self.training.method, {**self._about(), "scores_due": True})
-                raise
-            recorder.scores(done, scores)
-            self.training.selector.consider(done, scores)
-            self.training.watcher.scored(done, scores)
-        self.runtime.barrier()
+        if self.training.evaluate is None:
+            return
+        try:
+            scores = self.training.evaluate()
+        except Exception:
+            # A broken validation image must not cost the steps since the last checkpoint. The rank that found it waits:
+            # torchrun ends all when one has ended.
+            with suppress(RankLost):  # it knows better why
+                self.runtime.from_main(lambda: self._save_unscored(done))
+            raise
+        self.runtime.from_main(lambda: self._take(done, scores, recorder))
+
+    def _save_unscored(self, done: int) -> None:
+        if self._saved_at != done:
+            self.checkpoints.save(done, self.training.method, {**self._about(), "scores_due": True})
+
+    def _take(self, done: int, scores: dict[str, float], recorder: Recorder) -> None:
+        """Write down, select by, and tell the scores after `done` updates."""
+        recorder.scores(done, scores)
+        self.training.selector.consider(done, scores)
+        self.training.watcher.scored(done, scores)
 
     def _about(self) -> dict[str, Any]:
         """What must be the same for the same rounding, what the selection knows, and what the training is."""

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segadapt.counting import occurrences
 from segadapt.data.label_spaces import IGNORE
 
 IDS = 256
@@ -33,7 +34,7 @@ class Confusion:
         self.columns = (*self.classes, OTHER) if other else self.classes
         shape = (len(self.classes), len(self.columns))
         self._counts = np.zeros(shape, np.int64) if counts is None else counts
-        self._on_device: Tensor | None = None  # (256 · 256,) int64: pixels per (label, prediction), not yet in `counts`
+        self._on_device: Tensor | None = None  # (C + 2, K + 1) int64, see `add_on_device`; not yet in `counts`
         if self._counts.shape != shape:
             raise ValueError(f"counts of shape {self._counts.shape} for {shape[0]} classes and {shape[1]} columns")
 
@@ -42,7 +43,7 @@ class Confusion:
         """Pixels per (label, prediction), (C, K). Waits for what was counted on a device; raises as `add` does."""
         if self._on_device is not None:
             table, self._on_device = self._on_device.cpu().numpy(), None
-            self._include(table)
+            self._include(table, ignored=len(self.classes))
         return self._counts
 
     def add(self, labels: NDArray[np.uint8], predictions: NDArray[np.uint8]) -> None:
@@ -54,7 +55,7 @@ class Confusion:
             raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} differ in shape")
         pairs = labels.astype(np.int32) << 8
         pairs |= predictions
-        self._include(np.bincount(pairs.ravel(), minlength=IDS * IDS))
+        self._include(np.bincount(pairs.ravel(), minlength=IDS * IDS).reshape(IDS, IDS), ignored=IGNORE)
 
     def add_on_device(self, labels: Tensor, predictions: Tensor) -> None:
         """As `add`, uint8 tensors (H, W) on one device, for which the host does not wait (as `bincount` would).
@@ -63,16 +64,21 @@ class Confusion:
         """
         if labels.shape != predictions.shape:
             raise ValueError(f"labels {tuple(labels.shape)} and predictions {tuple(predictions.shape)} differ in shape")
-        pairs = (labels.long() * IDS + predictions).flatten()
-        if self._on_device is None:
-            self._on_device = torch.zeros(IDS * IDS, dtype=torch.int64, device=labels.device)
-        self._on_device.scatter_add_(0, pairs, torch.ones_like(pairs))
+        # Few cells, of which there are many tables: a row for ignored labels, and one row and column for ids that are
+        # outside the classes.
+        classes, columns = len(self.classes), len(self.columns)
+        rows = labels.int().clamp_(max=classes).add_((labels >= classes) & (labels != IGNORE))
+        places = rows.mul_(columns + 1).add_(predictions.int().clamp_(max=columns))
+        counted = occurrences(places, (classes + 2) * (columns + 1)).view(classes + 2, columns + 1)
+        self._on_device = counted if self._on_device is None else self._on_device.add_(counted)
 
-    def _include(self, pairs: NDArray[np.int64]) -> None:
-        """Add the counts of all pairs of values (256 · 256,), labels first."""
-        table = pairs.reshape(IDS, IDS)
+    def _include(self, table: NDArray[np.int64], ignored: int) -> None:
+        """Add the counts of a table whose first rows are the classes, and whose first columns are the predictions.
+
+        Its row `ignored` counts for nothing, and what stands elsewhere is an error.
+        """
         counted = table[: len(self.classes), : len(self.columns)]
-        if counted.sum() + table[IGNORE].sum() != table.sum():
+        if counted.sum() + table[ignored].sum() != table.sum():
             raise ValueError(f"a label or a prediction is outside the {len(self.classes)} classes")
         self._counts += counted
 
@@ -89,7 +95,7 @@ class Confusion:
         counts = torch.from_numpy(self._counts)
         if self._on_device is None:
             return counts.clone()
-        on_device = self._on_device.view(IDS, IDS)[: counts.shape[0], : counts.shape[1]]
+        on_device = self._on_device[: counts.shape[0], : counts.shape[1]]
         return on_device + counts.to(on_device.device)
 
     def iou(self) -> NDArray[np.float64]:

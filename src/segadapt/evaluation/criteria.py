@@ -1,27 +1,58 @@
 """Choosing a model without labels: criteria, and how well they agree with the score that they stand in for.
 
-All see softmax maps of target images at the network's native stride, one image at a time, and higher is better.
+All see softmax maps of target images at the network's native stride, one image at a time, and higher is better. Each
+is a function of sums over images, so that several processes can see some of the images each.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 
-class Criterion(Protocol):
-    """A number about predictions that needs no label."""
+class Criterion(ABC):
+    """A number about predictions that needs no label, from sums over images: those of parts add up to those of all.
+
+    `sums`: what was summed elsewhere, as `sums` gives it; None: nothing yet.
+    """
+
+    def __init__(self, classes: int, sums: Tensor | None = None) -> None:
+        self.classes = classes
+        self._sums = torch.zeros(self.length, dtype=torch.float64) if sums is None else sums
+        if self._sums.shape != (self.length,):
+            raise ValueError(f"sums of shape {tuple(self._sums.shape)}, not ({self.length},), for {classes} classes")
 
     def add(self, logits: Tensor) -> None:
-        """Take in logits (B, C, h, w)."""
+        """Take in logits (B, C, h, w), on any device, for which the host does not wait."""
+        self._sums = self._sums.to(logits.device) + self._of(logits)
+
+    @property
+    def sums(self) -> Tensor:
+        """What has been added up so far, (length,) float64 on the CPU. Waits for a device."""
+        return self._sums.cpu()
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """How many sums there are."""
+
+    @abstractmethod
+    def _of(self, logits: Tensor) -> Tensor:
+        """The sums of logits (B, C, h, w), on their device: (length,) float64, the last one a count."""
 
     def value(self) -> float:
         """The criterion over all so far; NaN before the first."""
+        sums = self.sums
+        return self._value(sums[:-1], float(sums[-1])) if sums[-1] else math.nan
+
+    @abstractmethod
+    def _value(self, sums: Tensor, count: float) -> float:
+        """The criterion from the sums, of which the last is apart."""
 
 
-class InfoMax:
+class InfoMax(Criterion):
     """H(mean p) - mean H(p) over all pixels of unlabelled images, in nats: 0 … log C, higher is better.
 
     High when single predictions are sure (second term) and all classes are used (first term): the mutual information
@@ -29,30 +60,23 @@ class InfoMax:
     arXiv 2208.07360). Softmax maps at the network's native stride, one image at a time.
     """
 
-    def __init__(self) -> None:
-        self._sum_p: Tensor | None = None  # (C,) float64 on the device
-        self._sum_entropy: Tensor | None = None
-        self._pixels = 0
+    @property
+    def length(self) -> int:
+        """Probabilities of each class, entropies, pixels."""
+        return self.classes + 2
 
-    def add(self, logits: Tensor) -> None:
-        """Count the pixels of logits (B, C, h, w)."""
+    def _of(self, logits: Tensor) -> Tensor:
         log_p = logits.float().log_softmax(dim=1)
         p = log_p.exp()
         sum_p = p.sum(dim=(0, 2, 3), dtype=torch.float64)
-        sum_entropy = -(p * log_p).sum(dtype=torch.float64)
-        self._sum_p = sum_p if self._sum_p is None else self._sum_p + sum_p
-        self._sum_entropy = sum_entropy if self._sum_entropy is None else self._sum_entropy + sum_entropy
-        self._pixels += logits.shape[0] * logits.shape[2] * logits.shape[3]
+        return _joined(sum_p, -(p * log_p).sum(dtype=torch.float64), count=p[:, 0].numel())
 
-    def value(self) -> float:
-        """The criterion over all pixels so far; NaN before the first."""
-        if self._sum_p is None or self._sum_entropy is None:
-            return math.nan
-        mean_p = self._sum_p / self._pixels
-        return float(torch.special.entr(mean_p).sum() - self._sum_entropy / self._pixels)
+    def _value(self, sums: Tensor, count: float) -> float:
+        mean_p, mean_entropy = sums[:-1] / count, sums[-1] / count
+        return float(torch.special.entr(mean_p).sum() - mean_entropy)
 
 
-class NeighbourhoodDensity:
+class NeighbourhoodDensity(Criterion):
     """Soft neighbourhood density, in nats: 0 … log(POSITIONS - 1), higher is better (SND; Saito et al., ICCV 2021).
 
     The entropy of each position's similarities to the others, as probabilities: high when each has many that are
@@ -63,55 +87,53 @@ class NeighbourhoodDensity:
     POSITIONS = 1024
     TEMPERATURE = 0.05
 
-    def __init__(self) -> None:
-        self._sum: Tensor | None = None  # over images, float64 on the device
-        self._images = 0
+    @property
+    def length(self) -> int:
+        """Entropies, images."""
+        return 2
 
-    def add(self, logits: Tensor) -> None:
-        """Take in logits (B, C, h, w)."""
+    def _of(self, logits: Tensor) -> Tensor:
         p = logits.float().softmax(dim=1).flatten(2)  # (B, C, h·w)
         count = min(self.POSITIONS, p.shape[2])
         if count < 2:
-            return  # no neighbours
+            return torch.zeros(2, dtype=torch.float64, device=p.device)  # no neighbours
         p = torch.nn.functional.normalize(p[..., torch.arange(count, device=p.device) * p.shape[2] // count], dim=1)
         similarity = (p.mT @ p) / self.TEMPERATURE  # (B, n, n)
         similarity.diagonal(dim1=1, dim2=2).fill_(-math.inf)  # nobody is his own neighbour
         entropies = torch.special.entr(similarity.softmax(dim=2)).sum(dim=2).mean(dim=1, dtype=torch.float64)
-        self._sum = entropies.sum() if self._sum is None else self._sum + entropies.sum()
-        self._images += logits.shape[0]
+        return _joined(entropies.sum(), count=len(entropies))
 
-    def value(self) -> float:
-        """The criterion over all images so far; NaN before the first."""
-        return math.nan if self._sum is None else float(self._sum) / self._images
+    def _value(self, sums: Tensor, count: float) -> float:
+        return float(sums) / count
 
 
-class NuclearNorm:
+class NuclearNorm(Criterion):
     """Nuclear norm of the matrix of all softmax vectors over its largest possible value: 0 … 1, higher is better.
 
     High when single predictions are sure and all classes are used (BNM; Cui et al., CVPR 2020; as a criterion: Musgrave
     et al., 2022). Over all pixels at once: the singular values of P (N, C) are the roots of the eigenvalues of PᵀP.
     """
 
-    def __init__(self) -> None:
-        self._gram: Tensor | None = None  # PᵀP, (C, C) float64 on the device
-        self._pixels = 0
+    @property
+    def length(self) -> int:
+        """PᵀP, pixels."""
+        return self.classes**2 + 1
 
-    def add(self, logits: Tensor) -> None:
-        """Count the pixels of logits (B, C, h, w)."""
+    def _of(self, logits: Tensor) -> Tensor:
         p = logits.double().softmax(dim=1).flatten(2)  # the roots of small eigenvalues would show float32's rounding
-        gram = (p @ p.mT).sum(dim=0)
-        self._gram = gram if self._gram is None else self._gram + gram
-        self._pixels += p.shape[0] * p.shape[2]
+        return _joined((p @ p.mT).sum(dim=0), count=p[:, 0].numel())
 
-    def value(self) -> float:
-        """The criterion over all pixels so far; NaN before the first."""
-        if self._gram is None:
-            return math.nan
-        eigenvalues = torch.linalg.eigvalsh(self._gram.cpu()).clamp(min=0)
-        return float(eigenvalues.sqrt().sum()) / math.sqrt(self._pixels * len(self._gram))
+    def _value(self, sums: Tensor, count: float) -> float:
+        eigenvalues = torch.linalg.eigvalsh(sums.view(self.classes, self.classes)).clamp(min=0)
+        return float(eigenvalues.sqrt().sum()) / math.sqrt(count * self.classes)
 
 
-CRITERIA: dict[str, Callable[[], Criterion]] = {
+def _joined(*sums: Tensor, count: int) -> Tensor:
+    """Sums of any shape and a count as one vector, made without a copy from the host."""
+    return torch.cat([*(own.flatten() for own in sums), sums[0].new_full((1,), count)])
+
+
+CRITERIA: dict[str, type[Criterion]] = {
     "infomax": InfoMax,
     "snd": NeighbourhoodDensity,
     "bnm": NuclearNorm,

@@ -212,7 +212,7 @@ def scores_as_csv(records: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def quick_scores(
+def quick_sums(
     predictor: Predictor,
     space: LabelSpace,
     *,
@@ -220,30 +220,47 @@ def quick_scores(
     source_val: TrainingData | None = None,
     limit: int | None = None,
     threads: int | None = None,
-) -> dict[str, float]:
-    """The scores of an evaluation during training: `target_miou`, `source_miou` (percent), and criteria.
+    share: tuple[int, int] = (0, 1),
+) -> dict[str, Tensor]:
+    """What the scores of an evaluation during training are made from, over this share of the images.
 
-    One whole pass per image; the predictor's scales, mirror and window are not used. The criteria (`CRITERIA`) see the
-    images of `target_val`, never its labels; without labels there, `target_miou` is left out. With `limit`, so many
-    images per data set, evenly spread. `threads` as there.
+    By score, on the CPU: pixels (C, C) int64 or a criterion's `sums`; the sums of all shares add up to those of all
+    images, and one without an image has zeros. One whole pass per image; the predictor's scales, mirror and window are
+    not used. The criteria (`CRITERIA`) see the images of `target_val`, never its labels; without labels there,
+    `target_miou` is left out. With `limit`, so many images per data set, evenly spread. `share`: which one, of how
+    many. `threads` as in `evaluate_domain`. Raises SegadaptError for a broken file.
     """
-    scores: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
+    number, shares = share
+    passed = 0  # images of all shares so far: a data set begins where the one before has ended
     for name, dataset in (("target", target_val), ("source", source_val)):
         if dataset is None:
             continue
         confusion = Confusion(space.classes)
-        criteria = {name: make() for name, make in CRITERIA.items()} if name == "target" else {}
+        criteria = {name: make(len(space)) for name, make in CRITERIA.items()} if name == "target" else {}
         for leaf in dataset.leaves:
-            for _, image, labels in _read(leaf, spread(len(leaf), limit), predictor, threads):
+            indices = spread(len(leaf), limit)
+            own, passed = indices[(number - passed) % shares :: shares], passed + len(indices)
+            for _, image, labels in _read(leaf, own, predictor, threads):
                 logits = predictor.logits(image)
                 for criterion in criteria.values():
                     criterion.add(logits)
                 if labels.size:
                     _count(confusion, labels, predictor.label_map_from(logits, (labels.shape[1], labels.shape[0])))
         if dataset.labels is not None:
-            scores[f"{name}_miou"] = confusion.miou()
-        scores |= {name: criterion.value() for name, criterion in criteria.items()}
-    return scores
+            sums[f"{name}_miou"] = torch.from_numpy(confusion.counts)
+        sums |= {name: criterion.sums for name, criterion in criteria.items()}
+    return sums
+
+
+def quick_scores(sums: Mapping[str, Tensor], space: LabelSpace) -> dict[str, float]:
+    """The scores of an evaluation during training: `target_miou`, `source_miou` (percent), and criteria."""
+    return {
+        name: CRITERIA[name](len(space), own).value()
+        if name in CRITERIA
+        else Confusion(space.classes, counts=own.numpy()).miou()
+        for name, own in sums.items()
+    }
 
 
 def prediction_writer(folder: Path, formats: tuple[Format, ...], space: LabelSpace) -> Keep:

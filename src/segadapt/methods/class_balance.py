@@ -4,14 +4,13 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from segadapt.counting import occurrences
 from segadapt.losses import IGNORE, precise
 from segadapt.methods.method import Update
 from segadapt.methods.settings import SegmenterSettings
 
 RARE = 7.0
 """The weight of a class that is rare in this batch, and of one that is absent from many."""
-TABLES = 64
-"""In which neighbouring pixels are counted apart."""
 INERTIA = 0.9
 """Inertia of the running weight."""
 
@@ -60,11 +59,5 @@ class ClassBalance(nn.Module):
 
 
 def class_counts(labels: Tensor) -> Tensor:
-    """Labels (B, H, W) uint8 -> pixels per train id (256,) int64; unlike bincount it never waits for a GPU.
-
-    Neighbours count in tables of their own, so that a GPU's threads do not queue for the few ids that most pixels have.
-    """
-    flat, ids = labels.flatten(), IGNORE + 1
-    places = torch.arange(flat.numel(), device=flat.device).remainder_(TABLES).mul_(ids).add_(flat)
-    tables = torch.zeros(TABLES * ids, dtype=torch.long, device=flat.device)
-    return tables.scatter_add_(0, places, torch.ones_like(places)).view(TABLES, ids).sum(0)
+    """Labels (B, H, W) uint8 -> pixels per train id (256,) int64, for which the host does not wait."""
+    return occurrences(labels, IGNORE + 1)

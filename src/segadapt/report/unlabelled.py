@@ -56,7 +56,7 @@ class _Sums:
     def __init__(self, classes: int) -> None:
         self.shares = np.zeros(classes)
         self.confidence, self.unsure = [], []  # type: tuple[list[float], list[float]]
-        self.criteria = {name: make() for name, make in CRITERIA.items()}
+        self.criteria = {name: make(classes) for name, make in CRITERIA.items()}
 
     def add(self, predictor: Predictor, image: Labels, size: tuple[int, int]) -> Labels:
         """See one image; gives its labels at `size` (W, H)."""

@@ -122,7 +122,8 @@ class Train(StageKind):
             limit = settings.evaluate_images or math.inf
             validation = (work.data.source_val, work.data.target_val)
             each = self._seeing(settings, estimator)
-            seconds += times * each * sum(min(limit, len_of(data)) for data in validation)
+            seen = sum(min(limit, len_of(data)) for data in validation)
+            seconds += times * each * math.ceil(seen / work.run.runtime.ranks)
             models = 4  # the best by each criterion, too
         kept = min(settings.keep + 1, -(-steps // settings.checkpoint_every))
         return seconds, models * weights + kept * checkpoint

@@ -18,7 +18,7 @@ from segadapt.data.statistics import ClassStatistics, class_statistics, one_clas
 from segadapt.engine.selection import Selection, Selector
 from segadapt.engine.trainer import Trainer, Training
 from segadapt.errors import UsageError
-from segadapt.evaluation.evaluate import quick_scores
+from segadapt.evaluation.evaluate import quick_scores, quick_sums
 from segadapt.files import write_with
 from segadapt.inference.model import MODEL
 from segadapt.inference.predictor import Predictor
@@ -312,27 +312,33 @@ def batches_of(run: Run, settings: TrainingSettings, domains: Domains, steps: in
 def evaluation_during_training(
     domains: Domains, settings: SegmenterSettings, run: Run, method: Method
 ) -> Callable[[], dict[str, float]] | None:
-    """Scores of the method's result on the validation images; None when there are none."""
+    """Scores of the method's result on the validation images, of which each rank sees its share; None without any."""
     if domains.source_val is None and domains.target_val is None:
         return None
+    runtime = run.runtime
 
-    def evaluate() -> dict[str, float]:
+    def own() -> dict[str, torch.Tensor]:
         network = method.result
         assert isinstance(network, Segmenter)
         predictor = Predictor(
             network,
             settings.target_size or settings.size,
-            precision=run.runtime.precision,
+            precision=runtime.precision,
             plain=settings.official,
         )
-        return quick_scores(
+        return quick_sums(
             predictor,
             run.space,
             target_val=domains.target_val,
             source_val=domains.source_val,
             limit=settings.evaluate_images,
-            threads=threads(run.runtime),
+            threads=threads(runtime),
+            share=(runtime.rank, runtime.ranks),
         )
+
+    def evaluate() -> dict[str, float]:
+        sums = runtime.together(own)
+        return quick_scores({name: runtime.sum(values) for name, values in sums.items()}, run.space)
 
     return evaluate
 
