@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from segadapt.cli.output import need_folder_name
+from segadapt.cli.predict_video import PLAIN, VideoOptions, predict_frames, predict_video
 from segadapt.cli.views import (
     MODEL,
     Device,
     ExifOption,
-    Formats,
     LabelSpaceOption,
     Mirror,
     Official,
@@ -27,10 +27,52 @@ from segadapt.cli.views import (
 
 def predict(
     model: Annotated[Path, typer.Argument(help=f"A {MODEL}.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders of images.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.")],
-    formats: Formats = "colour",
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Images and folders of images; videos, patterns (frames/%06d.png), cameras (0, /dev/video0) and "
+            "addresses (http://, rtsp://).",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder for the predictions; a name ending in .mp4, .mov, .mkv or .webm is one video."
+        ),
+    ],
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Of pictures: train_id, label_id (Cityscapes), colour (default), overlay; separate several by commas.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what already exists.")] = False,
+    view: Annotated[
+        str | None,
+        typer.Option(help="What a video shows: overlay (default), side-by-side (the frame and its labels) or labels."),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="MODEL", help="Another model, whose prediction a video shows beside; may be repeated."),
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, metavar="N", help="Take every N-th frame of a video or sequence.")] = 1,
+    smooth: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.99,
+            metavar="W",
+            help="Average the class probabilities over time: W of the average so far, 1 - W of the frame. 0: off.",
+        ),
+    ] = 0.0,
+    fps: Annotated[
+        float | None, typer.Option(min=0.01, max=1000, help="Frames per second of images as a video; default 25.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.001, help="Take the first seconds of a video or stream only.")
+    ] = None,
     label_space: LabelSpaceOption = None,
     scales: Scales = None,
     mirror: Mirror = None,
@@ -41,18 +83,35 @@ def predict(
     device: Device = "auto",
     precision: PrecisionName = "fp32",
 ) -> None:
-    """Write the predicted classes of images as PNG. Folders keep their structure; a second run adds what is missing.
+    """Write the predicted classes of images as PNG, or of a video as a video. Folders keep their structure; a second
+    run adds what is missing.
 
     segadapt predict runs/gta5 street.jpg frames/ -o out/ --format overlay,label_id
-    """
-    from segadapt.inference.formats import output_paths, parse_formats, picture
-    from segadapt.inference.streams import Flow, Job, find_images, readers, run_stream
 
+    segadapt predict runs/gta5 drive.mp4 -o predicted.mp4 --view side-by-side
+    """
     need_folder_name(out)
     views = Views.parse(scales, mirror, window, size, official, device, precision)
-    forms, turning = parse_formats(formats), parse_exif(exif)
-    jobs = [Job(image, output_paths(out, place, forms)) for image, place in find_images(inputs, out)]
-    saved = load_segmenter(model, label_space)
+    options = VideoOptions.parse(view, beside, every, smooth, fps, seconds, overwrite, parse_exif(exif), label_space)
+    if options.writes_video(out):
+        predict_video(model, inputs, out, formats, options, views)
+        return
+    images = predict_frames(model, inputs, out, formats, options, views)
+    if images:
+        _predict_images(model, images, out, formats or PLAIN, options, views)
+
+
+def _predict_images(
+    model: Path, inputs: list[str], out: Path, formats: str, options: VideoOptions, views: Views
+) -> None:
+    """Images that have nothing to do with one another."""
+    from segadapt.inference.formats import output_paths, parse_formats, picture
+    from segadapt.inference.streams import Flow, Job, readers, run_stream
+    from segadapt.video.inputs import images_of
+
+    forms = parse_formats(formats)
+    jobs = [Job(image, output_paths(out, place, forms)) for image, place in images_of(inputs, out)]
+    saved = load_segmenter(model, options.label_space)
     predictor, space = views.predictor(saved), saved.header.space
 
     def pictures(image: Any) -> list[Any]:
@@ -60,7 +119,7 @@ def predict(
         return [picture(labels, space, form, image) for form in forms]
 
     with progress_bar("predict") as progress:
-        flow = Flow(threads=readers(predictor.device), overwrite=overwrite, progress=progress)
-        done = run_stream(jobs, pictures, flow, turning)
+        flow = Flow(threads=readers(predictor.device), overwrite=options.overwrite, progress=progress)
+        done = run_stream(jobs, pictures, flow, options.exif)
     there = f", {done.skipped} were already done" if done.skipped else ""
     typer.echo(f"{done.written} images predicted{there}: {out}")
