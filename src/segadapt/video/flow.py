@@ -8,12 +8,12 @@ numpy, Pillow and torch let go of the interpreter lock while they compute.
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from segadapt.inference.streams import READERS, ahead
 from segadapt.video.smoothing import FrameLabels
@@ -25,7 +25,8 @@ LOOK = 0.2
 """Seconds between two looks whether somebody wants to stop, while no frame comes."""
 LEAVE = 2.0
 """Seconds that a thread in the middle of a read is waited for."""
-Item = TypeVar("Item")
+Item = Frame | Sound | Exception
+"""What travels from the thread that reads."""
 
 
 class Sink(Protocol):
@@ -83,7 +84,8 @@ def play(source: Source, models: Sequence[FrameLabels], sink: Sink, running: Run
     sizes = {model.predictor.size for model in models}
     frames = predicted = 0
     ended = False
-    prepared = ahead(lambda item: _prepared(item, models, sizes), source.items(), running.threads, running.threads)
+    read = _with_its_error(source)
+    prepared = ahead(lambda item: _prepared(item, models, sizes), read, running.threads, running.threads)
     try:
         with Ahead(prepared, source, running.stopped) as items, _Behind(sink, running.threads) as behind:
             for item in items:
@@ -104,9 +106,17 @@ def play(source: Source, models: Sequence[FrameLabels], sink: Sink, running: Run
     return Played(frames, predicted, ended)
 
 
-def _prepared(item: Frame | Sound, models: Sequence[FrameLabels], sizes: set[tuple[int, int]]) -> Frame | Sound:
+def _with_its_error(source: Source) -> Iterator[Item]:
+    """The source's items, and what it raises as the last: what came before still goes its way."""
+    try:
+        yield from source.items()
+    except Exception as error:
+        yield error
+
+
+def _prepared(item: Item, models: Sequence[FrameLabels], sizes: set[tuple[int, int]]) -> Item:
     """A frame with its image at the networks' input sizes."""
-    if isinstance(item, Sound):
+    if not isinstance(item, Frame):
         return item
     sized = {model.predictor.size: model.predictor for model in models}
     return replace(item, inputs={size: sized[size].resized(item.image) for size in sizes})
@@ -118,7 +128,7 @@ class Ahead:
     Frames of a live source do not wait: those that come while the queue is full are dropped.
     """
 
-    def __init__(self, items: Iterator[Frame | Sound], source: Source, stopped: Callable[[], bool] = _never) -> None:
+    def __init__(self, items: Generator[Item], source: Source, stopped: Callable[[], bool] = _never) -> None:
         self.ended = False
         self._items, self._source, self._stopped = items, source, stopped
         self._queue: queue.Queue[Any] = queue.Queue(AHEAD)
@@ -144,7 +154,7 @@ class Ahead:
                 item = self._queue.get(timeout=LOOK)
             except queue.Empty:
                 continue
-            if isinstance(item, BaseException):
+            if isinstance(item, Exception):
                 raise item
             if item is None:
                 self.ended = True
@@ -152,21 +162,18 @@ class Ahead:
             yield item
 
     def _read(self) -> None:
-        end: BaseException | None = None
+        end: Exception | None = None
         try:
-            for item in self._items:
-                self._put(item)
-                if self._leaving.is_set():
-                    break
-        except BaseException as error:
+            with closing(self._items) as items:
+                for item in items:
+                    self._put(item)
+                    if self._leaving.is_set():
+                        break
+        except Exception as error:
             end = error
-        finally:
-            close = getattr(self._items, "close", None)
-            if close is not None:
-                close()
         self._put(end)
 
-    def _put(self, item: Frame | Sound | BaseException | None) -> None:
+    def _put(self, item: Item | None) -> None:
         while not self._leaving.is_set():
             try:
                 self._queue.put(item, timeout=LOOK)

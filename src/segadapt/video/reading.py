@@ -146,9 +146,9 @@ def upright(image: Picture, matrix: tuple[int, int, int, int] | None) -> Picture
 
 def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
     """The upper left of a frame's display matrix (the others move and zoom), None where it has none."""
-    if frame.rotation == 0 and Type.DISPLAYMATRIX not in {data.type for data in frame.side_data}:
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
         return None
-    data = next(data for data in frame.side_data if data.type == Type.DISPLAYMATRIX)
     values = np.frombuffer(bytes(data), np.int32)
     return int(values[0]), int(values[1]), int(values[3]), int(values[4])
 

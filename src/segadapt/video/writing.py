@@ -36,6 +36,9 @@ COPIED = {
 }
 """Sound that players expect in a container, and that is copied as it is; Matroska takes any. Other sound is encoded."""
 
+ENCODED = {".webm": ("libopus", 48_000)}
+"""Codec and samples per second of sound that is not copied; elsewhere AAC with as many as it had."""
+
 
 class VideoSink:
     """Writes each frame's panels, and the sound, to `path`. Call `close` at the end, whatever has happened.
@@ -135,21 +138,24 @@ class VideoSink:
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         if source.sound is not None:
-            self._copies = source.sound.codec_context.codec.canonical_name in COPIED.get(
-                self.suffix, {source.sound.codec_context.codec.canonical_name}
-            )
-            if self._copies:
-                self._sound = container.add_stream_from_template(source.sound)
-            else:
-                name, samples = "aac", source.sound.codec_context.sample_rate
-                if self.suffix == ".webm":
-                    name, samples = "libopus", 48_000
-                self._sound = container.add_stream(name, rate=samples)
-                self._sound.codec_context.layout = source.sound.codec_context.layout
+            self._open_sound(container, source.sound)
         self._container, self._video = container, video
         early, self._early = self._early, []
         for sound in early:
             self.write_sound(sound)
+
+    def _open_sound(self, container: OutputContainer, sound: Any) -> None:
+        """Add the sound as it is where players expect that, else in the container's usual codec."""
+        codec = sound.codec_context.codec.canonical_name
+        self._copies = codec in COPIED.get(self.suffix, {codec})
+        if self._copies:
+            self._sound = container.add_stream_from_template(sound)
+            return
+        layout = sound.codec_context.layout.name
+        if "channels" in layout:  # a file that does not say which they are
+            layout = "mono" if sound.codec_context.channels == 1 else "stereo"
+        name, samples = ENCODED.get(self.suffix, ("aac", None))
+        self._sound = container.add_stream(name, rate=samples or sound.codec_context.sample_rate, layout=layout)
 
     def _mux(self, packets: Sequence[Any]) -> None:
         assert self._container is not None
