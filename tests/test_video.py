@@ -334,3 +334,36 @@ def test_a_full_disk_is_told(drive: Path) -> None:
     with pytest.raises(SegadaptError, match="no space left on the disk"):
         sink.close()
     source.close()
+
+
+@pytest.fixture
+def webcam(monkeypatch: pytest.MonkeyPatch) -> str:
+    """FFmpeg's test picture in place of a camera: it has no end."""
+    picture = videos.av.open("testsrc=size=32x16:rate=25", format="lavfi")
+    monkeypatch.setattr("segadapt.video.reading._opened", lambda path: picture)
+    return "/dev/video77"
+
+
+def test_a_camera_is_watched_for_some_seconds(tmp_path: Path, model: Path, webcam: str, capsys: Capture) -> None:
+    out = tmp_path / "out.mp4"
+    predicted(capsys, model, webcam, "-o", out, "--seconds", 2)
+    times = videos.read(out).times
+    assert times[0] == 0 and 0 < times[-1] < 2 and sorted(set(times)) == times
+
+
+def test_what_a_camera_saw_until_ctrl_c_is_whole(
+    tmp_path: Path, model: Path, webcam: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    label = FrameLabels.__call__
+    seen: list[Frame] = []
+
+    def pressed(self: FrameLabels, frame: Frame) -> object:
+        seen.append(frame)
+        if len(seen) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return label(self, frame)
+
+    monkeypatch.setattr(FrameLabels, "__call__", pressed)
+    predicted(capsys, model, webcam, "-o", tmp_path / "out.mkv")
+    assert len(videos.read(tmp_path / "out.mkv").frames) == 5
+    assert not list(tmp_path.glob("*unfinished*"))

@@ -6,7 +6,21 @@ from typing import Annotated, Any
 import typer
 
 from segadapt.cli.output import need_folder_name
-from segadapt.cli.predict_video import PLAIN, VideoOptions, predict_frames, predict_video
+from segadapt.cli.predict_video import (
+    PLAIN,
+    Beside,
+    Every,
+    Fps,
+    Inputs,
+    Out,
+    PictureFormats,
+    Seconds,
+    Smooth,
+    VideoOptions,
+    ViewName,
+    predict_frames,
+    predict_video,
+)
 from segadapt.cli.views import (
     MODEL,
     Device,
@@ -27,52 +41,16 @@ from segadapt.cli.views import (
 
 def predict(
     model: Annotated[Path, typer.Argument(help=f"A {MODEL}.")],
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT...",
-            help="Images and folders of images; videos, patterns (frames/%06d.png), cameras (0, /dev/video0) and "
-            "addresses (http://, rtsp://).",
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder for the predictions; a name ending in .mp4, .mov, .mkv or .webm is one video."
-        ),
-    ],
-    formats: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="Of pictures: train_id, label_id (Cityscapes), colour (default), overlay; separate several by commas.",
-        ),
-    ] = None,
+    inputs: Inputs,
+    out: Out,
+    formats: PictureFormats = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what already exists.")] = False,
-    view: Annotated[
-        str | None,
-        typer.Option(help="What a video shows: overlay (default), side-by-side (the frame and its labels) or labels."),
-    ] = None,
-    beside: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="MODEL", help="Another model, whose prediction a video shows beside; may be repeated."),
-    ] = None,
-    every: Annotated[int, typer.Option(min=1, metavar="N", help="Take every N-th frame of a video or sequence.")] = 1,
-    smooth: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=0.99,
-            metavar="W",
-            help="Average the class probabilities over time: W of the average so far, 1 - W of the frame. 0: off.",
-        ),
-    ] = 0.0,
-    fps: Annotated[
-        float | None, typer.Option(min=0.01, max=1000, help="Frames per second of images as a video; default 25.")
-    ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(min=0.001, help="Take the first seconds of a video or stream only.")
-    ] = None,
+    view: ViewName = None,
+    beside: Beside = None,
+    every: Every = 1,
+    smooth: Smooth = 0.0,
+    fps: Fps = None,
+    seconds: Seconds = None,
     label_space: LabelSpaceOption = None,
     scales: Scales = None,
     mirror: Mirror = None,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,53 @@ if TYPE_CHECKING:
     from segadapt.video.smoothing import FrameLabels
     from segadapt.video.source import Selection, Source
 
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Images and folders of images; videos, patterns (frames/%06d.png), cameras (0, /dev/video0) and addresses "
+        "(http://, rtsp://).",
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", help="Folder for the predictions; a name ending in .mp4, .mov, .mkv or .webm is one video."
+    ),
+]
+PictureFormats = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Of pictures: train_id, label_id (Cityscapes), colour (default), overlay; separate several by commas.",
+    ),
+]
+ViewName = Annotated[
+    str | None,
+    typer.Option(
+        "--view", help="What a video shows: overlay (default), side-by-side (the frame and its labels), labels."
+    ),
+]
+Beside = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="MODEL", help="Another model, shown in a panel of its own in a video; may be repeated."),
+]
+Every = Annotated[int, typer.Option(min=1, metavar="N", help="Take every N-th frame of a video or sequence.")]
+Smooth = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=0.99,
+        metavar="W",
+        help="Average class probabilities over time: W times the average so far plus 1 - W times the frame's.",
+    ),
+]
+Fps = Annotated[
+    float | None, typer.Option(min=0.01, max=1000, help="Frames per second of images as a video; default 25.")
+]
+Seconds = Annotated[
+    float | None, typer.Option(min=0.001, help="Take only the first seconds of a video, stream or sequence.")
+]
 PLAIN = "colour"
 """The format of pictures, unless somebody says otherwise."""
 
@@ -146,11 +193,13 @@ def _models(
     """Each model with its label space and its name."""
     from segadapt.inference.model import MODEL, find_model
     from segadapt.video.smoothing import FrameLabels
+    from segadapt.weights.hub import is_hub
 
     files = [find_model(model) for model in models]
     saved = [load_segmenter(file, options.label_space) for file in files]
     labels = [FrameLabels(views.predictor(each), options.smooth) for each in saved]
     names = [file.absolute().parent.name if file.name == MODEL else file.stem for file in files]
+    names = [model.name if is_hub(model) else name for model, name in zip(models, names, strict=True)]
     if len(set(names)) < len(names):  # the same stage of two runs
         names = [f"{file.absolute().parent.parent.name}/{name}" for file, name in zip(files, names, strict=True)]
     return labels, [each.header.space for each in saved], names

@@ -5,18 +5,21 @@ from pathlib import Path
 
 from segadapt.errors import SegadaptError, UsageError
 
+OLDEST = 18
+"""Its first number; what earlier ones lack are names of colour spaces and a disposition that is a number."""
+
 
 def need_av() -> None:
-    """Raise UsageError when PyAV is not installed, or too old for a file that survives a kill."""
+    """Raise UsageError when PyAV is not installed, or too old."""
     try:
         import av
     except ImportError as error:
         raise UsageError(
             "needs PyAV, which is not installed", where="video", remedy="pip install 'segadapt[video]'."
         ) from error
-    if tuple(int(part) for part in av.__version__.split(".")[:1]) < (14,):
+    if int(av.__version__.split(".")[0]) < OLDEST:
         raise UsageError(
-            f"needs PyAV 14 or newer, and this is {av.__version__}",
+            f"needs PyAV {OLDEST} or newer, and this is {av.__version__}",
             where="video",
             remedy="pip install --upgrade 'segadapt[video]'.",
         )

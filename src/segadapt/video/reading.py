@@ -9,6 +9,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import Type
+from av.video.reformatter import Colorspace
 
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import max_pixels, too_large
@@ -23,6 +24,10 @@ RATE = Fraction(25)
 """Frames per second of a video that does not say its own."""
 FASTEST = 1000
 """Frames per second that are believed."""
+HIGH_DEFINITION = 720
+"""Lines from which players take colours that say nothing of themselves for BT.709's; below it is BT.601."""
+UNTOLD = 2
+"""AVCOL_SPC_UNSPECIFIED."""
 COVER = 0x400
 """AV_DISPOSITION_ATTACHED_PIC: a picture in a sound file."""
 
@@ -120,7 +125,9 @@ class VideoSource(Source):
     def _pixels(self, frame: Any) -> Picture:
         if frame.width * frame.height > max_pixels():
             raise too_large(self.name, f"frames of {frame.width}×{frame.height} pixels, more than {max_pixels():,}")
-        image: Picture = frame.to_ndarray(format="rgb24")
+        untold = frame.colorspace == UNTOLD and frame.height >= HIGH_DEFINITION
+        space = Colorspace.ITU709 if untold else None
+        image: Picture = frame.reformat(format="rgb24", src_colorspace=space).to_ndarray()
         return upright(image, _matrix(frame)) if self._exif == "turn" else image
 
     def _tell_lost(self) -> None:
