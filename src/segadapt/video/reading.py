@@ -60,7 +60,8 @@ class VideoSource(Source):
             raise UsageError("has no video stream", where=self.name, remedy="Give a file that has one.")
         self._stream: Any = videos[0]  # its attributes are those of the stream and of its codec
         self._stream.thread_type = "AUTO"
-        self.sound = self._container.streams.audio[0] if sound and self._container.streams.audio else None
+        sounds = [track for track in self._container.streams.audio if track.sample_rate and track.channels]
+        self.sound = sounds[0] if sound and sounds else None  # one that does not say what it is cannot be decoded
         self.rate = _believed(self._stream.average_rate) or _believed(self._stream.guessed_rate) or RATE
         self.time_base = self._stream.time_base or 1 / self.rate
         duration = self._container.duration
@@ -162,7 +163,7 @@ def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
 
 def _opened(path: str) -> InputContainer:
     """A file, an address or a camera. Raises SegadaptError in words."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"metadata_errors": "replace"}
     if is_stream(path):
         options["timeout"] = (PATIENCE, PATIENCE)
         if path.lower().startswith("rtsp"):

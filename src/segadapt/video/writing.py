@@ -4,6 +4,7 @@ While it is written a video is called NAME.unfinished.SUFFIX and can be played u
 whatever happens: MP4 and MOV are fragmented until they are closed, Matroska and WebM are made of clusters.
 """
 
+import errno
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -40,6 +41,10 @@ ENCODED = {".webm": ("libopus", 48_000)}
 """Codec and samples per second of sound that is not copied; elsewhere AAC with as many as it had."""
 
 
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
+"""Numbers of failures that are no codec's: FFmpeg uses others for what it does not like."""
+
+
 class VideoSink:
     """Writes each frame's panels, and the sound, to `path`. Call `close` at the end, whatever has happened.
 
@@ -60,7 +65,8 @@ class VideoSink:
         self._sound: Any = None
         self._copies = True
         self._early: list[Sound] = []
-        self._last = -1
+        self._last = -1  # time of the newest frame in the source's time base
+        self._heard = Fraction(-(2**40))  # and of the newest packet of sound in seconds
 
     def wants(self, frame: Frame) -> bool:
         """Every frame."""
@@ -98,6 +104,10 @@ class VideoSink:
             self._early.append(sound)
             return
         packet = sound.packet
+        time = packet.dts * packet.time_base
+        if time <= self._heard:  # no container takes what goes back
+            return
+        self._heard = time
         try:
             if self._copies:
                 packet.stream = self._sound
@@ -147,7 +157,8 @@ class VideoSink:
     def _open_sound(self, container: OutputContainer, sound: Any) -> None:
         """Add the sound as it is where players expect that, else in the container's usual codec."""
         codec = sound.codec_context.codec.canonical_name
-        self._copies = codec in COPIED.get(self.suffix, {codec})
+        bare = codec == "aac" and not sound.codec_context.extradata  # a broadcast's: what is said is in its packets
+        self._copies = codec in COPIED.get(self.suffix, {codec}) and not bare
         if self._copies:
             self._sound = container.add_stream_from_template(sound)
             return
@@ -163,7 +174,7 @@ class VideoSink:
             self._container.mux(packet)
 
     def _failure(self, error: Exception) -> SegadaptError:
-        if isinstance(error, OSError) and error.errno:
+        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
             return write_failure(self.path, OSError(error.errno, reason(error)))
         return SegadaptError(
             f"cannot be encoded ({reason(error)})", where=self.path, remedy="Try another suffix: .mkv takes most."
@@ -174,7 +185,7 @@ def _decoded(packet: Any) -> list[Any]:
     """The frames of a packet of sound; none where it is broken."""
     try:
         frames: list[Any] = packet.decode()
-    except av.InvalidDataError:
+    except av.FFmpegError:  # AAC says "not permitted" of some
         return []
     return frames
 
