@@ -67,29 +67,29 @@ def main() -> None:
     case = Case(
         frame, size, given.network, parse_view(given.view), given.models, given.frames, given.device, given.precision
     )
-    print("| part | frames per second |")
-    print("|---|---|")
-    for part, speed in speeds(case).items():
-        print(f"| {part} | {speed:.1f} |")
+    print("| part | frames per second | CPU time of a frame, ms |")
+    print("|---|---|---|")
+    for part, (seconds, busy) in costs(case).items():
+        print(f"| {part} | {1 / seconds:.1f} | {1000 * busy:.1f} |")
 
 
-def speeds(case: Case) -> dict[str, float]:
-    """Part -> frames per second."""
+def costs(case: Case) -> dict[str, tuple[float, float]]:
+    """Part -> seconds that a frame takes, and seconds of all cores together, which other programs disturb less."""
     with tempfile.TemporaryDirectory() as folder:
         path = write_drive(Path(folder) / "drive.mp4", case.frame, case.frames)
         models = [FrameLabels(_predictor(case)) for _ in range(case.models)]
         models[0](frames_of(path)[0])  # what is done once
         frames = frames_of(path)
         found: list[list[Any]] = []
-        times = {
+        parts = {
             "reading": _timed(lambda: frames_of(path)),
             "network": _timed(lambda: found.extend(_labels(models, frames))),
             "writing": _timed(lambda: _write(case, Path(folder), path, frames, found)),
         }
-        rates = {part: case.frames / seconds for part, seconds in times.items()}
-        rates["one after another"] = case.frames / sum(times.values())
-        rates["all of it"] = case.frames / _timed(lambda: _all(case, Path(folder), path, models))
-    return rates
+        seconds, busy = (sum(cost[kind] for cost in parts.values()) for kind in (0, 1))
+        parts["one after another"] = seconds, busy
+        parts["all of it"] = _timed(lambda: _all(case, Path(folder), path, models))
+    return {part: (seconds / case.frames, busy / case.frames) for part, (seconds, busy) in parts.items()}
 
 
 def write_drive(path: Path, size: tuple[int, int], frames: int) -> Path:
@@ -125,11 +125,11 @@ def _predictor(case: Case) -> Predictor:
     return Predictor(network, case.size, device=choose_device(case.device), precision=case.precision)
 
 
-def _timed(work: Callable[[], object]) -> float:
-    """Seconds."""
-    begun = time.perf_counter()
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds by the clock and of all cores."""
+    begun, busy = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, time.process_time() - busy
 
 
 def _labels(models: list[FrameLabels], frames: list[Frame]) -> list[list[Any]]:

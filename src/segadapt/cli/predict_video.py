@@ -169,8 +169,8 @@ def predict_frames(
         return images
     places = video_places(videos)
     sources: list[Callable[[], Source]] = [_opener(text, place, options) for text, place in places.items()]
-    if images and options.ordered:
-        found = images_of(images, out)
+    found = images_of(images, out) if images else []  # before hours of video: one may be misspelt
+    if found and options.ordered:
         sources.insert(0, lambda: _sequence(found, options))
     from segadapt.video.folder import FolderSink
 
