@@ -269,12 +269,13 @@ def _play(
     if not played.ended and not source.live:
         count = source.selection.count(source.frames, source.rate)
         whole = "" if count is None else f" of about {count}"
-        kept = f"They are in {part}, which can be played; the same command begins anew."
+        again = "Run the same command to resume." if part is None else "Run the same command to begin anew."
+        kept = f"They are in {part}, which can be played. " if part is not None and sink.written else ""
         raise Stopped(
             f"stopped after {played.frames}{whole} frames",
             signal_number=received[0],
             where=source.name,
-            remedy="Run the same command to resume." if part is None else kept,
+            remedy=f"{kept}{again}",
         )
     return played, time.monotonic() - begun
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segadapt.data.catalog import IMAGE_SUFFIXES
 from segadapt.errors import UsageError
-from segadapt.files import exists, is_file
+from segadapt.files import exists, is_file, is_folder
 from segadapt.inference.streams import find_images
 from segadapt.video.sequence import Place, is_pattern, pattern_images
 
@@ -42,7 +42,7 @@ def is_live(text: str) -> bool:
 def is_video(text: str, to_video: bool = False) -> bool:
     """Whether an input is to be read as a video; where one is written, any file is that does not look like an image."""
     suffix = Path(text).suffix.lower()
-    if is_live(text) or (suffix in VIDEO_SUFFIXES and not Path(text).is_dir() and not is_pattern(text)):
+    if is_live(text) or (suffix in VIDEO_SUFFIXES and not is_folder(Path(text)) and not is_pattern(text)):
         return True
     return to_video and is_file(Path(text)) and suffix not in IMAGE_SUFFIXES
 
@@ -50,7 +50,7 @@ def is_video(text: str, to_video: bool = False) -> bool:
 def writes_video(out: Path) -> bool:
     """Whether an output is one video; else it is a folder. Raises UsageError for a kind that is only read."""
     suffix = out.suffix.lower()
-    if out.is_dir():
+    if is_folder(out):
         return False
     if suffix in VIDEO_SUFFIXES and suffix not in WRITTEN:
         raise UsageError(
