@@ -27,6 +27,7 @@ FRAGMENTS = {
     "movflags": "frag_keyframe+delay_moov+hybrid_fragmented+default_base_moof",
     "frag_duration": "500000",  # microseconds
 }
+CLUSTERS = {"cluster_time_limit": "500"}  # milliseconds; a cluster is written when it is whole
 FLUSHED = {"flush_packets": "1"}
 X264 = {"crf": "20", "preset": "veryfast"}
 VP9 = {"crf": "32", "b": "0", "deadline": "realtime", "cpu-used": "7", "row-mt": "1"}
@@ -134,7 +135,7 @@ class VideoSink:
     def _open(self, picture: Picture) -> None:
         """Begin the file, now that the size of its frames is known."""
         source = self.source
-        options = FLUSHED | (FRAGMENTS if self.suffix in (".mp4", ".mov") else {})
+        options = FLUSHED | (FRAGMENTS if self.suffix in (".mp4", ".mov") else CLUSTERS)
         container = av.open(f"file:{self.path}", "w", format=FORMS[self.suffix], options=options)
         rate = source.rate / source.selection.every
         video: Any = container.add_stream(self.codec, rate=rate.limit_denominator(100_000), options=self.options)
