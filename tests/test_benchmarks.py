@@ -362,3 +362,14 @@ def test_activations_without_a_pass_are_those_of_one() -> None:
     dino = {"name": "dinov3", "size": "s"}
     frozen = activations.activations(dino | {"freeze": "encoder"}, size)
     assert 0 < frozen < 0.2 * activations.activations(dino, size)
+
+
+def test_the_cost_of_a_video() -> None:
+    pytest.importorskip("av", reason="the extra is not installed: pip install 'segadapt[video]'")
+    import video
+
+    found = video.costs(video.Case((64, 32), (32, 16), models=2, frames=6, device="cpu"))
+    assert list(found) == ["reading", "network", "writing", "one after another", "all of it"]
+    for kind in (0, 1):
+        *parts, together, _ = (cost[kind] for cost in found.values())
+        assert together == pytest.approx(sum(parts)) and min(parts) > 0

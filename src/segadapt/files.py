@@ -4,6 +4,7 @@ Every room that writes goes through here, so that a full disk or a kill never le
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -58,6 +59,43 @@ def new_file(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def unfinished_file(path: Path) -> Iterator[Path]:
+    """Yield `NAME.unfinished.SUFFIX` beside `path` to write to; on success it becomes `path`, on failure it stays.
+
+    For what is of use though it ends too early: a video. An empty one vanishes, a later one replaces it. Raises as
+    `new_file`, and UsageError while another process writes the same.
+    """
+    part = unfinished_name(path)
+    need_regular(path)
+    need_regular(part)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    "is being written by another process", where=part, remedy="Wait for it, or give another name."
+                ) from error
+            try:
+                yield part
+                os.fsync(file.fileno())
+                _ask_guards(path)
+                part.replace(path)
+            finally:
+                with suppress(OSError):
+                    if part.stat().st_size == 0:
+                        part.unlink()
+    except OSError as error:
+        raise write_failure(path, error) from error
+
+
+def unfinished_name(path: Path) -> Path:
+    """Where `unfinished_file` writes what is to become `path`."""
+    return path.with_name(f"{path.stem}.unfinished{path.suffix}")
 
 
 def temporary_beside(path: Path) -> Path:

@@ -6,11 +6,25 @@ from typing import Annotated, Any
 import typer
 
 from segadapt.cli.output import need_folder_name
+from segadapt.cli.predict_video import (
+    PLAIN,
+    Beside,
+    Every,
+    Fps,
+    Inputs,
+    Out,
+    PictureFormats,
+    Seconds,
+    Smooth,
+    VideoOptions,
+    ViewName,
+    predict_frames,
+    predict_video,
+)
 from segadapt.cli.views import (
     MODEL,
     Device,
     ExifOption,
-    Formats,
     LabelSpaceOption,
     Mirror,
     Official,
@@ -27,10 +41,16 @@ from segadapt.cli.views import (
 
 def predict(
     model: Annotated[Path, typer.Argument(help=f"A {MODEL}.")],
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images and folders of images.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the predictions.")],
-    formats: Formats = "colour",
+    inputs: Inputs,
+    out: Out,
+    formats: PictureFormats = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also do what already exists.")] = False,
+    view: ViewName = None,
+    beside: Beside = None,
+    every: Every = 1,
+    smooth: Smooth = 0.0,
+    fps: Fps = None,
+    seconds: Seconds = None,
     label_space: LabelSpaceOption = None,
     scales: Scales = None,
     mirror: Mirror = None,
@@ -41,18 +61,35 @@ def predict(
     device: Device = "auto",
     precision: PrecisionName = "fp32",
 ) -> None:
-    """Write the predicted classes of images as PNG. Folders keep their structure; a second run adds what is missing.
+    """Write the predicted classes of images as PNG, or of a video as a video. Folders keep their structure; a second
+    run adds what is missing.
 
     segadapt predict runs/gta5 street.jpg frames/ -o out/ --format overlay,label_id
-    """
-    from segadapt.inference.formats import output_paths, parse_formats, picture
-    from segadapt.inference.streams import Flow, Job, find_images, readers, run_stream
 
+    segadapt predict runs/gta5 drive.mp4 -o predicted.mp4 --view side-by-side
+    """
     need_folder_name(out)
     views = Views.parse(scales, mirror, window, size, official, device, precision)
-    forms, turning = parse_formats(formats), parse_exif(exif)
-    jobs = [Job(image, output_paths(out, place, forms)) for image, place in find_images(inputs, out)]
-    saved = load_segmenter(model, label_space)
+    options = VideoOptions.parse(view, beside, every, smooth, fps, seconds, overwrite, parse_exif(exif), label_space)
+    if options.writes_video(out):
+        predict_video(model, inputs, out, formats, options, views)
+        return
+    images = predict_frames(model, inputs, out, formats, options, views)
+    if images:
+        _predict_images(model, images, out, formats or PLAIN, options, views)
+
+
+def _predict_images(
+    model: Path, inputs: list[str], out: Path, formats: str, options: VideoOptions, views: Views
+) -> None:
+    """Images that have nothing to do with one another."""
+    from segadapt.inference.formats import output_paths, parse_formats, picture
+    from segadapt.inference.streams import Flow, Job, readers, run_stream
+    from segadapt.video.inputs import images_of
+
+    forms = parse_formats(formats)
+    jobs = [Job(image, output_paths(out, place, forms)) for image, place in images_of(inputs, out)]
+    saved = load_segmenter(model, options.label_space)
     predictor, space = views.predictor(saved), saved.header.space
 
     def pictures(image: Any) -> list[Any]:
@@ -60,7 +97,7 @@ def predict(
         return [picture(labels, space, form, image) for form in forms]
 
     with progress_bar("predict") as progress:
-        flow = Flow(threads=readers(predictor.device), overwrite=overwrite, progress=progress)
-        done = run_stream(jobs, pictures, flow, turning)
+        flow = Flow(threads=readers(predictor.device), overwrite=options.overwrite, progress=progress)
+        done = run_stream(jobs, pictures, flow, options.exif)
     there = f", {done.skipped} were already done" if done.skipped else ""
     typer.echo(f"{done.written} images predicted{there}: {out}")

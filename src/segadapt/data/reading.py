@@ -58,28 +58,30 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
     Raises SegadaptError that names a file which cannot be read, now or while it is decoded, or has too many pixels.
     """
-    most = _max_pixels()
+    most = max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and most > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = most  # somebody has asked for it
     with decoding(path):
         try:
             image = Image.open(path, formats=FORMATS)
         except Image.DecompressionBombError as failure:
-            raise _too_large(path, f"more than {most:,} pixels") from failure
+            raise too_large(path, f"more than {most:,} pixels") from failure
         with image:
             if image.width * image.height > most:
-                raise _too_large(path, f"{image.width}×{image.height} pixels, more than {most:,}")
+                raise too_large(path, f"{image.width}×{image.height} pixels, more than {most:,}")
             yield image
 
 
-def _max_pixels() -> int:
+def max_pixels() -> int:
+    """The most pixels that a picture may have. Raises UsageError for a `$SEGADAPT_MAX_PIXELS` that is no number."""
     text = os.environ.get("SEGADAPT_MAX_PIXELS") or str(MAX_PIXELS)
     if not text.isdecimal() or len(text) > 18:
         raise UsageError(f"is '{text:.40}'", where="$SEGADAPT_MAX_PIXELS", remedy="Give a number of pixels.")
     return int(text)
 
 
-def _too_large(path: Path, size: str) -> SegadaptError:
+def too_large(path: Path | str, size: str) -> SegadaptError:
+    """The error for a picture, or a video, of so many pixels."""
     remedy = "Make it smaller, or set SEGADAPT_MAX_PIXELS to a larger number (each pixel takes 3 bytes of memory)."
     return SegadaptError(f"has {size}", where=path, remedy=remedy)
 

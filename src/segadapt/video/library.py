@@ -1,0 +1,53 @@
+"""PyAV, which reads and writes videos: whether it is there, and its errors in words."""
+
+import re
+from pathlib import Path
+
+from segadapt.errors import SegadaptError, UsageError
+
+OLDEST = 18
+"""Its first number; what earlier ones lack are names of colour spaces and a disposition that is a number."""
+
+
+def need_av() -> None:
+    """Raise UsageError when PyAV is not installed, or too old."""
+    try:
+        import av
+    except ImportError as error:
+        raise UsageError(
+            "needs PyAV, which is not installed", where="video", remedy="pip install 'segadapt[video]'."
+        ) from error
+    if int(av.__version__.split(".")[0]) < OLDEST:
+        raise UsageError(
+            f"needs PyAV {OLDEST} or newer, and this is {av.__version__}",
+            where="video",
+            remedy="pip install --upgrade 'segadapt[video]'.",
+        )
+
+
+def shown(name: Path | str) -> str:
+    """A video's name for people: without the password that a camera's address may hold."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", str(name))
+
+
+def reading_failure(name: str, error: Exception) -> SegadaptError:
+    """The error that tells a person why a video cannot be read, or not any further."""
+    why = reason(error)
+    if isinstance(error, FileNotFoundError):
+        return UsageError("does not exist", where=shown(name), remedy="Check the path.")
+    if isinstance(error, PermissionError):
+        return UsageError(f"cannot be read ({why})", where=shown(name), remedy="Check its permissions.")
+    if "://" in name:
+        remedy = "Check the address, and whether the server answers."
+        return SegadaptError(f"cannot be read ({why})", where=shown(name), remedy=remedy)
+    if name.startswith("/dev/"):
+        remedy = "Check that the camera is plugged in and that no other program uses it."
+        return SegadaptError(f"cannot be read ({why})", where=name, remedy=remedy)
+    return SegadaptError(
+        f"cannot be read as a video ({why})", where=name, remedy="Replace the file, or see whether a player shows it."
+    )
+
+
+def reason(error: Exception) -> str:
+    """What FFmpeg says about a failure, without number and file."""
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")
