@@ -132,5 +132,6 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "test_sample_randomness.py": ("test_compiled_code_draws_the_same_and_is_compiled_once",),
     "test_stages.py": ("test_a_trained_model_is_scored_as_from_its_file",),
+    "test_tracking.py": ("test_pictures_come_as_often_as_asked", "test_a_real_tracker_has_every_step_once"),
 }
 """Test file -> names of its slow tests, with all their parameters. A test that takes this long belongs here."""

@@ -274,7 +274,7 @@ MESSAGES = (
     "holds Python objects", "is damaged or incomplete", "is not a file of weights",
     "the loss or its gradient was not finite at step", "no network was selected by", "a checkpoint was saved",
     "does not say which parameters its heads have", ", which lacks ",
-    "TensorBoard is not installed", "no space left on the disk", "Run it again with --debug for the traceback",
+    " is not installed", "no space left on the disk", "Run it again with --debug for the traceback",
 )  # fmt: skip
 
 

@@ -45,6 +45,12 @@ def run(
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto (bf16 where it is fast).")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of a process.")] = None,
     workers: Annotated[int | None, typer.Option(help="Loader processes.")] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track", metavar="TRACKER", help="Also show trainings in tensorboard, mlflow or trackio; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Run a recipe: train its stages, evaluate them, and write a report. The same command resumes where it stopped.
 
@@ -54,7 +60,8 @@ def run(
     from segadapt.pipeline.plan import Choice
     from segadapt.pipeline.run import run_recipe
 
-    given = {"device": device, "precision": precision, "threads": threads, "workers": workers}
+    trackers = f"[{', '.join(track)}]" if track else None
+    given = {"device": device, "precision": precision, "threads": threads, "workers": workers, "trackers": trackers}
     changes = [f"runtime.{key}={value}" for key, value in given.items() if value is not None]
     folder = None if out is None else need_folder_name(out)
     choice = Choice(tuple(only or ()), first, fresh, tuple(continued or ()))

@@ -17,6 +17,7 @@ from segadapt.errors import UsageError
 from segadapt.processes import usable_cores
 from segadapt.sample_randomness import draw_by_sample
 from segadapt.settings import Settings
+from segadapt.tracking.trackers import TrackerName
 
 __all__ = ["Precision", "Runtime", "RuntimeSettings", "start"]
 
@@ -44,6 +45,12 @@ class RuntimeSettings(Settings):
         "auto",
         description="on a GPU, replay training steps as one CUDA graph. auto: on one rank, wherever a step can be "
         "captured; on: on several ranks too, and an error where it cannot; off: never",
+    )
+    trackers: tuple[TrackerName, ...] = Field(
+        (), description="where trainings are shown beside the run's own page: tensorboard, mlflow, trackio"
+    )
+    track_images_every: int | None = Field(
+        None, ge=0, description="steps between pictures of predictions there; null: with each evaluation; 0: none"
     )
 
 

@@ -30,8 +30,8 @@ from segadapt.pipeline.plan_table import show_plan
 from segadapt.pipeline.result import RunResult, result_of
 from segadapt.pipeline.run_page import RunPage
 from segadapt.pipeline.show import Display
-from segadapt.pipeline.stage_folder import flat
 from segadapt.pipeline.time_left import TimeLeft
+from segadapt.plain_data import flat
 from segadapt.plugin_loading import loaded
 from segadapt.references import named_by, paths_in
 from segadapt.stages.context import Run
@@ -224,12 +224,13 @@ def need_run_folder(folder: Path) -> None:
 def write_run_files(recipe: Recipe, run: Run) -> None:
     """environment.json, the mark of a run folder, and recipe.yaml (everything decided)."""
     place = run.runtime
-    decided = runtime.RuntimeSettings(
-        device=place.device.type,
-        precision=place.precision,
-        threads=place.threads,
-        workers=None if place.measure_workers else place.workers,
-        compile=place.compile,
+    decided = recipe.runtime.model_copy(
+        update={
+            "device": place.device.type,
+            "precision": place.precision,
+            "threads": place.threads,
+            "workers": None if place.measure_workers else place.workers,
+        }
     )
     write_json(run.folder / "environment.json", environment(run))
     write_text(run.folder / "recipe.yaml", as_yaml(located(recipe.model_copy(update={"runtime": decided}))))
