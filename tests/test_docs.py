@@ -17,7 +17,8 @@ import yaml
 from layouts import NAMES, write_layout
 from pages import CODE, PAGES, ROOT, anchors, blocks, commands, links, name, named_commands, read, rows, section, words
 from segadapt.cli.main import app, main, plugin_files
-from segadapt.config.load import load_recipe, read_tree, shipped_recipes
+from segadapt.config.load import load_recipe
+from segadapt.config.recipe_files import read_tree, shipped_recipes
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.sides import DataSettings
 from segadapt.methods.settings import TrainingSettings
