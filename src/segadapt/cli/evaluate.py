@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from segadapt.data.settings import DomainSettings
 
 
+Side = Annotated[
+    str,
+    typer.Option(
+        help="Which data of the model's run: target, source or both.",
+        autocompletion=one_of("target", "source", "both"),
+    ),
+]
 ScoreSpace = Annotated[
     str | None,
     typer.Option(
@@ -40,13 +47,7 @@ ScoreSpace = Annotated[
 
 def evaluate(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help=f"A {MODEL}.")],
-    domain: Annotated[
-        str,
-        typer.Option(
-            help="Which data of the model's run: target, source or both.",
-            autocompletion=one_of("target", "source", "both"),
-        ),
-    ] = "both",
+    domain: Side = "both",
     layout: Annotated[str | None, typer.Option(help="Score on other data: its layout.")] = None,
     root: Annotated[Path | None, typer.Option(help="Score on other data: its folder.")] = None,
     images: Annotated[str | None, typer.Option(help="Its sub-folder of images (layout folder).")] = None,
