@@ -16,6 +16,7 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "test_bombs.py": ("test_folders_that_all_lead_to_one_another",),
     "test_cli_shell.py": ("test_a_plan_and_its_run_as_json", "test_a_data_set_that_was_checked_as_json"),
+    "test_docs_site.py": ("test_the_site_is_built_as_it_is_meant",),
     "test_cli_export.py": (
         "test_a_segmenter_goes_in_and_out_unchanged",
         "test_what_they_would_run_otherwise_is_refused",
