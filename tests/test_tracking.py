@@ -4,12 +4,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
+from command import command
+from segadapt.engine.runtime import RuntimeSettings
 from segadapt.errors import UsageError
+from segadapt.methods.supervised import SourceOnlySettings
+from segadapt.pipeline.plan import Choice
+from segadapt.stages.tracked import tracking_of
 from segadapt.tracking import trackers
 from segadapt.tracking.tracker import Identity, Kind, Line, Pictures, Subject, kind_of, step_of
 from segadapt.tracking.trackers import FILE, NAMES, Tracking
@@ -162,6 +169,41 @@ def test_pictures_come_as_often_as_asked(notebook: type[Notebook], tmp_path: Pat
     style = write_recipe(tmp_path / "s.yaml", tree(tmp_path / "data", **stages))
     run(style, tmp_path / "style", *settings[:1], f"{settings[1]}=4", "stages.s.steps=4")
     assert [("pictures", 4) in entries for entries in notebook.pages.values()] == [True, True]
+
+
+def test_a_training_continued_under_other_settings_is_another_run_with_the_history_of_both(
+    notebook: type[Notebook], tmp_path: Path
+) -> None:
+    recipe = recipe_of(tmp_path)
+    run(recipe, tmp_path / "run", "runtime.trackers=[mlflow]")
+    changed = ("runtime.trackers=[mlflow]", "stages.a.steps=5", "stages.a.lr=0.01")
+    run(recipe, tmp_path / "run", *changed, choice=Choice(continued=("a=step_00000002.pt",)))
+    first, second = notebook.pages.values()
+    assert first == ALL_STEPS
+    assert [step for kind, step in second if kind == "step"] == [1, 2, 3, 4, 5]
+    assert [step for kind, step in second if kind == "evaluation"] == [2, 4]
+
+
+def test_the_command_names_trackers_and_the_recipe_of_the_run_keeps_them(
+    notebook: type[Notebook], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_run = ("run", recipe_of(tmp_path), "--out", tmp_path / "run", "stages.a.steps=1", "runtime.cuda_graphs=off")
+    assert command(capsys, *of_run, "--track", "mlflow", "--track", "trackio").code == 0
+    assert len(notebook.pages) == 2
+    kept = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["runtime"]
+    assert kept["trackers"] == ["mlflow", "trackio"] and kept["cuda_graphs"] == "off"
+    told = command(capsys, *of_run, "--track", "nothing")
+    assert told.code == 2 and "runtime.trackers" in told.errors[0]
+
+
+def test_rank_0_alone_has_trackers() -> None:
+    settings = SourceOnlySettings(steps=1, tensorboard=True)
+    for rank, expected in ((0, ("mlflow", "tensorboard")), (1, ())):
+        recipe = SimpleNamespace(runtime=RuntimeSettings(trackers=("mlflow",)), seed=0)
+        at: Any = SimpleNamespace(is_main=rank == 0)
+        about = SimpleNamespace(folder=Path("run"), recipe=recipe, runtime=at, space=SimpleNamespace(name="x"))
+        work: Any = SimpleNamespace(run=about, name="a", settings=settings, folder=Path("run/a"), decided={}, say=print)
+        assert tracking_of(work).names == expected
 
 
 # --- the trackers themselves ---

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from segadapt.batch_norm import share_statistics
@@ -52,6 +52,12 @@ class RuntimeSettings(Settings):
     track_images_every: int | None = Field(
         None, ge=0, description="steps between pictures of predictions there; null: with each evaluation; 0: none"
     )
+
+    @field_validator("cuda_graphs", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        """YAML reads a bare on and off as true and false."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True)
