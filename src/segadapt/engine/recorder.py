@@ -75,7 +75,10 @@ class Recorder:
         """Flush and close."""
         self.flush()
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()  # which writes what a failed write has left
+            except OSError as error:
+                raise write_failure(self.path, error) from error
 
     def _write(self, lines: Sequence[dict[str, float]]) -> None:
         if self._file is None:
