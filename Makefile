@@ -7,7 +7,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test test-fast test-kernels long-test kill-test fuzz lint format bench bench-quick clean
+.PHONY: help setup demo test test-fast test-kernels long-test kill-test fuzz lint format docs bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -59,6 +59,13 @@ format: $(STAMP) ## format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs ## the documentation as a site, build/site/index.html; a link or an anchor that leads nowhere is an error
+	$(BIN)/python -m zensical build --clean --strict
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 bench: $(STAMP) ## the cost of everything, compared with bare networks and the published way (BENCH=… options; an hour)
 	$(BIN)/python benchmarks/bench.py --reference $(BENCH)
 
@@ -66,4 +73,4 @@ bench-quick: $(STAMP) ## the same in bf16 at a quarter of the sizes (under 5 min
 	$(BIN)/python benchmarks/bench.py --reference --quick $(BENCH)
 
 clean: ## remove everything made by the targets above
-	rm -rf $(VENV) $(DEMO) fuzz-failures
+	rm -rf $(VENV) $(DEMO) fuzz-failures build .cache

@@ -25,7 +25,8 @@ from fuzzing import JSON_BITS, WORDS, YAML_BITS, Reader, changed, json_files, mu
 from layouts import write_layout
 from scored_runs import blocks, opened, paint, write_run
 from segadapt.cli.compare import as_csv
-from segadapt.config.load import load_recipe, shipped_recipes
+from segadapt.config.load import load_recipe
+from segadapt.config.recipe_files import shipped_recipes
 from segadapt.data.cache import with_copies
 from segadapt.data.catalog import LAYOUTS, select
 from segadapt.data.label_spaces import load_label_space

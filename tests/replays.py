@@ -27,7 +27,8 @@ from recorded import (
     vgg_base_19,
     vgg_base_start,
 )
-from segadapt.config.load import load_recipe, read_tree, shipped_recipes
+from segadapt.config.load import load_recipe
+from segadapt.config.recipe_files import read_tree, shipped_recipes
 from segadapt.pipeline.run import run_recipe
 from segadapt.weights.key_map import own_name
 from segadapt.weights.vgg16 import PUBLISHED_VGG

@@ -15,6 +15,8 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_the_reference_step_computes_the_same",
     ),
     "test_bombs.py": ("test_folders_that_all_lead_to_one_another",),
+    "test_cli_shell.py": ("test_a_plan_and_its_run_as_json", "test_a_data_set_that_was_checked_as_json"),
+    "test_docs_site.py": ("test_the_site_is_built_as_it_is_meant",),
     "test_cli_export.py": (
         "test_a_segmenter_goes_in_and_out_unchanged",
         "test_what_they_would_run_otherwise_is_refused",
@@ -133,5 +135,6 @@ SLOW: dict[str, tuple[str, ...]] = {
     ),
     "test_sample_randomness.py": ("test_compiled_code_draws_the_same_and_is_compiled_once",),
     "test_stages.py": ("test_a_trained_model_is_scored_as_from_its_file",),
+    "test_tracking.py": ("test_pictures_come_as_often_as_asked", "test_a_real_tracker_has_every_step_once"),
 }
 """Test file -> names of its slow tests, with all their parameters. A test that takes this long belongs here."""

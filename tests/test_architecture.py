@@ -24,11 +24,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 SHARED = {
     *("errors", "files", "plain_data", "settings", "references", "quirks", "devices", "version", "processes"),
     *("batch", "batch_norm", "gpu_kernels", "losses", "schedules", "ema", "noise", "pseudo_labels"),
-    *("hashing", "sample_randomness", "counting", "plugin_loading"),
+    *("hashing", "sample_randomness", "counting", "plugin_loading", "verbosity"),
 }
 ROOMS = {
     *("augment", "data", "sample", "models", "weights", "methods", "engine", "inference", "evaluation"),
-    *("stages", "config", "report", "pipeline", "export", "video", "cli"),
+    *("tracking", "stages", "config", "report", "pipeline", "export", "video", "cli"),
 }
 
 ALLOWED: dict[str, set[str]] = {
@@ -39,10 +39,11 @@ ALLOWED: dict[str, set[str]] = {
     "models": set(),
     "weights": {"models", "data.label_spaces"},
     "methods": {"augment", "models", "data.samplers", "data.transforms", "data.views"},
-    "engine": {"models", "weights.checkpoint_files", "methods.method", "methods.settings"},
+    "tracking": set(),
+    "engine": {"models", "weights.checkpoint_files", "methods.method", "methods.settings", "tracking"},
     "inference": {"data", "models", "weights", "methods.registry"},
     "evaluation": {"data", "models", "weights", "inference"},
-    "stages": {"augment", "data", "models", "weights", "methods", "engine", "inference", "evaluation"},
+    "stages": {"augment", "data", "models", "weights", "methods", "engine", "inference", "evaluation", "tracking"},
     "config": {"data", "engine.runtime", "stages.shipped"},
     "report": {"data", "models", "weights", "inference", "evaluation", "stages.shipped", "stages.stage"},
     "pipeline": {

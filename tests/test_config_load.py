@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from segadapt.config.load import load_recipe, shipped_recipes
+from segadapt.config.load import load_recipe
+from segadapt.config.recipe_files import shipped_recipes
 from segadapt.config.resolved import as_yaml
 from segadapt.data.label_spaces import load_label_space
 from segadapt.errors import UsageError, UsageErrors

@@ -17,7 +17,8 @@ import yaml
 from layouts import NAMES, write_layout
 from pages import CODE, PAGES, ROOT, anchors, blocks, commands, links, name, named_commands, read, rows, section, words
 from segadapt.cli.main import app, main, plugin_files
-from segadapt.config.load import load_recipe, read_tree, shipped_recipes
+from segadapt.config.load import load_recipe
+from segadapt.config.recipe_files import read_tree, shipped_recipes
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.sides import DataSettings
 from segadapt.methods.settings import TrainingSettings
@@ -274,7 +275,7 @@ MESSAGES = (
     "holds Python objects", "is damaged or incomplete", "is not a file of weights",
     "the loss or its gradient was not finite at step", "no network was selected by", "a checkpoint was saved",
     "does not say which parameters its heads have", ", which lacks ",
-    "TensorBoard is not installed", "no space left on the disk", "Run it again with --debug for the traceback",
+    " is not installed", "no space left on the disk", "Run it again with --debug for the traceback",
 )  # fmt: skip
 
 

@@ -9,8 +9,9 @@ import yaml
 from pydantic import BaseModel
 
 from pages import CODE, read, rows, section
-from segadapt.config.load import load_recipe, read_tree, shipped_recipes
+from segadapt.config.load import load_recipe
 from segadapt.config.recipe import Recipe, stage_types
+from segadapt.config.recipe_files import read_tree, shipped_recipes
 from segadapt.data.catalog import LAYOUTS
 from segadapt.data.label_spaces import shipped_label_spaces
 from segadapt.data.settings import DomainSettings

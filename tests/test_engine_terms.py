@@ -60,7 +60,7 @@ def test_terms_may_begin_late_and_end(tmp_path: Path, accumulate: int) -> None:
     method = Curriculum()
     update = Updater(method.optimizers, CPU, accumulate, clip_norm=100.0)
     before = method.other.weight.clone()
-    recorder = Recorder(tmp_path / "metrics.jsonl", writes=True, from_step=0, tensorboard=accumulate == 2)
+    recorder = Recorder(tmp_path / "metrics.jsonl", writes=True, from_step=0)
     for step in range(4):
         recorder.add(step + 1, update.run(method, a_batch(step)), {})
         if step == 1:

@@ -7,7 +7,7 @@ from segadapt.methods.adaptsegnet import AdaptSegNetSettings
 from segadapt.methods.settings import TrainingSettings
 from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.pipeline.history import switched_on
-from segadapt.pipeline.stage_folder import flat
+from segadapt.plain_data import flat
 
 GIVEN = {
     "steps": 10,

@@ -46,6 +46,17 @@ def read_json(path: Path, what: str) -> Any:
     return parse_json(_text(path, what, JSON_BYTES), path)
 
 
+def flat(tree: Json, prefix: str = "") -> Json:
+    """Nested mappings -> one mapping with dotted keys."""
+    result: Json = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            result.update(flat(value, f"{prefix}{key}."))
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
 def read_json_lines(path: Path) -> Iterator[tuple[str, Json]]:
     """Each line of a file that holds a mapping, and that mapping; nothing where there is no file.
 

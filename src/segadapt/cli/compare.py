@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segadapt.cli.output import AsJson, OutputFile, console_beside
+from segadapt.cli.output import AsJson, OutputFile, console_beside, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ def compare(
     else:
         _print(console_beside(output), compared)
     for note in compared.notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     if output is not None:
         _write(output, compared, per_class)
         output.written(err=as_json)

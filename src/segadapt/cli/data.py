@@ -1,14 +1,15 @@
 """The verbs `data check`, `data prepare`, `data sample` and `data spaces`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segadapt.cli.completion import layouts, one_of, spaces_and_files
 from segadapt.cli.data_domains import domains_of
-from segadapt.cli.output import need_folder_name
+from segadapt.cli.data_findings import plain_check, print_findings, print_verdict
+from segadapt.cli.output import AsJson, need_folder_name, progress_bar, say
 
 if TYPE_CHECKING:
     from segadapt.data.settings import DomainSettings
@@ -22,14 +23,25 @@ LayoutName = Annotated[
     typer.Argument(
         metavar="LAYOUT|RECIPE",
         help="gta5, cityscapes, acdc, folder … (all: docs/data-sets.md). Without ROOT, a recipe: all of its data.",
+        autocompletion=layouts,
     ),
 ]
 Root = Annotated[Path | None, typer.Argument(metavar="[ROOT]", help="Folder of the data set.")]
 Splits = Annotated[
-    list[str] | None, typer.Option("--split", help="train, val or test; may be repeated. Default: all that exist.")
+    list[str] | None,
+    typer.Option(
+        "--split",
+        help="train, val or test; may be repeated. Default: all that exist.",
+        autocompletion=one_of("train", "val", "test"),
+    ),
 ]
 Space = Annotated[
-    str, typer.Option("--label-space", help="A shipped label space (see `segadapt data spaces`) or a YAML file.")
+    str,
+    typer.Option(
+        "--label-space",
+        help="A shipped label space (see `segadapt data spaces`) or a YAML file.",
+        autocompletion=spaces_and_files,
+    ),
 ]
 Encoding = Annotated[str | None, typer.Option(help="How label files hold classes; default: the layout's own.")]
 Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="Images only: ignore labels.")]
@@ -38,6 +50,7 @@ ValList = Annotated[Path | None, typer.Option(help="Image list of split val.")]
 Holdout = Annotated[
     int, typer.Option(help="How many images, counted from the end, form split val (layouts without splits).")
 ]
+CheckSize = Annotated[str | None, typer.Option(help="Training size WIDTHxHEIGHT: warn when it changes the aspect.")]
 Images = Annotated[str | None, typer.Option(help="Layout folder: sub-folder of the images.")]
 Labels = Annotated[str | None, typer.Option(help="Layout folder: sub-folder of the labels.")]
 UnknownIds = Annotated[
@@ -59,9 +72,7 @@ def check(
     split: Splits = None,
     label_space: Space = "cityscapes19",
     encoding: Encoding = None,
-    size: Annotated[
-        str | None, typer.Option(help="Training size WIDTHxHEIGHT: warn when it changes the aspect.")
-    ] = None,
+    size: CheckSize = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Folder for one image per split that shows samples with their labels."),
@@ -77,39 +88,52 @@ def check(
     size_mismatch: SizeMismatch = "error",
     exif: Exif = "turn",
     workers: Workers = None,
+    as_json: AsJson = False,
 ) -> None:
     """Open every image and label of a data set and report problems. Exit code 1 if one of them would stop training.
 
     segadapt data check cityscapes /data/Cityscapes --split val --out look
     """
     from segadapt.data.tools.check import check_split, default_splits
-    from segadapt.errors import SegadaptError
 
     if out is not None:
         need_folder_name(out)
-    wanted, wrong = None if size is None else parse_size(size), 0
+    wanted, wrong, found = None if size is None else parse_size(size), 0, []
     for domain in domains_of(
         layout, root, label_space, encoding=encoding, train_list=train_list, val_list=val_list, holdout=holdout,
         images=images, labels=labels, unknown_ids=unknown_ids, size_mismatch=size_mismatch, exif=exif,
     ):  # fmt: skip
         settings, checked = domain.settings, []
-        domain.announce()
+        if not as_json:
+            domain.announce()
         for name in split or default_splits(settings, domain.labels(unlabelled)):
-            with _progress(f"check {name}") as progress:
+            with progress_bar(f"check {name}") as progress:
                 labelled = domain.labels(unlabelled, name)
                 findings = check_split(settings, domain.space, name, labelled, workers, progress)
-            _print_findings(findings, wanted)
+            if not as_json:
+                print_findings(findings, wanted)
             if findings.reader is not None and findings.sound:
                 _keep_counts(findings, settings)
             checked.append(findings)
             if out is not None:
-                _write_samples(findings, samples, out / f"{domain.file_name(name)}.png")
-            wrong += len(findings.broken) + (len(findings.unknown) if findings.unknown_is_error else 0)
-        _print_verdict(checked)
-    if wrong:
+                _write_samples(findings, samples, out / f"{domain.file_name(name)}.png", as_json)
+            wrong += findings.problems
+        if not as_json:
+            print_verdict(checked)
+        found.append((domain, checked))
+    if as_json:
+        typer.echo(json.dumps(plain_check(found, wanted), indent=1, allow_nan=False))
+    _need_none(wrong, root or layout)
+
+
+def _need_none(problems: int, where: Path | str) -> None:
+    """Raise SegadaptError when a check has found something that training cannot use."""
+    from segadapt.errors import SegadaptError
+
+    if problems:
         raise SegadaptError(
-            f"{wrong} problems found" if wrong > 1 else "one problem found",
-            where=root or layout,
+            f"{problems} problems found" if problems > 1 else "one problem found",
+            where=where,
             remedy="They are listed above. Fix them, or leave the files out with an image list.",
         )
 
@@ -194,11 +218,11 @@ def sample(
     """
     from segadapt.sample import write_sample
 
-    with _progress("draw samples") as progress:
+    with progress_bar("draw samples") as progress:
         made = write_sample(out, seed, train, val, parse_size(size), workers, progress)
-    typer.echo(f"{made.written} pairs drawn, {made.kept} were there (sample version {made.version}, seed {made.seed})")
-    typer.echo(f"source: layout gta5, {out / 'gta5'} (lists train.txt, val.txt)")
-    typer.echo(f"target: layout cityscapes, {out / 'cityscapes'}")
+    say(f"{made.written} pairs drawn, {made.kept} were there (sample version {made.version}, seed {made.seed})")
+    say(f"source: layout gta5, {out / 'gta5'} (lists train.txt, val.txt)")
+    say(f"target: layout cityscapes, {out / 'cityscapes'}")
 
 
 @app.command()
@@ -232,71 +256,20 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
 
 def _run_preparation(split: str, preparation: "Preparation", workers: int | None) -> list[str]:
     """Prepare one split, telling about it on stdout; gives the reasons of pairs that were left out."""
-    typer.echo(f"split {split}: {len(preparation.dataset)} pairs, {len(preparation.todo)} to do")
+    say(f"split {split}: {len(preparation.dataset)} pairs, {len(preparation.todo)} to do")
     if preparation.bytes_needed is not None:
-        typer.echo(f"  {_in_words(preparation.bytes_needed)} will be written")
-    with _progress(f"prepare {split}") as progress:
+        say(f"  {_in_words(preparation.bytes_needed)} will be written")
+    with progress_bar(f"prepare {split}") as progress:
         done = preparation.run(workers, progress)
     compared = f", {done.verified} compared and right" if preparation.verify else ""
-    typer.echo(f"  {done.written} pairs written{compared}; {_in_words(done.bytes)} in all")
+    say(f"  {done.written} pairs written{compared}; {_in_words(done.bytes)} in all")
     for store in preparation.stores:
-        typer.echo(f"  {store.kind}: {store.folder}")
+        say(f"  {store.kind}: {store.folder}")
     return done.failures
 
 
 def _in_words(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-def _print_findings(findings: "Findings", size: tuple[int, int] | None) -> None:
-    """The report of one split on stdout."""
-    from segadapt.data.tools.check_warnings import warnings_about
-    from segadapt.data.walking import natural
-
-    typer.echo(
-        f"split {findings.split}: {findings.images} images" + ("" if findings.reader else ", labels not checked")
-    )
-    common = [f"{w}×{h} ({count})" for (w, h), count in findings.sizes.most_common(3)]
-    more = f" and {len(findings.sizes) - 3} more" if len(findings.sizes) > 3 else ""
-    typer.echo(f"  sizes: {', '.join(common)}{more}")
-    if findings.tagged:
-        how = "turned as it says" if findings.exif == "turn" else "read as they are stored"
-        count = len(findings.tagged)
-        typer.echo(f"  EXIF orientation: {count} image{'s' * (count > 1)}, {how} ({findings.tagged})")
-    if size is not None and (warning := findings.aspect_warning(size)):
-        typer.echo(f"  aspect: {warning}")
-    if findings.reader is not None:
-        typer.echo(f"  {'class':<16}{'% of pixels':>12}{'% of images':>13}")
-        for name, pixels, images in findings.shares():
-            typer.echo(f"  {name:<16}{pixels:>12.3f}{images:>13.1f}")
-    unknown = sorted(findings.unknown.items(), key=lambda item: -item[1].pixels)
-    for value, found in unknown[:20]:
-        files = ", ".join(found.first_files) + (", …" if found.files > len(found.first_files) else "")
-        typer.echo(f"  unknown label {value}: {found.pixels} pixels in {found.files} files ({files})")
-    if len(unknown) > 20:
-        typer.echo(f"  and {len(unknown) - 20} more unknown labels")
-    for name in sorted(findings.broken, key=natural):
-        for reason in findings.broken[name]:
-            typer.echo(f"  broken: {reason}")
-    for warning in warnings_about(findings):
-        typer.echo(f"  warning: {warning}")
-
-
-def _print_verdict(checked: "list[Findings]") -> None:
-    """What concerns several splits, and what comes of it all: last, so that it counts everything."""
-    from segadapt.data.tools.check_warnings import warnings_about, warnings_between
-
-    between = warnings_between(checked)
-    for warning in between:
-        typer.echo(f"warning: {warning}")
-    broken = sum(len(findings.broken) for findings in checked)
-    unknown = sum(len(findings.unknown) for findings in checked)
-    warnings = len(between) + sum(len(warnings_about(findings)) for findings in checked)
-    counted = f"{warnings} warning{'s' * (warnings > 1)}" if warnings else ""
-    if not all(findings.sound for findings in checked):
-        typer.echo(", ".join([f"{broken} broken", f"{unknown} unknown labels", *([counted] if counted else [])]))
-    else:
-        typer.echo(f"usable, {counted}" if counted else "all sound")
 
 
 def _keep_counts(findings: "Findings", settings: "DomainSettings") -> None:
@@ -312,24 +285,11 @@ def _keep_counts(findings: "Findings", settings: "DomainSettings") -> None:
         keep(dataset, settings.prepared_root, [findings.by_image[pair.name] for pair in dataset.pairs])
 
 
-def _write_samples(findings: "Findings", samples: int, path: Path) -> None:
+def _write_samples(findings: "Findings", samples: int, path: Path, err: bool) -> None:
     """A picture of some samples of one split with their labels."""
     from segadapt.data.tools.contact_sheet import contact_sheet
     from segadapt.files import new_file
 
     with new_file(path) as temporary:
         contact_sheet(findings, samples).save(temporary, "PNG")
-    typer.echo(f"samples with their labels: {path}")
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr; yields what to call with (done, total)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    say(f"samples with their labels: {path}", err=err)

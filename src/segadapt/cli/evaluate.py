@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segadapt.cli.completion import one_of, spaces_and_files
 from segadapt.cli.output import AsJson, OutputFile, console_beside, need_folder_name
 from segadapt.cli.views import (
     MODEL,
@@ -28,9 +29,25 @@ if TYPE_CHECKING:
     from segadapt.data.settings import DomainSettings
 
 
+Side = Annotated[
+    str,
+    typer.Option(
+        help="Which data of the model's run: target, source or both.",
+        autocompletion=one_of("target", "source", "both"),
+    ),
+]
+ScoreSpace = Annotated[
+    str | None,
+    typer.Option(
+        help="Classes to score in (also those of a published model that names none).",
+        autocompletion=spaces_and_files,
+    ),
+]
+
+
 def evaluate(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help=f"A {MODEL}.")],
-    domain: Annotated[str, typer.Option(help="Which data of the model's run: target, source or both.")] = "both",
+    domain: Side = "both",
     layout: Annotated[str | None, typer.Option(help="Score on other data: its layout.")] = None,
     root: Annotated[Path | None, typer.Option(help="Score on other data: its folder.")] = None,
     images: Annotated[str | None, typer.Option(help="Its sub-folder of images (layout folder).")] = None,
@@ -49,9 +66,7 @@ def evaluate(
     image_list: Annotated[
         Path | None, typer.Option("--list", metavar="FILE", help="Score on the images that this file names.")
     ] = None,
-    label_space: Annotated[
-        str | None, typer.Option(help="Classes to score in (also those of a published model that names none).")
-    ] = None,
+    label_space: ScoreSpace = None,
     scales: Scales = None,
     mirror: Mirror = None,
     window: Window = None,

@@ -12,10 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from segadapt.cli import compare, data, evaluate, export, predict, pseudo_label, push, recipes, report, run, stylize
+from segadapt.cli.telling import accounted, begin_telling, tell_causes
 from segadapt.errors import RankLost, SegadaptError, UsageError
 from segadapt.plugin_loading import load_installed, load_plugin
 from segadapt.version import __version__
 
+ANYWHERE = ("--debug", "--quiet", "--verbose")
+"""Flags that may stand anywhere in a command."""
 STOPPED = 130
 """Exit code of Ctrl-C, as shells expect it."""
 PATIENCE = 5.0
@@ -25,7 +28,6 @@ app = typer.Typer(
     name="segadapt",
     help="Adapt a semantic segmenter from a labelled domain to an unlabelled one.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -45,6 +47,16 @@ def _version(wanted: bool) -> None:
 def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Tell warnings and errors alone, no progress; may appear anywhere.")
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            help="Tell more: progress as lines, logs of libraries, causes of errors, cost; may appear anywhere.",
+        ),
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks; may appear anywhere in the command.")
@@ -79,17 +91,20 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Run the command line; never returns."""
     arguments = sys.argv[1:]
-    debug = "--debug" in arguments
+    flags = {flag for flag in ANYWHERE if flag in arguments}
+    debug = "--debug" in flags
     # Anywhere, not only before the verb: one adds it at the end of the command that failed.
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = [argument for argument in arguments if argument not in ANYWHERE]
     try:
+        begin_telling(flags)
         _need_values(arguments)
         plugins, arguments = plugin_files(arguments)
         if any(not argument.startswith("-") for argument in arguments) and "--help" not in arguments:
             load_installed(_warn)
             for file in plugins:
                 load_plugin(file)
-        code = app(args=arguments, prog_name="segadapt", standalone_mode=False)
+        with accounted(arguments):
+            code = app(args=arguments, prog_name="segadapt", standalone_mode=False)
         if code == STOPPED:  # typer turns Ctrl-C into an exit of its own
             _tell("stopped.")
         sys.exit(code if isinstance(code, int) else 0)
@@ -97,6 +112,7 @@ def main() -> None:
         if debug:
             raise
         _tell(str(error), 2 * PATIENCE if isinstance(error, RankLost) else 0)
+        tell_causes(error)
         sys.exit(error.exit_code)
     except CLICK_USAGE_ERROR as error:
         _tell_usage(error)
@@ -112,6 +128,7 @@ def main() -> None:
         if debug:
             raise
         _tell(_in_words(error))
+        tell_causes(error)
         sys.exit(1)
 
 

@@ -3,13 +3,16 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from segadapt.verbosity import quiet, verbose
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,12 +77,18 @@ class OutputFile:
 
     def say(self, text: str) -> None:
         """A line for a person: on stderr where the file itself is on stdout."""
-        typer.echo(text, err=self.path is None)
+        say(text, err=self.path is None)
 
     def written(self, err: bool = False) -> None:
         """Say where the file is; on stderr where something else is on stdout."""
         if self.path is not None:
-            typer.echo(f"written: {self.path}", err=err)
+            say(f"written: {self.path}", err=err)
+
+
+def say(text: str, err: bool = False) -> None:
+    """A line about what was done, which `--quiet` leaves out; a verb's result is printed by `typer.echo`."""
+    if not quiet():
+        typer.echo(text, err=err)
 
 
 def console_beside(output: OutputFile | None) -> "Console":
@@ -100,3 +109,28 @@ def need_folder_name(out: Path, option: str = "--out") -> Path:
             remedy="Give a folder.",
         )
     return out
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, gone when it is done; yields the function to call with (done, all).
+
+    Not where stderr is no terminal; with --verbose a line each second there.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console, spoken = Console(stderr=True), time.monotonic()
+    shown = console.is_terminal and not quiet()
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
+        task = progress.add_task(description, total=None)
+
+        def update(done: int, total: int) -> None:
+            nonlocal spoken
+            progress.update(task, completed=done, total=total)
+            if verbose() and not shown and time.monotonic() - spoken > 1:
+                spoken = time.monotonic()
+                typer.echo(f"{description}  {done}/{total}", err=True)
+
+        yield update

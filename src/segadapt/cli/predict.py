@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segadapt.cli.output import need_folder_name
+from segadapt.cli.output import need_folder_name, say
 from segadapt.cli.predict_video import (
     PLAIN,
     Beside,
@@ -100,4 +100,4 @@ def _predict_images(
         flow = Flow(threads=readers(predictor.device), overwrite=options.overwrite, progress=progress)
         done = run_stream(jobs, pictures, flow, options.exif)
     there = f", {done.skipped} were already done" if done.skipped else ""
-    typer.echo(f"{done.written} images predicted{there}: {out}")
+    say(f"{done.written} images predicted{there}: {out}")

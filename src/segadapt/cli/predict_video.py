@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segadapt.cli.completion import one_of, several_of
+from segadapt.cli.output import say
 from segadapt.cli.views import Views, load_segmenter
 
 if TYPE_CHECKING:
@@ -38,12 +40,15 @@ PictureFormats = Annotated[
     typer.Option(
         "--format",
         help="Of pictures: train_id, label_id (Cityscapes), colour (default), overlay; separate several by commas.",
+        autocompletion=several_of("train_id", "label_id", "colour", "overlay"),
     ),
 ]
 ViewName = Annotated[
     str | None,
     typer.Option(
-        "--view", help="What a video shows: overlay (default), side-by-side (the frame and its labels), labels."
+        "--view",
+        help="What a video shows: overlay (default), side-by-side (the frame and its labels), labels.",
+        autocompletion=one_of("overlay", "side-by-side", "labels"),
     ),
 ]
 Beside = Annotated[
@@ -151,7 +156,7 @@ def predict_video(
     with unfinished_file(out) as part:
         sink = VideoSink(part, out.suffix.lower(), source, Panels(options.view or "overlay", spaces, names))
         played, took = _play(source, labels, sink, out.name, part)
-    typer.echo(f"{played.frames} frames predicted, {played.frames / took:.1f} per second: {out}")
+    say(f"{played.frames} frames predicted, {played.frames / took:.1f} per second: {out}")
     _tell_broken(source)
 
 
@@ -182,7 +187,7 @@ def predict_frames(
         played, took = _play(source, labels, sink, source.name)
         there = played.frames - played.predicted
         done = f", {there} were already done" if there else ""
-        typer.echo(f"{played.predicted} frames predicted{done}, {played.frames / took:.1f} per second: {out}")
+        say(f"{played.predicted} frames predicted{done}, {played.frames / took:.1f} per second: {out}")
         _tell_broken(source)
     return [] if options.ordered else images
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from segadapt.cli.data import parse_size
-from segadapt.cli.output import need_folder_name
+from segadapt.cli.output import need_folder_name, say
 from segadapt.cli.views import (
     MODEL,
     PUBLISHED_SCALES,
@@ -21,6 +21,7 @@ from segadapt.cli.views import (
     parse_scales,
     placing,
 )
+from segadapt.verbosity import quiet
 
 Select = Annotated[
     str | None, typer.Option(help="class_confidence: the most confident pixels of each class; or all, as --official.")
@@ -81,5 +82,6 @@ def pseudo_label(
         found = make_pseudo_labels(runtime, saved, space, images, out, settings, display, overwrite, turning)
         if runtime.is_main:
             write_summary(out, find_model(model), saved, images, space, settings, found, turning)
-            Console(highlight=False).print(shares_table(found))
-            typer.echo(f"{len(images)} images labelled: {out}")
+            if not quiet():
+                Console(highlight=False).print(shares_table(found))
+            say(f"{len(images)} images labelled: {out}")

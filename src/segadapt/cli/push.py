@@ -35,7 +35,7 @@ def push(
     segadapt push runs/gta5 anna/sean-gta5 --private
     segadapt push runs/gta5/sean anna/sean-gta5 --dry-run -o look
     """
-    from segadapt.cli.output import need_folder_name
+    from segadapt.cli.output import need_folder_name, say
     from segadapt.errors import UsageError
     from segadapt.export import hub
     from segadapt.files import need_file
@@ -53,5 +53,5 @@ def push(
     if out is not None:
         raise UsageError("applies to --dry-run only", where="--out", remedy="Add it, or leave this out.")
     done = hub.push(model, place, private=private, message=message, license_id=license_id, others=others)
-    typer.echo(f"pushed: {done.url}")
-    typer.echo(f'segadapt.load("{done.repository}") loads exactly this version')
+    say(f"pushed: {done.url}")
+    say(f'segadapt.load("{done.repository}") loads exactly this version')

@@ -5,14 +5,17 @@ from typing import Annotated
 
 import typer
 
+from segadapt.cli.completion import recipe_names
+
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(help="Print this recipe's file, as a starting point for your own.")
+        str | None,
+        typer.Argument(help="Print this recipe's file, as a starting point for your own.", autocompletion=recipe_names),
     ] = None,
 ) -> None:
     """List the recipes that ship with the package, or print one."""
-    from segadapt.config.load import find_recipe, read_tree, shipped_recipes
+    from segadapt.config.recipe_files import find_recipe, read_tree, shipped_recipes
 
     if name is not None:
         typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)

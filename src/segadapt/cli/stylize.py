@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from segadapt.cli.data import parse_size
-from segadapt.cli.output import OutputFile, need_folder_name
+from segadapt.cli.output import OutputFile, need_folder_name, say
 from segadapt.cli.views import Device, ExifOption, PrecisionName, checked, parse_exif, placing
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def stylize(
             there = f", {done.skipped} were already done" if done.skipped else ""
             text = f"{done.written} images stylized{there}: {out}"
             if page is None:
-                typer.echo(text)
+                say(text)
             else:
                 _write_sheet(page, images, out, targets, turning)
                 page.say(text)

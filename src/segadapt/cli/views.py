@@ -1,6 +1,6 @@
 """Options that the verbs with networks share: which model, how images go through it, where it runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from segadapt.cli.completion import one_of, several_of, spaces_and_files
 from segadapt.cli.data import parse_size
+from segadapt.cli.output import progress_bar as progress_bar
 
 if TYPE_CHECKING:
     from segadapt.data.orientation import Exif
@@ -35,10 +37,15 @@ Mirror = Annotated[
 ]
 Window = Annotated[str | None, typer.Option(metavar="WxH", help="Slide a window of this size over the input.")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="The network's input size; default: the model's own.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-PrecisionName = Annotated[str, typer.Option(help="fp32 or bf16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=one_of("auto", "cpu", "cuda"))]
+PrecisionName = Annotated[str, typer.Option(help="fp32 or bf16.", autocompletion=one_of("fp32", "bf16"))]
 ExifOption = Annotated[
-    str, typer.Option("--exif", help="turn or raw: images with an EXIF orientation, as viewers show them or as stored.")
+    str,
+    typer.Option(
+        "--exif",
+        help="turn or raw: images with an EXIF orientation, as viewers show them or as stored.",
+        autocompletion=one_of("turn", "raw"),
+    ),
 ]
 Official = Annotated[
     bool,
@@ -48,10 +55,20 @@ Official = Annotated[
     ),
 ]
 LabelSpaceOption = Annotated[
-    str | None, typer.Option("--label-space", help="Classes of a published model that does not name its own.")
+    str | None,
+    typer.Option(
+        "--label-space",
+        help="Classes of a published model that does not name its own.",
+        autocompletion=spaces_and_files,
+    ),
 ]
 Formats = Annotated[
-    str, typer.Option("--format", help="train_id, label_id (Cityscapes), colour, overlay; separate several by commas.")
+    str,
+    typer.Option(
+        "--format",
+        help="train_id, label_id (Cityscapes), colour, overlay; separate several by commas.",
+        autocompletion=several_of("train_id", "label_id", "colour", "overlay"),
+    ),
 ]
 
 
@@ -190,16 +207,3 @@ def parse_scales(text: str) -> tuple[float, ...]:
             remedy="Give numbers up to 8, for instance 1,0.75,1.25.",
         )
     return scales
-
-
-@contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, gone when it is done; yields the function to call with (done, all)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(description, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

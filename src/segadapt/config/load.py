@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,22 +9,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from segadapt.config.recipe import Recipe, stage_types
+from segadapt.config.recipe_files import Tree, find_recipe, read_tree, short
 from segadapt.errors import UsageError, UsageErrors, nearest
-from segadapt.files import LONGEST, exists, need_file, user_path
-from segadapt.plain_data import DEPTH, parse_yaml, read_yaml
+from segadapt.plain_data import DEPTH, parse_yaml
 from segadapt.plugin_loading import known, load_installed
 from segadapt.settings import MISSING
 
 COMMAND_LINE = "command line"
 MOST_ERRORS = 20
 """Lines that are told at once."""
-Tree = dict[str, Any]
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Name -> file of the recipes that ship with the package."""
-    folder = Path(str(resources.files("segadapt") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_recipe(name_or_path: str, overrides: list[str], *, keep_open: bool = False) -> Recipe:
@@ -69,53 +61,6 @@ def _told(errors: list[UsageError], path: Path) -> UsageError:
     if left := len(errors[MOST_ERRORS:]):
         errors = [*errors[:MOST_ERRORS], UsageError(f"{left} more", where=path, remedy="Fix those above first.")]
     return UsageErrors(errors) if len(errors) > 1 else errors[0]
-
-
-def find_recipe(name_or_path: str) -> Path:
-    """The file of a recipe. Raises UsageError when there is none."""
-    shipped = shipped_recipes()
-    if name_or_path in shipped:
-        return shipped[name_or_path]
-    path = user_path(name_or_path)
-    if not exists(path) and path.suffix not in (".yaml", ".yml"):
-        where = name_or_path if len(name_or_path) <= LONGEST else f"{name_or_path[:40]}…"
-        raise UsageError(
-            "no recipe of this name, and no file", where=where, remedy=nearest(name_or_path, list(shipped))
-        )
-    return need_file(path, "the recipe")
-
-
-def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> Tree:
-    """A recipe file as plain data; `base: NAME_OR_PATH` puts it over another recipe."""
-    tree = read_yaml(path, "the recipe")
-    if not isinstance(tree, dict):
-        raise UsageError(
-            "a recipe is a mapping of keys", where=path, remedy="See `segadapt recipes` for ones to start from."
-        )
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    if not isinstance(base, str):
-        raise UsageError(f"`base` is {_short(base)}", where=path, remedy="Give the name or the path of one recipe.")
-    try:
-        below = need_file(path.parent / base, "it") if exists(path.parent / base) else find_recipe(base)
-    except UsageError as error:
-        raise UsageError(f"base {_short(base)}: {error.what}", where=path, remedy=error.remedy) from None
-    seen = (*seen, path.resolve())
-    if below.resolve() in seen:
-        raise UsageError("`base` leads back to the recipe itself", where=path, remedy="Break the circle.")
-    if len(seen) > DEPTH:
-        raise UsageError(f"the {len(seen)}th `base` of one another", where=path, remedy="Put some of them into one.")
-    return merged(read_tree(below, seen), tree)
-
-
-def merged(below: Tree, above: Tree) -> Tree:
-    """`above` over `below`: mappings are merged key by key, all else is replaced."""
-    result = dict(below)
-    for key, value in above.items():
-        both_trees = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both_trees else value
-    return result
 
 
 def apply_override(tree: Tree, override: str) -> str:
@@ -209,7 +154,7 @@ def _explain(error: ValidationError, tree: Tree, path: Path, given: set[str]) ->
             case "missing" if isinstance(finding["loc"][-1], int):
                 key = ".".join(keys[:-1])
                 yield UsageError(
-                    f"'{key}' is {_short(value)}: it has too few values",
+                    f"'{key}' is {short(value)}: it has too few values",
                     where=where,
                     remedy=_change(keys[:-1], tree),
                 )
@@ -230,12 +175,7 @@ def _explain(error: ValidationError, tree: Tree, path: Path, given: set[str]) ->
                 yield UsageError(place + what, where=where, remedy=remedy or "Change it.")
             case _:
                 wrong = ", or ".join(dict.fromkeys(map(_plain, alternatives)))
-                yield UsageError(f"'{key}' is {_short(value)}: {wrong}", where=where, remedy=_change(keys, tree))
-
-
-def _short(value: object) -> str:
-    text = "empty" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+                yield UsageError(f"'{key}' is {short(value)}: {wrong}", where=where, remedy=_change(keys, tree))
 
 
 def _plain(finding: ErrorDetails) -> str:

@@ -60,7 +60,7 @@ class Recipe(Settings):
         0, ge=0, lt=2**63, description="seed of everything random: order, augmentation, noise, fresh weights"
     )
     runtime: RuntimeSettings = Field(
-        RuntimeSettings(), description="device, precision, threads, workers, compiling, CUDA graphs"
+        RuntimeSettings(), description="device, precision, threads, workers, compiling, CUDA graphs, trackers"
     )
 
     @field_validator("stages")

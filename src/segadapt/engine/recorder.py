@@ -1,43 +1,48 @@
 """metrics.jsonl: one line a step, fetched from the device with an interval so that training never waits for it."""
 
 import json
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
 
-from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_failure, write_text
 from segadapt.methods.method import Values
 from segadapt.plain_data import read_json_lines
+from segadapt.tracking.tracker import Line
+from segadapt.tracking.trackers import Tracking
 
 
 class Recorder:
-    """Collects named values on the device and writes them as lines; only rank 0 writes."""
+    """Collects named values on the device and writes them as lines, which trackers mirror; only rank 0 writes."""
 
-    def __init__(self, path: Path, *, writes: bool, from_step: int, tensorboard: bool = False) -> None:
-        self.path, self.writes = path, writes
+    def __init__(self, path: Path, *, writes: bool, from_step: int, tracking: Tracking | None = None) -> None:
+        self.path, self.writes, self.tracking = path, writes, tracking if writes else None
         self.waiting: list[tuple[dict[str, float], Values]] = []
         self.last: dict[str, float] = {}  # the newest fetched line, for the progress display
         self._file: TextIO | None = None
-        self._board = board(path.parent / "tensorboard", from_step) if tensorboard and writes else None
         self._clock = time.perf_counter()
         if writes:
-            self._keep_until(from_step)
+            kept = self._keep_until(from_step)
             try:
                 self._file = path.open("a", encoding="utf-8")
             except OSError as error:
                 raise write_failure(path, error) from error
+            if self.tracking is not None:
+                self.tracking.begin(from_step, kept)
 
-    def _keep_until(self, step: int) -> None:
-        """Drop lines after `step` (they are computed again) and a last line that a kill cut short."""
+    def _keep_until(self, step: int) -> list[Line]:
+        """Drop lines after `step` (they are computed again) and a last line that a kill cut short; gives the others."""
         if not self.path.is_file():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            return
+            return []
         lines = read_json_lines(self.path)
-        kept = [text for text, line in lines if type(line.get("step")) is int and line["step"] <= step]
-        write_text(self.path, "".join(f"{text}\n" for text in kept))
+        kept = [(text, line) for text, line in lines if type(line.get("step")) is int and line["step"] <= step]
+        write_text(self.path, "".join(f"{text}\n" for text, _ in kept))
+        return [line for _, line in kept]
 
     def add(self, step: int, losses: Values, rates: dict[str, float]) -> None:
         """Note a step (1 = after the first update): losses stay on the device until `flush`."""
@@ -50,55 +55,40 @@ class Recorder:
         """Fetch what waits, write it, and keep the newest in `last`."""
         if not self.waiting:
             return
+        waiting, self.waiting = self.waiting, []  # an interrupt while they are written must not write them twice
         # One transfer for all; each line has names of its own: a term may begin late, or end.
-        fetched = iter(torch.stack([loss for _, losses in self.waiting for loss in losses.values()]).tolist())
-        for line, losses in self.waiting:
-            # JSON has no NaN: a loss that is not finite is written as null.
+        fetched = iter(torch.stack([loss for _, losses in waiting for loss in losses.values()]).tolist())
+        lines = []
+        for line, losses in waiting:
             named = {f"loss/{name}": number for name, number in zip(losses, fetched, strict=False)}
             self.last = {"step": line["step"], **named, **line}
-            self._write(self.last)
-        self.waiting.clear()
+            lines.append(self.last)
+        self._write(lines)
 
     def scores(self, step: int, scores: dict[str, float]) -> None:
         """Write an evaluation during training."""
         self.flush()
-        self._write({"step": step, **{f"val/{name}": score for name, score in scores.items()}})
+        self._write([{"step": step, **{f"val/{name}": score for name, score in scores.items()}}])
         self._clock = time.perf_counter()
 
     def close(self) -> None:
         """Flush and close."""
         self.flush()
         if self._file is not None:
-            self._file.close()
-        if self._board is not None:
-            self._board.close()
+            try:
+                self._file.close()  # which writes what a failed write has left
+            except OSError as error:
+                raise write_failure(self.path, error) from error
 
-    def _write(self, line: dict[str, float]) -> None:
+    def _write(self, lines: Sequence[dict[str, float]]) -> None:
         if self._file is None:
             return
-        plain = {k: (v if v == v and abs(v) != float("inf") else None) for k, v in line.items()}
+        # JSON has no NaN: a loss that is not finite is written as null.
+        plain = [{k: (v if math.isfinite(v) else None) for k, v in line.items()} for line in lines]
         try:
-            self._file.write(json.dumps(plain) + "\n")
+            self._file.write("".join(json.dumps(line) + "\n" for line in plain))
             self._file.flush()
         except OSError as error:
             raise write_failure(self.path, error) from error
-        if self._board is not None:
-            for name, value in line.items():
-                if name != "step":
-                    self._board.add_scalar(name, value, int(line["step"]))
-
-
-def board(folder: Path, from_step: int) -> Any:
-    """A TensorBoard writer that hides what an interrupted run wrote after `from_step`."""
-    try:
-        from torch.utils.tensorboard.writer import SummaryWriter
-    except ImportError as error:
-        raise UsageError(
-            "TensorBoard is not installed",
-            where="tensorboard: true",
-            remedy="pip install 'segadapt[tensorboard]', or leave it disabled.",
-        ) from error
-    try:
-        return SummaryWriter(str(folder), purge_step=from_step + 1)
-    except OSError as error:
-        raise SegadaptError(f"cannot be written ({error})", where=folder, remedy="Check the disk.") from error
+        if self.tracking is not None:
+            self.tracking.lines(plain)

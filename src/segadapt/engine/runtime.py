@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from segadapt.batch_norm import share_statistics
@@ -17,6 +17,7 @@ from segadapt.errors import UsageError
 from segadapt.processes import usable_cores
 from segadapt.sample_randomness import draw_by_sample
 from segadapt.settings import Settings
+from segadapt.tracking.trackers import TrackerName
 
 __all__ = ["Precision", "Runtime", "RuntimeSettings", "start"]
 
@@ -45,6 +46,18 @@ class RuntimeSettings(Settings):
         description="on a GPU, replay training steps as one CUDA graph. auto: on one rank, wherever a step can be "
         "captured; on: on several ranks too, and an error where it cannot; off: never",
     )
+    trackers: tuple[TrackerName, ...] = Field(
+        (), description="where trainings are shown beside the run's own page: tensorboard, mlflow, trackio"
+    )
+    track_images_every: int | None = Field(
+        None, ge=0, description="steps between pictures of predictions there; null: with each evaluation; 0: none"
+    )
+
+    @field_validator("cuda_graphs", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        """YAML reads a bare on and off as true and false."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True)

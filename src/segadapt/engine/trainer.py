@@ -31,6 +31,8 @@ from segadapt.engine.updater import Updater
 from segadapt.errors import RankLost, SegadaptError, Stopped
 from segadapt.methods.method import Method
 from segadapt.methods.settings import TrainingSettings
+from segadapt.tracking.tracker import Pictures
+from segadapt.tracking.trackers import Tracking
 
 STOPPING = b"finishing this step and saving; press Ctrl-C again to quit now\n"
 TWICE = 0.5
@@ -68,6 +70,9 @@ class Training:
     selector: Selector
     watcher: Watcher
     facts: dict[str, Any] = field(default_factory=dict)  # plain data about the training, for its checkpoints
+    tracking: Tracking | None = None  # the trackers that it is shown in
+    pictures: Callable[[], Pictures] | None = None  # what the method's result gives now, for them
+    pictures_every: int = 0  # steps; 0: never
 
 
 class Trainer:
@@ -91,7 +96,7 @@ class Trainer:
             training.folder / "metrics.jsonl",
             writes=self.runtime.is_main,
             from_step=first,
-            tensorboard=self.settings.tensorboard,
+            tracking=training.tracking,
         )
         try:
             with stop_signals(tell=self.runtime.is_main) as stopped, self.runtime.kernels_by_trial():
@@ -124,6 +129,8 @@ class Trainer:
         self.training.watcher.training(done, self.training.steps, recorder.last)
         if self.training.evaluate_every and done % self.training.evaluate_every == 0:
             self._evaluate(done, recorder)
+        if self.training.pictures_every and done % self.training.pictures_every == 0:
+            self._show(done, recorder)
         if done % every.checkpoint_every == 0:
             self._save(done)
         if signalled:
@@ -162,6 +169,14 @@ class Trainer:
         recorder.scores(done, scores)
         self.training.selector.consider(done, scores)
         self.training.watcher.scored(done, scores)
+
+    def _show(self, done: int, recorder: Recorder) -> None:
+        """Pictures for the trackers; rank 0 makes them, the others wait."""
+        tracking, make = self.training.tracking, self.training.pictures
+        if tracking is not None and make is not None and self.runtime.is_main:
+            recorder.flush()
+            tracking.pictures(done, make)
+        self.runtime.barrier()
 
     def _about(self) -> dict[str, Any]:
         """What must be the same for the same rounding, what the selection knows, and what the training is."""

@@ -9,7 +9,8 @@ from segadapt.config.load import open_keys, open_value
 from segadapt.errors import UsageError, UsageErrors, nearest
 from segadapt.files import digest, is_folder, need_file, sha256, user_path
 from segadapt.pipeline.continuation import FLAG, Continuation, continuation
-from segadapt.pipeline.stage_folder import StageFolder, State, flat
+from segadapt.pipeline.stage_folder import StageFolder, State
+from segadapt.plain_data import flat
 from segadapt.quirks import QuirkySettings
 from segadapt.references import Names, Product, named_by, paths_in, references
 from segadapt.settings import MISSING

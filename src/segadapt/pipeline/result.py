@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segadapt.config.recipe import Recipe
 from segadapt.errors import UsageError
@@ -41,6 +42,14 @@ class RunResult:
     def scores(self) -> dict[str, dict[str, float]]:
         """mIoU in percent by stage and domain, for all stages that have been scored."""
         return {name: stage.scores for name, stage in self.stages.items() if stage.scores}
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as JSON has it: paths as text."""
+        stages = [
+            {key: str(value) if isinstance(value, Path) else value for key, value in vars(stage).items()}
+            for stage in self.stages.values()
+        ]
+        return {"folder": str(self.folder), "report": self.report and str(self.report), "stages": stages}
 
 
 def result_of(folder: Path, recipe: Recipe, planned: list[Planned]) -> RunResult:

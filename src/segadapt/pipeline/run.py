@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from segadapt.config.load import as_overrides, find_recipe, load_recipe, need_closed
+from segadapt.config.load import as_overrides, load_recipe, need_closed
 from segadapt.config.recipe import Recipe
+from segadapt.config.recipe_files import find_recipe
 from segadapt.config.resolved import IN_A_DOMAIN, as_yaml, filled, located, recorded
 from segadapt.data.label_spaces import load_label_space
 from segadapt.engine import runtime
@@ -26,12 +27,12 @@ from segadapt.pipeline import spent
 from segadapt.pipeline.costs import costs
 from segadapt.pipeline.lock import locked
 from segadapt.pipeline.plan import ALL, Choice, Planned, need_consent, plan
-from segadapt.pipeline.plan_table import show_plan
+from segadapt.pipeline.plan_table import ShowPlan, show_plan
 from segadapt.pipeline.result import RunResult, result_of
 from segadapt.pipeline.run_page import RunPage
 from segadapt.pipeline.show import Display
-from segadapt.pipeline.stage_folder import flat
 from segadapt.pipeline.time_left import TimeLeft
+from segadapt.plain_data import flat
 from segadapt.plugin_loading import loaded
 from segadapt.references import named_by, paths_in
 from segadapt.stages.context import Run
@@ -48,13 +49,14 @@ def run_recipe(
     choice: Choice = ALL,
     dry_run: bool = False,
     yes: bool = False,
+    show: ShowPlan = show_plan,
 ) -> RunResult:
     """Run the chosen stages of a recipe in `folder`, then write the report. A second call resumes where it stopped.
 
     `recipe` is a shipped recipe's name, a YAML file, or a loaded recipe; `folder` is `runs/NAME` by default;
     `overrides` change the recipe, as in `["seed=1"]` or `{"seed": 1}`. Values that it leaves open (`???`) are taken
     from the folder's own recipe.yaml. Returns the folder's contents: stages, models, scores. `dry_run` prints the plan
-    and writes nothing.
+    (`show`: how) and writes nothing.
 
     Raises UsageError for errors in the recipe, if something would be deleted (stages made with different settings,
     `choice.fresh`) and `yes` is not given, and if another process is running in the folder; SegadaptError if a stage
@@ -79,9 +81,7 @@ def run_recipe(
         planned = _agreed_plan(recipe, run, choice)
         if dry_run:
             if place.is_main:
-                show_plan(run, planned, yes)
-                for error in missing_downloads(planned):
-                    print(error)
+                show(run, planned, yes, missing_downloads(planned))
             return place.from_main(lambda: result_of(folder, recipe, planned))
         if not yes:
             need_consent(planned)
@@ -224,12 +224,13 @@ def need_run_folder(folder: Path) -> None:
 def write_run_files(recipe: Recipe, run: Run) -> None:
     """environment.json, the mark of a run folder, and recipe.yaml (everything decided)."""
     place = run.runtime
-    decided = runtime.RuntimeSettings(
-        device=place.device.type,
-        precision=place.precision,
-        threads=place.threads,
-        workers=None if place.measure_workers else place.workers,
-        compile=place.compile,
+    decided = recipe.runtime.model_copy(
+        update={
+            "device": place.device.type,
+            "precision": place.precision,
+            "threads": place.threads,
+            "workers": None if place.measure_workers else place.workers,
+        }
     )
     write_json(run.folder / "environment.json", environment(run))
     write_text(run.folder / "recipe.yaml", as_yaml(located(recipe.model_copy(update={"runtime": decided}))))

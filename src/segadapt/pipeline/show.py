@@ -20,9 +20,12 @@ from rich.progress import (
 from rich.table import Table
 
 from segadapt.pipeline.time_left import TimeLeft, duration
+from segadapt.verbosity import quiet, told, verbose
 
 EVERY = 30.0
 """Seconds between lines when the output is a file."""
+EVERY_VERBOSE = 1.0
+"""The same with --verbose, where they are written on a terminal too."""
 
 
 class Display:
@@ -65,7 +68,8 @@ class Display:
             TextColumn("{task.fields[whole]}"),
             TextColumn("{task.fields[note]}", style="dim"),
         )
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+        shown = self.console.is_terminal and not quiet()
+        with Progress(*columns, console=self.console, transient=True, disable=not shown) as progress:
             self.progress, self.task = progress, progress.add_task(stage, total=None, rate="", note="", whole="")
             try:
                 yield
@@ -93,22 +97,25 @@ class Display:
     def scored(self, step: int, scores: dict[str, float]) -> None:
         """After each evaluation."""
         text = "  ".join(f"{name.replace('_', ' ')} {score:.2f}" for name, score in scores.items())
-        self.console.print(f"{self.stage}  step {step}: {text}")
+        self.say(f"{self.stage}  step {step}: {text}")
 
     def say(self, text: str) -> None:
         """A line worth reading."""
-        self.console.print(text, soft_wrap=True, markup=False)
+        if told(text):
+            self.console.print(text, soft_wrap=True, markup=False)
 
     def table(self, table: Table) -> None:
         """Numbers worth reading."""
-        self.console.print(table)
+        if not quiet():
+            self.console.print(table)
 
     def _advance(self, done: int, count: int, rate: str, note: str) -> None:
-        if self.console.is_terminal:
-            if self.progress is not None and self.task is not None:
-                left = self.left()
-                self.progress.update(self.task, completed=done, total=count, rate=rate, whole=left, note=note)
-        elif time.monotonic() - self._spoken > EVERY:
+        terminal = self.console.is_terminal
+        if terminal and self.progress is not None and self.task is not None:
+            left = self.left()
+            self.progress.update(self.task, completed=done, total=count, rate=rate, whole=left, note=note)
+        every = EVERY_VERBOSE if verbose() else EVERY
+        if (verbose() or not terminal) and time.monotonic() - self._spoken > every:
             self._spoken = time.monotonic()
             parts = [part for part in (self.stage, f"{done}/{count}", rate, self.left(), note) if part]
-            self.console.print("  ".join(parts), soft_wrap=True)
+            self.say("  ".join(parts))

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from segadapt.errors import UsageError
 from segadapt.files import digest, write_json
@@ -144,17 +144,6 @@ def _made() -> list[str]:
     a stage is done. The folder may be of a stage of another kind by the same name."""
     kinds = stage_kinds().values()
     return list(dict.fromkeys([*(kind.result for kind in kinds), *(made for kind in kinds for made in kind.made)]))
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> Content:
-    """Nested mappings -> one mapping with dotted keys."""
-    result: Content = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            result.update(flat(value, f"{prefix}{key}."))
-        else:
-            result[f"{prefix}{key}"] = value
-    return result
 
 
 def _short(value: object) -> str:

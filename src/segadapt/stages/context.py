@@ -9,7 +9,7 @@ from rich.table import Table
 
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.sides import DataSettings
-from segadapt.engine.runtime import Runtime
+from segadapt.engine.runtime import Runtime, RuntimeSettings
 from segadapt.engine.trainer import Watcher
 from segadapt.files import user_path
 from segadapt.models.networks import Choice
@@ -26,6 +26,8 @@ class RecipeOfStages(Protocol):
     def stages(self) -> Mapping[str, QuirkySettings]: ...
     @property
     def seed(self) -> int: ...
+    @property
+    def runtime(self) -> RuntimeSettings: ...
 
 
 class Giver(Protocol):

@@ -96,8 +96,8 @@ def after_training(name: str, settings: TrainingSettings, domains: Domains) -> E
 
 def write_scores(
     work: Work, settings: EvaluateSettings, domains: Domains, saved: SavedModel, label_free: Json | None = None
-) -> None:
-    """Score a model on the val images that have labels and write the stage's evaluation.json.
+) -> Json:
+    """Score a model on the val images that have labels; write the stage's evaluation.json, and give its content.
 
     `label_free`: how well InfoMax ordered the evaluations of the model's training.
     """
@@ -140,10 +140,9 @@ def write_scores(
         work.say(f"{score} on {domain} {found['split']} ({found['images']} images)")
         if (doubt := doubt_about(found, run.space.classes)) is not None:
             display.say(f"warning: {domain} {found['split']}: {doubt}")
-    write_json(
-        work.folder / EVALUATION,
-        evaluation_record(run.file_of(settings.model), saved.header, run.space, scores, label_free),
-    )
+    record = evaluation_record(run.file_of(settings.model), saved.header, run.space, scores, label_free)
+    write_json(work.folder / EVALUATION, record)
+    return record
 
 
 def _labelled(settings: EvaluateSettings, domains: Domains) -> dict[str, dict[str, SegmentationDataset]]:

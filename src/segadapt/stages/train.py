@@ -28,6 +28,9 @@ from segadapt.stages.registry import kind_of
 from segadapt.stages.stage import Content, Cost, Role, Size, StageKind, Work
 from segadapt.stages.stand_in import stand_in, stand_in_domains
 from segadapt.stages.target_style import need_both_domains
+from segadapt.stages.tracked import final_scores, need_trackers, tracking_of
+from segadapt.tracking.trackers import FILE as TRACKERS
+from segadapt.tracking.trackers import Tracking
 from segadapt.weights.provenance import model_step
 from segadapt.weights.saved import load_any
 
@@ -46,7 +49,7 @@ class Train(StageKind):
 
     result, use = MODEL, MODEL
     made = ("*.safetensors", EVALUATION, "checkpoints")
-    traces = ("metrics.jsonl", "tensorboard", LABELLED)
+    traces = ("metrics.jsonl", "tensorboard", TRACKERS, LABELLED)
     seeded = True
 
     def __init__(self, method: type[Method]) -> None:
@@ -89,6 +92,7 @@ class Train(StageKind):
     def check(self, work: Work) -> None:
         training.need_equal_shares(work.run, work.name, work.settings)
         need_both_domains(work.name, work.settings)
+        need_trackers(work)
         training.need_selectable(work.name, work.settings, work.data)
         if "steps" in work.decided:
             training.need_long_schedule(work.name, work.settings, work.decided["steps"])
@@ -138,6 +142,14 @@ class Train(StageKind):
 
     def do(self, work: Work) -> None:
         """Train, or load what stands in for it, and score the result."""
+        tracking, finished = tracking_of(work), False
+        try:
+            self._do(work, tracking)
+            finished = True
+        finally:
+            tracking.close(finished)
+
+    def _do(self, work: Work, tracking: Tracking) -> None:
         run, settings, saved = work.run, work.settings, None
         for before in references(settings).values():
             if kind_of(run.recipe.stages[before]).gives.folder:
@@ -153,11 +165,12 @@ class Train(StageKind):
                 assert few is not None
                 names = [pair.name for leaf in few.leaves for pair in leaf.pairs]
                 write_text(work.folder / LABELLED, "".join(f"{name}\n" for name in names))
-            saved = training.train(work, domains)
+            saved = training.train(work, domains, tracking)
         after = after_training(work.name, settings, work.data) if self.gives == SEGMENTER else None
         if run.runtime.is_main and after is not None:
             saved = saved or load_any(run.file_of(after.model), run.space)
-            write_scores(work, after, work.data, saved, label_free_agreement(work.folder))
+            record = write_scores(work, after, work.data, saved, label_free_agreement(work.folder))
+            tracking.final(int(work.decided.get("steps", 0)), final_scores(record))
 
     # --- what others build on it ---
 
@@ -177,7 +190,7 @@ class Train(StageKind):
     def later_than(self, folder: Path, step: int) -> Iterable[Path]:
         chosen = [folder / f"model_{selection}.safetensors" for selection in SELECTED]
         stale = [path for path in chosen if path.is_file() and (model_step(path) or 0) > step]
-        return [folder / MODEL, folder / LAST, folder / EVALUATION, *stale]
+        return [folder / MODEL, folder / LAST, folder / EVALUATION, folder / TRACKERS, *stale]
 
 
 def checkpoint_step(stage: Path) -> int:

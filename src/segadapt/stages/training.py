@@ -35,6 +35,8 @@ from segadapt.stages.image_files import threads
 from segadapt.stages.provenance import said_by_checkpoint, used_target_labels
 from segadapt.stages.stage import Work
 from segadapt.stages.target_style import in_target_style
+from segadapt.stages.tracked import pictures_every, pictures_of
+from segadapt.tracking.trackers import Tracking
 from segadapt.weights.initial import load_module, load_start
 from segadapt.weights.provenance import Answer, either
 from segadapt.weights.saved import GeneratorHeader, ModelHeader, SavedModel, load_any, save_generator, save_model
@@ -43,11 +45,12 @@ MINIMUM_MIOU = 20.0
 """Quirk `selection`: a network at or below this mIoU on target val was never kept."""
 
 
-def train(work: Work, domains: Domains) -> SavedModel | None:
+def train(work: Work, domains: Domains, tracking: Tracking | None = None) -> SavedModel | None:
     """Train the stage from wherever its folder stands, and leave `model.safetensors` there.
 
-    `domains`: with what other stages have made. Gives that model, on rank 0, where it is a segmenter and its last
-    state. With a continuation from its checkpoint instead: UsageError, and nothing is changed, when that does not fit.
+    `domains`: with what other stages have made; `tracking`: where it is shown. Gives that model, on rank 0, where it is
+    a segmenter and its last state. With a continuation from its checkpoint instead: UsageError, and nothing is changed,
+    when that does not fit.
     """
     run, name, settings, folder, runtime = work.run, work.name, work.settings, work.folder, work.run.runtime
     steps = settings.number_of_steps(labelled_images(settings, domains))
@@ -74,7 +77,12 @@ def train(work: Work, domains: Domains) -> SavedModel | None:
     evaluate, every = None, 0
     if isinstance(settings, SegmenterSettings) and settings.evaluate_every:
         evaluate, every = evaluation_during_training(domains, settings, run, method), settings.evaluate_every
-    about = Training(method, settings, steps, folder, batches, evaluate, every, selector, run.watcher, facts)
+    about = Training(
+        *(method, settings, steps, folder, batches, evaluate, every, selector, run.watcher, facts),
+        tracking=tracking,
+        pictures=pictures_of(domains, settings, run, method),
+        pictures_every=pictures_every(run, settings),
+    )
     Trainer(about, runtime).run()
     kept = keep_result(run, settings, selector, save, steps) if runtime.is_main else None
     runtime.barrier()

@@ -84,6 +84,11 @@ class Findings:
         """Whether training can use everything."""
         return not self.broken and not (self.unknown and self.unknown_is_error)
 
+    @property
+    def problems(self) -> int:
+        """How many files and label values training cannot use."""
+        return len(self.broken) + (len(self.unknown) if self.unknown_is_error else 0)
+
     def shares(self) -> list[tuple[str, float, float]]:
         """Per class, then "ignored" and "unknown": name, percent of all pixels, percent of the label maps with it."""
         total, images = max(int(self.pixels.sum()), 1), max(self.labelled, 1)
