@@ -32,7 +32,7 @@ def _forward(given, weight, bias, mean, variance, eps, plus, top, out, count, ch
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     channel = at % channels  # channels lie last in memory
-    factor = tl.load(weight + channel, inside) / tl.sqrt(tl.load(variance + channel, inside) + eps)
+    factor = tl.load(weight + channel, inside).to(tl.float32) / tl.sqrt(tl.load(variance + channel, inside) + eps)
     shift = tl.load(bias + channel, inside) - tl.load(mean + channel, inside) * factor
     values = tl.load(given + at, inside).to(tl.float32) * factor + shift
     if PLUS:
@@ -54,7 +54,7 @@ def _backward(gradient, weight, variance, eps, top, out, of_given, of_plus, coun
         values = tl.where((after <= 0) | (after >= top), 0.0, values)
     if PLUS:
         tl.store(of_plus + at, values, inside)
-    factor = tl.load(weight + channel, inside) / tl.sqrt(tl.load(variance + channel, inside) + eps)
+    factor = tl.load(weight + channel, inside).to(tl.float32) / tl.sqrt(tl.load(variance + channel, inside) + eps)
     tl.store(of_given + at, values * factor, inside)
 
 
