@@ -199,7 +199,12 @@ def test_misuse_is_told(layout: str, split: str, changes: dict[str, object], tol
     ("given", "told"),
     [
         ({"layout": "gta"}, "Did you mean 'gta5'"),
-        ({"layout": "gta5", "images": "x"}, "belong to layout folder"),
+        ({"layout": "gta5", "splits": {"val": "x"}}, "splits belongs to layout folder"),
+        ({"layout": "folder", "splits": {"val": "x"}}, "splits say what {split} in `images` stands for"),
+        ({"layout": "folder", "images": "{split}", "splits": {"dev": "x"}}, "must be among train, val, test"),
+        ({"layout": "folder", "images": "{split}", "splits": {"val": "../x"}}, "'../x' is not the name of a folder"),
+        ({"layout": "folder", "images": "{split}", "splits": {"val": "x"}, "holdout": 1}, "have their own"),
+        ({"layout": "gta5", "images": "x"}, "images belongs to layout folder"),
         ({"layout": "gta5", "holdout": 2, "val_list": "v.txt"}, "give one of them"),
         ({"layout": "cityscapes", "holdout": 2}, "holdout is for layouts without splits"),
         ({"layout": "gta5", "holdout": -1}, "greater than or equal to 0"),
@@ -228,3 +233,31 @@ def test_ones_own_layout(tmp_path: Path) -> None:
         register_layout(layout)  # the same again, as in a notebook
     finally:
         del LAYOUTS["mine"]
+
+
+def test_a_folder_may_have_splits_and_names_with_ends(tmp_path: Path) -> None:
+    for part, names in {"training": ("10", "9"), "validation": ("11",)}.items():
+        for kind, ending in (("images", "_rgb.jpg"), ("truth", "_ids.png")):
+            (tmp_path / part / kind).mkdir(parents=True)
+            for name in names:
+                (tmp_path / part / kind / f"{name}{ending}").touch()
+    ends = {"images": "{split}/images", "labels": "{split}/truth", "image_ending": "_rgb", "label_ending": "_ids"}
+    settings = domain("folder", tmp_path, splits={"train": "training", "val": "validation"}, **ends)
+    assert default_splits(settings) == ["train", "val"] and not settings.has_split("test")
+    for part, split, names in (("training", "train", ["9", "10"]), ("validation", "val", ["11"])):
+        found = settings.pairs(split)
+        assert [pair.image for pair in found] == [tmp_path / part / f"images/{name}_rgb.jpg" for name in names]
+        assert [pair.label for pair in found] == [tmp_path / part / f"truth/{name}_ids.png" for name in names]
+    with pytest.raises(UsageError, match="has no split 'test'"):
+        settings.pairs("test")
+    (tmp_path / "{split}").mkdir()
+    (tmp_path / "{split}" / "a.png").touch()
+    assert [pair.name for pair in domain("folder", tmp_path, images="{split}", labels=None).pairs("train")] == ["a.png"]
+
+
+@pytest.mark.parametrize(("image", "label", "ending"), [("a.jpg", "a.png", ""), ("a.png", "a_mask.png", "_mask")])
+def test_images_and_labels_may_share_a_folder(image: str, label: str, ending: str, tmp_path: Path) -> None:
+    for name in (image, label):
+        (tmp_path / name).touch()
+    (pair,) = domain("folder", tmp_path, images=None, labels=".", label_ending=ending).pairs("train")
+    assert (pair.name, pair.label) == (image, tmp_path / label)

@@ -78,8 +78,12 @@ class Layout:
         if not names:
             inside = f" in {self._within(split)}" if self.within else ""
             raise UsageError(f"holds no images{inside}", where=folder, remedy="Check the path and the layout.")
-        found = [(name, by_stem.get(self.label_stem(name))) for name in names]
-        return [Pair(name, folder / name, files[0] if files else None) for name, files in found]
+        found = {name: by_stem.get(self.label_stem(name), [None])[0] for name in names}
+        # Where images and labels share a folder, the label of another image is no image.
+        labels_of_others = {label for name, label in found.items() if label != folder / name}
+        return [
+            Pair(name, folder / name, label) for name, label in found.items() if folder / name not in labels_of_others
+        ]
 
     def label_folder(self, root: Path, split: str) -> Path | None:
         """The folder of a split's labels; None for a layout without labels."""
