@@ -244,10 +244,10 @@ def test_a_folder_may_have_splits_and_names_with_ends(tmp_path: Path) -> None:
     ends = {"images": "{split}/images", "labels": "{split}/truth", "image_ending": "_rgb", "label_ending": "_ids"}
     settings = domain("folder", tmp_path, splits={"train": "training", "val": "validation"}, **ends)
     assert default_splits(settings) == ["train", "val"] and not settings.has_split("test")
-    for part, split, names in (("training", "train", ["9", "10"]), ("validation", "val", ["11"])):
+    for part, split, stems in (("training", "train", ["9", "10"]), ("validation", "val", ["11"])):
         found = settings.pairs(split)
-        assert [pair.image for pair in found] == [tmp_path / part / f"images/{name}_rgb.jpg" for name in names]
-        assert [pair.label for pair in found] == [tmp_path / part / f"truth/{name}_ids.png" for name in names]
+        assert [pair.image for pair in found] == [tmp_path / part / f"images/{name}_rgb.jpg" for name in stems]
+        assert [pair.label for pair in found] == [tmp_path / part / f"truth/{name}_ids.png" for name in stems]
     with pytest.raises(UsageError, match="has no split 'test'"):
         settings.pairs("test")
     (tmp_path / "{split}").mkdir()

@@ -11,7 +11,20 @@ from typing import Annotated, Any
 
 import typer
 
-from segadapt.cli import compare, data, evaluate, export, predict, pseudo_label, push, recipes, report, run, stylize
+from segadapt.cli import (
+    compare,
+    data,
+    evaluate,
+    export,
+    init,
+    predict,
+    pseudo_label,
+    push,
+    recipes,
+    report,
+    run,
+    stylize,
+)
 from segadapt.errors import RankLost, SegadaptError, UsageError
 from segadapt.plugin_loading import load_installed, load_plugin
 from segadapt.version import __version__
@@ -61,6 +74,7 @@ def options(
     """Adapt a semantic segmenter from a labelled domain to an unlabelled one."""
 
 
+app.command("init")(init.init)
 app.command("run")(run.run)
 app.command("recipes")(recipes.recipes)
 app.command("quirks")(recipes.quirks)
