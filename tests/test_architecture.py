@@ -28,7 +28,7 @@ SHARED = {
 }
 ROOMS = {
     *("augment", "data", "sample", "models", "weights", "methods", "engine", "inference", "evaluation"),
-    *("stages", "config", "report", "pipeline", "export", "cli"),
+    *("stages", "config", "report", "pipeline", "export", "setup", "cli"),
 }
 
 ALLOWED: dict[str, set[str]] = {
@@ -51,6 +51,10 @@ ALLOWED: dict[str, set[str]] = {
         *("stages.context", "stages.domains", "stages.estimate", "stages.shipped", "stages.stage"),
     },
     "export": {"data", "sample", "models", "weights", "inference", "evaluation"},
+    "setup": {
+        *("data", "models", "weights", "engine", "inference", "config", "pipeline"),
+        *("stages.context", "stages.shipped"),
+    },
     "cli": ROOMS,
     "plugin": {"augment", "data.catalog", "methods", "models"},
     # When first used:
@@ -125,6 +129,7 @@ VERBS = [
     "",
     *("run", "recipes", "quirks", "schema", "evaluate", "predict", "report", "compare", "stylize"),
     *("pseudo-label", "export", "push"),
+    *("init", "doctor"),
     *("data", "data check", "data prepare", "data sample", "data spaces"),
 ]
 

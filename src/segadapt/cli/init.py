@@ -14,45 +14,51 @@ _MOST_ROWS = 40  # values of a side that are listed
 _MOST_QUESTIONS = 32  # values whose class is asked for one by one
 
 
+RecipeFile = Annotated[Path, typer.Argument(metavar="[RECIPE.yaml]", help="The recipe to write.")]
+Source = Annotated[
+    Path | None, typer.Option(help="Folder of the source: images with labels, rendered ones for instance.")
+]
+Target = Annotated[Path | None, typer.Option(help="Folder of the target: images, with or without labels.")]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        help="Names of the classes in the order of their ids (road,car), or with their ids or colours "
+        "(0=ground,255=crack,#ff0000=ship; - for ignored), a text file of such lines, a label-space file, "
+        "or a shipped label space. Default: proposed from what the labels hold.",
+    ),
+]
+TargetClasses = Annotated[
+    str | None, typer.Option(help="The same for the target's labels, where they hold other ids than the source's.")
+]
+Ignore = Annotated[str | None, typer.Option(metavar="IDS", help="Ids of the labels that are no class: 0,255.")]
+Images = Annotated[str | None, typer.Option(help="Sub-folder of its images; default: found.")]
+Labels = Annotated[str | None, typer.Option(help="Sub-folder of its labels; default: found.")]
+LayoutName = Annotated[str | None, typer.Option(help="Its layout; default: recognized.")]
+MethodName = Annotated[str | None, typer.Option(help="The method to adapt with; default: dacs.")]
+Size = Annotated[str | None, typer.Option(help="Training size WIDTHxHEIGHT; default: from the images.")]
+Steps = Annotated[int | None, typer.Option(help="Updates of each training; default: by the machine.", min=1)]
+AllLabels = Annotated[bool, typer.Option("--all-labels", help="Look into all label files, not into 200.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; replace files that are there.")]
+
+
 def init(
-    recipe: Annotated[Path, typer.Argument(metavar="[RECIPE.yaml]", help="The recipe to write.")] = Path("mine.yaml"),
-    source: Annotated[
-        Path | None, typer.Option(help="Folder of the source: images with labels, rendered ones for instance.")
-    ] = None,
-    target: Annotated[Path | None, typer.Option(help="Folder of the target: images, with or without labels.")] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            help="Names of the classes in the order of their ids (road,car), or with their ids or colours "
-            "(0=ground,255=crack,#ff0000=ship; - for ignored), a text file of such lines, a label-space file, "
-            "or a shipped label space. Default: proposed from what the labels hold.",
-        ),
-    ] = None,
-    target_classes: Annotated[
-        str | None, typer.Option(help="The same for the target's labels, where they hold other ids than the source's.")
-    ] = None,
-    ignore: Annotated[
-        str | None, typer.Option(metavar="IDS", help="Ids of the labels that are no class: 0,255.")
-    ] = None,
-    source_images: Annotated[
-        str | None, typer.Option(help="Sub-folder of the source's images; default: found.")
-    ] = None,
-    source_labels: Annotated[
-        str | None, typer.Option(help="Sub-folder of the source's labels; default: found.")
-    ] = None,
-    target_images: Annotated[
-        str | None, typer.Option(help="Sub-folder of the target's images; default: found.")
-    ] = None,
-    target_labels: Annotated[
-        str | None, typer.Option(help="Sub-folder of the target's labels; default: found.")
-    ] = None,
-    source_layout: Annotated[str | None, typer.Option(help="Layout of the source; default: recognized.")] = None,
-    target_layout: Annotated[str | None, typer.Option(help="Layout of the target; default: recognized.")] = None,
-    method: Annotated[str | None, typer.Option(help="The method to adapt with; default: dacs.")] = None,
-    size: Annotated[str | None, typer.Option(help="Training size WIDTHxHEIGHT; default: from the images.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates of each training; default: by the machine.", min=1)] = None,
-    all_labels: Annotated[bool, typer.Option("--all-labels", help="Look into all label files, not into 200.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; replace files that are there.")] = False,
+    recipe: RecipeFile = Path("mine.yaml"),
+    source: Source = None,
+    target: Target = None,
+    classes: Classes = None,
+    target_classes: TargetClasses = None,
+    ignore: Ignore = None,
+    source_images: Images = None,
+    source_labels: Labels = None,
+    target_images: Images = None,
+    target_labels: Labels = None,
+    source_layout: LayoutName = None,
+    target_layout: LayoutName = None,
+    method: MethodName = None,
+    size: Size = None,
+    steps: Steps = None,
+    all_labels: AllLabels = False,
+    yes: Yes = False,
 ) -> None:
     """Write a recipe for your own data: looks at the folders, proposes the classes, and names the commands to run.
 

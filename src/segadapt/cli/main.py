@@ -14,6 +14,7 @@ import typer
 from segadapt.cli import (
     compare,
     data,
+    doctor,
     evaluate,
     export,
     init,
@@ -87,6 +88,7 @@ app.command("export")(export.export)
 app.command("push")(push.push)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 
 
