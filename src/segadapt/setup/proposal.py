@@ -112,7 +112,8 @@ def propose(source: Place, target: Place, file: Path, training: Training, all_fi
     )
     sides = {name: _side(name, found, values[name], chosen, file) for name, found in founds.items()}
     fitted = training.fitted(sides["source"].size)
-    notes = [note for name in places for note in _notes(name, sides[name], values[name], fitted)]
+    own = chosen.content is not None
+    notes = [note for name in places for note in _notes(name, sides[name], values[name], fitted, own)]
     text = recipe_text(file.stem, {name: side.settings for name, side in sides.items()}, chosen.name, fitted)
     return Proposal(file.absolute(), text, sides, chosen, fitted, (*notes, *chosen.notes))
 
@@ -191,8 +192,8 @@ def _listed(
     }
 
 
-def _notes(name: str, side: Side, values: LabelValues | None, training: Training) -> list[str]:
-    """What is to be said about a domain."""
+def _notes(name: str, side: Side, values: LabelValues | None, training: Training, own: bool) -> list[str]:
+    """What is to be said about a domain; `own`: its label space is written from its labels."""
     notes = [f"{name}: {note}" for note in side.found.notes]
     others = also_fitting(side.found.domain) if side.found.domain.layout == FOLDER else []
     if others:
@@ -200,7 +201,7 @@ def _notes(name: str, side: Side, values: LabelValues | None, training: Training
             f"{name}: layouts {', '.join(others)} have the same folders; --{name}-layout says if it is one of them"
         )
     if values is not None:
-        if not values.all_files:
+        if not values.all_files and own:
             notes.append(
                 f"{name}: {values.looked_at} of {values.of} labels were looked into; what only others hold would "
                 "stop a training: --all-labels looks into all"
