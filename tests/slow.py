@@ -50,6 +50,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_files_that_cannot_be_read_or_are_still_to_come",
         "test_without_the_data_the_contact_sheets_are_shown",
     ),
+    "test_example_programs.py": ("test_the_notebook_runs_from_its_first_cell_to_its_last",),
     "test_examples.py": ("test_a_run_of_ones_own",),
     "test_export_hub.py": ("test_a_revision_pins_a_model",),
     "test_export_onnx.py": (
