@@ -332,10 +332,11 @@ def test_a_person_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
     write_photos(tmp_path / "target", ["a.jpg", "b.jpg"])
     for name in "ab":
         write_grey(tmp_path / "target" / f"{name}.png", blocks([10, 20]))
-    answers = [tmp_path / "source", tmp_path / "target", "water", "", "-", "class_5", "water"]
+    answers = [tmp_path / "source", tmp_path / "target", "water", "", "-", "house", "class_5", "water"]
     monkeypatch.setattr("sys.stdin", Typed("".join(f"{answer}\n" for answer in answers)))
     monkeypatch.chdir(tmp_path)
-    assert command(capsys, "init").code == 0
+    told = command(capsys, "init")
+    assert told.code == 0 and "'house' is none of class_5, water" in told.err
     _, space = written(tmp_path)
     assert space.classes == ("water", "class_5") and space.ignored_ids["source"] == (9,)
     assert space.ids == {"source": ((3,), (5,)), "target": ((20,), (10,))}

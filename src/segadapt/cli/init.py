@@ -1,6 +1,7 @@
 """The verb `init`: a recipe for one's own data, from a look at two folders."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ _MOST_ROWS = 40  # values of a side that are listed
 _MOST_QUESTIONS = 32  # values whose class is asked for one by one
 
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="[RECIPE.yaml]", help="The recipe to write.")]
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe to write.")]
 Source = Annotated[
     Path | None, typer.Option(help="Folder of the source: images with labels, rendered ones for instance.")
 ]
@@ -83,8 +84,9 @@ def init(
     proposal = propose(*places, recipe, training, all_labels)
     _show(proposal)
     if asking and classes is None and proposal.chosen.content is not None:
-        places = _asked(places, proposal)
-        proposal = propose(*places, recipe, training, all_labels)
+        before = proposal
+        proposal = propose(*_asked(places, before), recipe, training, all_labels)
+        _show_notes(note for note in proposal.notes if note not in before.notes)
     _need_new(proposal, yes, asking)
     written = proposal.write()
     typer.echo(f"written: {', '.join(map(str, map(_short, written)))}")
@@ -143,7 +145,11 @@ def _show(proposal: "Proposal") -> None:
             _show_values(side.values, proposal.chosen.names.get(name), proposal.chosen.encodings.get(name))
     space = proposal.chosen
     typer.echo(f"classes: {len(space.space)}" + ("" if space.content is not None else f" of label space {space.name}"))
-    for note in proposal.notes:
+    _show_notes(proposal.notes)
+
+
+def _show_notes(notes: Iterable[str]) -> None:
+    for note in notes:
         typer.echo(f"note: {note}.")
 
 
@@ -182,18 +188,26 @@ def _asked(places: "tuple[Place, Place]", proposal: "Proposal") -> "tuple[Place,
         typer.echo(
             "The target's labels hold other values: which of these classes is each? - where it is none.", err=True
         )
-        target = replace(target, classes=_ask_names(of_target, dict.fromkeys(of_target.values, "-"), "target"))
+        known = {name for name in names.values() if name is not None}
+        target = replace(target, classes=_ask_names(of_target, dict.fromkeys(of_target.values), "target", known))
     return source, target
 
 
-def _ask_names(values: Any, proposed: dict[Any, str | None], side: str) -> dict[Any, str | None]:
+def _ask_names(
+    values: Any, proposed: dict[Any, str | None], side: str, known: set[str] | None = None
+) -> dict[Any, str | None]:
+    """The class of each value, as a person says; one of the `known` where there are some."""
     if values is None or len(values.values) > _MOST_QUESTIONS:
         typer.echo(f"{len(proposed)} classes: rename them in the file that is written.", err=True)
         return proposed
     typer.echo(f"Names of the {side}'s classes: Enter keeps the one in brackets, - ignores the value.", err=True)
     named: dict[Any, str | None] = {}
     for value in values.values:
-        answer = str(typer.prompt(f"  {_shown(value)}", default=proposed.get(value) or "-", err=True)).strip()
+        answer, asked = "", f"  {_shown(value)}"
+        while not answer or (known is not None and answer not in {"-", *known}):
+            if answer:
+                typer.echo(f"  '{answer}' is none of {', '.join(sorted(known or ()))}", err=True)
+            answer = str(typer.prompt(asked, default=proposed.get(value) or "-", err=True)).strip()
         named[value] = None if answer == "-" else answer
     return named
 
