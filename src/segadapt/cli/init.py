@@ -67,6 +67,7 @@ def init(
     --classes road,car,sky
     """
     from segadapt.cli.data import parse_size
+    from segadapt.cli.views import progress_bar
     from segadapt.devices import choose_device
     from segadapt.setup.proposal import Place, propose
     from segadapt.setup.recipe_text import Training
@@ -81,7 +82,8 @@ def init(
     )
     wanted = (0, 0) if size is None else parse_size(size)
     training = Training(choose_device("auto").type == "cuda", wanted, steps, method)
-    proposal = propose(*places, recipe, training, all_labels)
+    with progress_bar("label files") as progress:
+        proposal = propose(*places, recipe, training, all_labels, progress)
     _show(proposal)
     if asking and classes is None and proposal.chosen.content is not None:
         before = proposal

@@ -1,8 +1,10 @@
 """What stands in label files before anybody has said what it means: their ids or colours, and how much of each."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,7 @@ from segadapt.data.label_spaces import load_label_space
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import LabelReader, opened, picture_sizes
 from segadapt.errors import SegadaptError, UsageError
+from segadapt.processes import usable_cores
 
 Value = int | Color
 """A raw id, or a colour."""
@@ -28,6 +31,8 @@ NOISE_FROM, NOISE_SHARE = 32, 0.005
 """More values than this, most with less of the pixels than that, are what resizing or JPEG leaves of a few."""
 _ROWS = 4  # every fourth row is looked at to see whether it is a label map
 _BITS_8 = 256
+_PHOTOGRAPH = 100_000
+"""Colours that no labels have, softened borders and all."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,24 @@ def looks_like_labels(path: Path) -> bool:
     return flat >= FLAT and len(np.unique(raw)) <= _BITS_8
 
 
-def read_values(pairs: Sequence[Pair], most: int, form: LabelForm = "ids") -> LabelValues:
+@dataclass(frozen=True)
+class _Counted:
+    """The values of one label file."""
+
+    path: Path
+    kind: str  # "ids" or "colours"
+    values: list[int]
+    pixels: list[int]
+    palette: list[int] | None
+    fit: str  # see `_fit`
+
+
+def read_values(
+    pairs: Sequence[Pair],
+    most: int,
+    form: LabelForm = "ids",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> LabelValues:
     """The values in the label files of some pairs: of all, or of `most`, evenly spread; `form` is their layout's.
 
     Raises SegadaptError for a file that cannot be read, UsageError for files that hold something else than classes.
@@ -81,23 +103,23 @@ def read_values(pairs: Sequence[Pair], most: int, form: LabelForm = "ids") -> La
     chosen = labelled if len(labelled) <= most else [labelled[k * len(labelled) // most] for k in range(most)]
     pixels, images, palette = Counter[int](), Counter[int](), dict[int, Color]()
     kinds, fits = Counter[str](), Counter[str]()
-    for pair in chosen:
-        assert pair.label is not None
-        kind, raw, colors = _read(pair.label, form)
-        if kind == "ids" and raw.size and int(raw.max()) >= _BITS_8:
-            raise UsageError(
-                f"holds ids up to {int(raw.max())}, more than 8 bits",
-                where=pair.label,
-                remedy="They are instance ids, or of more classes than 254: write class ids from 0 to 255.",
-            )
-        found, counts = np.unique(raw, return_counts=True)
-        for value, count in zip(found.tolist(), counts.tolist(), strict=True):
-            pixels[value] += count
-            images[value] += 1
-            if colors is not None and 3 * value + 3 <= len(colors):
-                palette.setdefault(value, (colors[3 * value], colors[3 * value + 1], colors[3 * value + 2]))
-        kinds[kind] += 1
-        fits[_fit(pair)] += 1
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for done, found in enumerate(pool.map(partial(_count, form), chosen), start=1):
+            for value, count in zip(found.values, found.pixels, strict=True):
+                pixels[value] += count
+                images[value] += 1
+                if found.palette is not None and 3 * value + 3 <= len(found.palette):
+                    red, green, blue = found.palette[3 * value : 3 * value + 3]
+                    palette.setdefault(value, (red, green, blue))
+            kinds[found.kind] += 1
+            fits[found.fit] += 1
+            if len(pixels) > _PHOTOGRAPH:
+                raise UsageError(
+                    f"{done} files hold more than {_PHOTOGRAPH:,} colours",
+                    where=found.path,
+                    remedy="They are no labels.",
+                )
+            progress(done, len(chosen))
     if len(kinds) > 1:
         raise UsageError(
             f"{kinds['ids']} label files hold ids, {kinds['colours']} hold colours",
@@ -105,6 +127,25 @@ def read_values(pairs: Sequence[Pair], most: int, form: LabelForm = "ids") -> La
             remedy="Write all labels in one way.",
         )
     return _values(kinds, pixels, images, palette, fits, (len(chosen), len(labelled)))
+
+
+def _count(form: LabelForm, pair: Pair) -> _Counted:
+    """The values of a pair's label file, counted."""
+    assert pair.label is not None
+    kind, raw, colors = _read(pair.label, form)
+    if kind == "ids" and raw.size and int(raw.max()) >= _BITS_8:
+        raise UsageError(
+            f"holds ids up to {int(raw.max())}, more than 8 bits",
+            where=pair.label,
+            remedy="They are instance ids, or of more classes than 254: write class ids from 0 to 255.",
+        )
+    if kind == "ids":
+        counts = np.bincount(raw.ravel(), minlength=_BITS_8)
+        values = np.flatnonzero(counts)
+        counts = counts[values]
+    else:
+        values, counts = np.unique(raw, return_counts=True)
+    return _Counted(pair.label, kind, values.tolist(), counts.tolist(), colors, _fit(pair))
 
 
 def _read(path: Path, form: LabelForm) -> tuple[str, NDArray[np.uint32], list[int] | None]:

@@ -5,7 +5,7 @@ proposal.write()                # mine.yaml, and beside it what it names: mine_c
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,8 +85,15 @@ class Proposal:
         return list(self.files)
 
 
-def propose(source: Place, target: Place, file: Path, training: Training, all_files: bool = False) -> Proposal:
-    """Look at both folders and propose a recipe `file`. Nothing is written.
+def propose(
+    source: Place,
+    target: Place,
+    file: Path,
+    training: Training,
+    all_files: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Proposal:
+    """Look at both folders and propose a recipe `file`. Nothing is written; `progress` is told of label files.
 
     Raises UsageError for folders, labels and classes that fit nothing, SegadaptError for files that cannot be read.
     """
@@ -103,7 +110,7 @@ def propose(source: Place, target: Place, file: Path, training: Training, all_fi
             remedy="Name their sub-folder: --source-labels labels. They must be png, bmp or tif.",
         )
     most = 10**9 if all_files else FILES
-    values = {name: _values(found, most) for name, found in founds.items()}
+    values = {name: _values(found, most, progress) for name, found in founds.items()}
     labelled = {
         name: _labelled(name, places[name], founds[name], own) for name, own in values.items() if own is not None
     }
@@ -118,8 +125,9 @@ def propose(source: Place, target: Place, file: Path, training: Training, all_fi
     return Proposal(file.absolute(), text, sides, chosen, fitted, (*notes, *chosen.notes))
 
 
-def _values(found: Found, most: int) -> LabelValues | None:
-    return read_values(found.labelled, most, found.domain.resolved_layout().label_form) if found.labelled else None
+def _values(found: Found, most: int, progress: Callable[[int, int], None]) -> LabelValues | None:
+    form = found.domain.resolved_layout().label_form
+    return read_values(found.labelled, most, form, progress) if found.labelled else None
 
 
 def _labelled(name: str, place: Place, found: Found, values: LabelValues) -> Labelled:
