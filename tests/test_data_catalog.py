@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from layouts import FOLDERS, NAMES, label_name, write_layout
-from segadapt.data.catalog import LAYOUTS, Layout, register_layout, select
+from segadapt.data.catalog import LAYOUTS, Layout, register_layout
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.data.splits import select
 from segadapt.data.tools.check import check_split, default_splits
 from segadapt.data.walking import natural
 from segadapt.errors import UsageError
@@ -203,6 +205,7 @@ def test_misuse_is_told(layout: str, split: str, changes: dict[str, object], tol
         ({"layout": "folder", "splits": {"val": "x"}}, "splits say what {split} in `images` stands for"),
         ({"layout": "folder", "images": "{split}", "splits": {"dev": "x"}}, "must be among train, val, test"),
         ({"layout": "folder", "images": "{split}", "splits": {"val": "../x"}}, "'../x' is not the name of a folder"),
+        ({"layout": "folder", "image_part": "rgb"}, "image_part and label_part belong together"),
         ({"layout": "folder", "images": "{split}", "splits": {"val": "x"}, "holdout": 1}, "have their own"),
         ({"layout": "gta5", "images": "x"}, "images belongs to layout folder"),
         ({"layout": "gta5", "holdout": 2, "val_list": "v.txt"}, "give one of them"),
@@ -261,3 +264,16 @@ def test_images_and_labels_may_share_a_folder(image: str, label: str, ending: st
         (tmp_path / name).touch()
     (pair,) = domain("folder", tmp_path, images=None, labels=".", label_ending=ending).pairs("train")
     assert (pair.name, pair.label) == (image, tmp_path / label)
+
+
+def test_every_sequence_may_have_a_folder_of_each(tmp_path: Path) -> None:
+    for name in ("a/rgb/1.png", "a/ids/1.png", "b/rgb/x/1.png", "b/ids/x/1.png", "b/depth/x/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), "ids" in name, np.uint8)).save(tmp_path / name)
+    settings = domain("folder", tmp_path, images=None, labels=".", image_part="rgb", label_part="ids")
+    pairs = settings.pairs("train")
+    assert [(pair.name, pair.label) for pair in pairs] == [
+        ("a/rgb/1.png", tmp_path / "a/ids/1.png"),
+        ("b/rgb/x/1.png", tmp_path / "b/ids/x/1.png"),
+    ]
+    assert not check_split(settings, SPACE, "train").orphans

@@ -76,6 +76,9 @@ CASES: dict[str, tuple[str, str, list[Any], Write, list[str]]] = {
         "{name}_rgb.png", "{name}_ids.png", [1, 2, 3, 4, 255], write_palette,
         ["road", "sidewalk", "building", "class_4"],
     ),
+    "a folder of each in every drive": (
+        "drive_{name}/rgb/f.png", "drive_{name}/ids/f.png", [4, 6], write_grey, ["background", "foreground"],
+    ),
     "labels beside images": ("{name}.jpg", "{name}.png", [3, 5, 9], write_grey, ["class_3", "class_5", "class_9"]),
 }  # fmt: skip
 """What images and labels are called, the values, how they are written, and the classes that are proposed."""
@@ -253,6 +256,27 @@ def test_labels_of_some_images_alone(tmp_path: Path, capsys: pytest.CaptureFixtu
     }
     assert names["source", "train"] == ["0", "1", "2"] and names["source", "val"] == ["3"]
     assert names["target", "train"] == ["4", "5"] and names["target", "val"] == ["0", "1", "2", "3"]
+
+
+def test_of_several_labels_of_an_image_the_ids_are_taken(tmp_path: Path) -> None:
+    for k in range(2):
+        write_photos(tmp_path, [f"{k}_leftImg8bit.png"])
+        write_grey(tmp_path / f"{k}_gtFine_labelIds.png", blocks([1, 2]))
+        write_grey(tmp_path / f"{k}_gtFine_color.png", blocks([(1, 2, 3), (4, 5, 6)]))
+        write_16_bit(tmp_path / f"{k}_gtFine_instanceIds.png", blocks([1000, 2000]))
+    found = look(tmp_path)
+    assert found.domain.label_ending == "_gtFine_labelIds" and len(found.pairs["train"]) == len(found.labelled) == 2
+
+
+def test_without_a_split_val_some_of_train_is_held_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "test"):
+        write_photos(tmp_path / "source" / split / "rgb", ["a.jpg", "b.jpg"])
+        for name in "ab":
+            write_grey(tmp_path / "source" / split / "ids" / f"{name}.png", blocks([0, 1]))
+    write_target(tmp_path / "target")
+    assert "2 images are left alone, in test/rgb" in init(capsys, tmp_path).out
+    source = domain(written(tmp_path)[0], "source")
+    assert (source.images, source.splits, source.holdout) == ("train/rgb", None, 1)
 
 
 def test_masks_with_soft_borders_are_two_classes(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from pydantic import AfterValidator, Field, Strict, model_validator
 
 from segadapt.data import few_labels
 from segadapt.data.cache import with_copies
-from segadapt.data.catalog import LAYOUTS, Layout, Pair, select
+from segadapt.data.catalog import LAYOUTS, Layout, Pair
 from segadapt.data.dataset import SegmentationDataset, SizeMismatch
 from segadapt.data.label_space_file import TRAIN
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import LabelReader, UnknownIds
+from segadapt.data.splits import select
 from segadapt.data.transforms import Augmentation
 from segadapt.errors import UsageError
 from segadapt.files import user_path
@@ -23,7 +24,7 @@ from segadapt.settings import MISSING, Settings
 SPLITS = ("train", "val", "test")
 SPLIT = "{split}"
 """The place of a split's folder in the names of folders."""
-OF_A_FOLDER = ("images", "labels", "splits", "image_ending", "label_ending")
+OF_A_FOLDER = ("images", "labels", "splits", "image_ending", "label_ending", "image_part", "label_part")
 """Settings that describe what a layout of its own name knows by itself."""
 
 
@@ -54,6 +55,10 @@ class DomainSettings(Settings):
     label_ending: str = Field(
         "", description="layout folder only: end of a label's name, before the suffix, that its image's name lacks"
     )
+    image_part: str = Field(
+        "", description="layout folder only: a folder in an image's path, for which its label's path has `label_part`"
+    )
+    label_part: str = Field("", description="layout folder only: see `image_part`")
     train_list: Path | None = Field(
         None, description="image list of split train: on each line a path relative to the image folder"
     )
@@ -113,6 +118,8 @@ class DomainSettings(Settings):
                 raise ValueError(f"'{name}' is not a sub-folder of the root. Give its path below the root.")
         if self.holdout and self.val_list is not None:
             raise ValueError("holdout and val_list both say what val is: give one of them")
+        if bool(self.image_part) != bool(self.label_part):
+            raise ValueError("image_part and label_part belong together. Give both, or leave both out")
         if self.splits is not None:
             self._check_splits(self.splits)
         if self.holdout and (self.splits or LAYOUTS[self.layout].splits):
@@ -151,10 +158,12 @@ class DomainSettings(Settings):
             split_folders=tuple(splits.values()),
             image_ending=self.image_ending,
             label_ending=self.label_ending,
+            image_part=self.image_part,
+            label_part=self.label_part,
         )
 
     def pairs(self, split: str) -> list[Pair]:
-        """The pairs of a split, see `segadapt.data.catalog.select`."""
+        """The pairs of a split, see `segadapt.data.splits.select`."""
         lists = {
             name: user_path(path)
             for name, path in (("train", self.train_list), ("val", self.val_list))

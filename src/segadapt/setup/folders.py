@@ -8,7 +8,7 @@ found.pairs["train"]            # the images with their labels
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from segadapt.data.catalog import IMAGE_SUFFIXES, LABEL_SUFFIXES, LAYOUTS, Pair
@@ -32,6 +32,7 @@ _LAST_WORD = re.compile(r"[_. -][A-Za-z][A-Za-z0-9]*$")
 _MOST_KINDS = 12  # of names in a folder
 _LOOKED_INTO = 3  # files of a folder that are opened to see whether they are labels
 _LEAVES = 60  # folders of images, and of labels, that are compared with each other
+_NAMED = 3  # folders in a message
 Parts = tuple[str, ...]
 
 
@@ -62,7 +63,7 @@ def look(root: Path | str, *, layout: str | None = None, images: str | None = No
 
     Raises UsageError for a folder without images, or one that does not have the layout that was named.
     """
-    folder = need_folder(user_path(root), "the data folder").resolve()
+    folder = need_folder(user_path(root), "the data folder").absolute()
     if images is None and labels is None and layout != FOLDER:
         known = _settings(layout=layout, root=folder) if layout is not None else _known(folder)
         if known is not None:
@@ -77,8 +78,14 @@ def look(root: Path | str, *, layout: str | None = None, images: str | None = No
         packed = [path.name for path in sorted(folder.glob("*.zip"))]
         remedy = f"Unpack first: {', '.join(packed)}." if packed else "Name the folder of a data set, or of its images."
         raise UsageError("holds no images", where=folder, remedy=remedy)
-    place = _together(of_images, of_labels)
-    return _found(_settings(layout=FOLDER, root=folder, **place), notes)
+    found = _found(_settings(layout=FOLDER, root=folder, **_together(of_images, of_labels)), notes)
+    used = {pair.image.parent for pairs in found.pairs.values() for pair in pairs}
+    unused = [leaf for leaf in of_images if folder.joinpath(*leaf.parts) not in used]
+    if not unused:
+        return found
+    names = ", ".join("/".join(leaf.parts) or "." for leaf in unused[:_NAMED]) + (", …" if len(unused) > _NAMED else "")
+    note = f"{sum(len(leaf.stems) for leaf in unused)} images are left alone, in {names}"
+    return replace(found, notes=(*notes, note))
 
 
 def _settings(**given: object) -> DomainSettings:
@@ -188,9 +195,17 @@ def _together(images: list[_Leaf], labels: list[_Leaf]) -> dict[str, object]:
     if not votes:
         return _place([leaf.parts for leaf in images], None, ("", ""))
     totals: Counter[tuple[Parts, Parts, Ends]] = Counter()
+    parts: Counter[tuple[str, str, Ends]] = Counter()
     for (of_images, of_labels, ends), count in votes.items():  # train/rgb and val/rgb are one place
         totals[_general(of_images), _general(of_labels), ends] += count
-    (best, truth, ends), _ = totals.most_common(1)[0]
+        if of_images[:-1] == of_labels[:-1] and of_images:
+            parts[of_images[-1], of_labels[-1], ends] += count
+    (best, truth, ends), count = totals.most_common(1)[0]
+    if parts and parts.most_common(1)[0][1] > count:  # drive_1/rgb and drive_1/ids, drive_2/rgb and drive_2/ids
+        (image, label, ends), _ = parts.most_common(1)[0]
+        tops = [_general(leaf.parts[: leaf.parts.index(image)]) for leaf in images if image in leaf.parts]
+        here = _common(tops)
+        return _place(tops, (here, here), ends) | {"image_part": image, "label_part": label}
     return _place([leaf.parts for leaf in images if _below(leaf.parts, best)], (best, truth), ends)
 
 
@@ -221,12 +236,19 @@ def _place(images: list[Parts], tops: tuple[Parts, Parts] | None, ends: Ends) ->
     if "train" not in splits or len(splits) < len(folders):  # no splits, but names of folders
         splits = {}
         here, truth = _before_split(here), None if truth is None else _before_split(truth)
+    elif "val" not in splits:  # some of train will be held out
+        only, splits = splits["train"], {}
+        here, truth = _in_split(here, only), None if truth is None else _in_split(truth, only)
     return {
         "images": "/".join(here) or None,
         "labels": None if truth is None else "/".join(truth) or ".",
         "splits": {split: splits[split] for split in ("train", "val", "test") if split in splits} or None,
         **_as_settings(ends),
     }
+
+
+def _in_split(parts: Parts, folder: str) -> Parts:
+    return tuple(folder if part == SPLIT else part for part in parts)
 
 
 def _before_split(parts: Parts) -> Parts:

@@ -22,6 +22,12 @@ def matches(images: frozenset[str], labels: frozenset[str], ends: Ends) -> int:
     return sum(stem.endswith(label) and stem.removesuffix(label) in bare for stem in labels)
 
 
+def _preference(ending: str) -> int:
+    """Of several kinds of labels of one image: ids of classes rather than their colours or ids of instances."""
+    word = ending.lower()
+    return -1 if "inst" in word or "color" in word or "colour" in word else int("id" in word or "train" in word)
+
+
 def _beginning(one: str, other: str) -> str:
     """The characters that both begin with."""
     length = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
@@ -42,5 +48,5 @@ def common_ends(images: frozenset[str], labels: frozenset[str]) -> Ends | None:
             votes[ends] += 1
     if not votes:
         return None
-    best, _ = votes.most_common(1)[0]
+    best = max(votes, key=lambda ends: (votes[ends], _preference(ends[1])))
     return best if matches(images, labels, best) >= enough else None
