@@ -15,6 +15,8 @@ from segadapt.engine.runtime import Precision
 from segadapt.engine.updater import Updater
 from segadapt.methods.registry import METHODS
 from segadapt.plugin_loading import load_plugin
+from segadapt.setup import machine
+from segadapt.setup.self_test import self_test
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is to be seen")
 with own_registries():
@@ -59,3 +61,9 @@ def test_a_captured_step_is_the_step(name: str, precision: Precision) -> None:
         graphed.run(method, batch)
     torch.cuda.set_sync_debug_mode("default")
     assert graphed.replays and not int(updater.skipped)
+
+
+def test_the_doctor_tries_the_gpu() -> None:
+    trials = {trial.name: trial.failure for trial in self_test()}
+    assert trials["training on cuda:0 in fp32"] is None and set(trials.values()) == {None}
+    assert machine.gpus()[0]["memory (GB)"] > 1 and machine.gpu_problems() == []

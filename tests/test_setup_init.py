@@ -79,6 +79,10 @@ CASES: dict[str, tuple[str, str, list[Any], Write, list[str]]] = {
     "a folder of each in every drive": (
         "drive_{name}/rgb/f.png", "drive_{name}/ids/f.png", [4, 6], write_grey, ["background", "foreground"],
     ),
+    "the same in splits": (
+        "{split}/drive_{name}/rgb/f_rgb.png", "{split}/drive_{name}/ids/f_ids.png", [4, 6], write_grey,
+        ["background", "foreground"],
+    ),
     "labels beside images": ("{name}.jpg", "{name}.png", [3, 5, 9], write_grey, ["class_3", "class_5", "class_9"]),
 }  # fmt: skip
 """What images and labels are called, the values, how they are written, and the classes that are proposed."""
@@ -274,7 +278,7 @@ def test_without_a_split_val_some_of_train_is_held_out(tmp_path: Path, capsys: p
         for name in "ab":
             write_grey(tmp_path / "source" / split / "ids" / f"{name}.png", blocks([0, 1]))
     write_target(tmp_path / "target")
-    assert "2 images are left alone, in test/rgb" in init(capsys, tmp_path).out
+    assert "2 images are not used, in test/rgb" in init(capsys, tmp_path).out
     source = domain(written(tmp_path)[0], "source")
     assert (source.images, source.splits, source.holdout) == ("train/rgb", None, 1)
 
@@ -303,7 +307,7 @@ def test_a_photograph_is_no_label_map(tmp_path: Path) -> None:
     ("case", "options", "told"),
     [
         ("labels beside images", ["--classes", "a,b"], "has 2 names, but the labels hold 3 values: 3, 5, 9"),
-        ("labels beside images", ["--classes", "3=a,5=b"], "says nothing of 9"),
+        ("labels beside images", ["--classes", "3=a,5=b"], "does not say what 9 is"),
         ("labels beside images", ["--classes", "3=a,b"], "'b' says no id"),
         ("labels beside images", ["--classes", "300=a,1=b"], "'300' is no id from 0 to 255"),
         ("labels beside images", ["--classes", "3=a,5=a,9=a"], "1 class, but a segmenter"),
@@ -339,7 +343,7 @@ def test_files_that_are_there_stay_unless_asked(tmp_path: Path, capsys: pytest.C
     write_source(tmp_path / "source", "labels beside images")
     write_target(tmp_path / "target")
     (tmp_path / "mine.yaml").write_text("precious")
-    assert "is there already" in init(capsys, tmp_path).err
+    assert "already exists" in init(capsys, tmp_path).err
     assert (tmp_path / "mine.yaml").read_text() == "precious"
     assert init(capsys, tmp_path, "--yes").code == 0
 

@@ -77,8 +77,8 @@ def init(
     source, target = _folder("source", source, asking), _folder("target", target, asking)
     ignored = _ids(ignore)
     places = (
-        Place(source, source_layout, source_images, source_labels, classes, ignored),
-        Place(target, target_layout, target_images, target_labels, target_classes, ignored),
+        Place(source, source_layout, source_images, source_labels, classes, ignored, "--classes"),
+        Place(target, target_layout, target_images, target_labels, target_classes, ignored, "--target-classes"),
     )
     wanted = (0, 0) if size is None else parse_size(size)
     training = Training(choose_device("auto").type == "cuda", wanted, steps, method)
@@ -224,7 +224,7 @@ def _need_new(proposal: "Proposal", yes: bool, asking: bool) -> None:
     names = ", ".join(str(_short(path)) for path in there)
     if asking and typer.confirm(f"Replace {names}?", err=True):
         return
-    raise UsageError("is there already", where=names, remedy="Choose another name, or replace it with --yes.")
+    raise UsageError("already exists", where=names, remedy="Choose another name, or pass --yes to replace it.")
 
 
 def _short(path: Path) -> Path:

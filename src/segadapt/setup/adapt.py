@@ -1,6 +1,8 @@
 """`segadapt.adapt(source, target)`: from two folders or data sets to a model, in one call."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,9 +71,12 @@ def adapt(
     gpu = choose_device(device).type == "cuda"
     places = (
         _place(source, "source", data, classes, tuple(ignored)),
-        _place(target, "target", data, target_classes, tuple(ignored)),
+        replace(_place(target, "target", data, target_classes, tuple(ignored)), option="target_classes"),
     )
-    propose(*places, file, Training(gpu, size or (0, 0), steps, method)).write()
+    proposal = propose(*places, file, Training(gpu, size or (0, 0), steps, method))
+    for note in proposal.notes:
+        print(f"note: {note}.", file=sys.stderr)
+    proposal.write()
     overrides = [*_as_list(changes), f"runtime.device={device}"]
     done = run_recipe(file, folder, overrides, yes=yes)
     return load(done.model, device=device)

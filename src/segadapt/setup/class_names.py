@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segadapt.data.label_space_file import COLOR, MOST
+from segadapt.data.label_space_file import MOST
 from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space, shipped_label_spaces
 from segadapt.errors import UsageError
 from segadapt.files import is_file, user_path
@@ -106,7 +106,9 @@ def _checked(value: object, where: str) -> Value:
         return value
     if isinstance(value, tuple) and len(value) == 3 and all(isinstance(one, int) and 0 <= one <= 255 for one in value):
         return value
-    raise UsageError(f"'{value}' is no id from 0 to 255, and no colour", where=where, remedy=f"Of a colour {COLOR}.")
+    raise UsageError(
+        f"'{value}' is no id from 0 to 255, and no colour", where=where, remedy="Give an id, or a colour as #rrggbb."
+    )
 
 
 def _class_name(name: object, where: str) -> str | None:
@@ -130,7 +132,7 @@ def assign(
         unsaid = [value for value in found.values if value not in values and value != IGNORE]
         if unsaid:
             raise UsageError(
-                f"says nothing of {shown(unsaid)}, which the labels hold",
+                f"does not say what {shown(unsaid)} {'is' if len(unsaid) == 1 else 'are'} in the labels",
                 where=where,
                 remedy="Name each, with - for what is to be ignored.",
             )

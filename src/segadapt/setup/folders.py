@@ -26,8 +26,21 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
 """What folders of splits are called -> the split."""
-LABEL_WORDS = ("label", "mask", "annot", "truth", "seg", "gt", "class")
+LABEL_WORDS = {
+    "label",
+    "labels",
+    "mask",
+    "masks",
+    "annot",
+    "annotation",
+    "annotations",
+    "truth",
+    "seg",
+    "segmentation",
+    "gt",
+}
 """In the names of folders of labels, of which one that holds JPEGs alone is told of."""
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _LAST_WORD = re.compile(r"[_. -][A-Za-z][A-Za-z0-9]*$")
 _MOST_KINDS = 12  # of names in a folder
 _LOOKED_INTO = 3  # files of a folder that are opened to see whether they are labels
@@ -64,6 +77,7 @@ def look(root: Path | str, *, layout: str | None = None, images: str | None = No
     Raises UsageError for a folder without images, or one that does not have the layout that was named.
     """
     folder = need_folder(user_path(root), "the data folder").absolute()
+    folder = folder.resolve() if ".." in folder.parts else folder  # links stay
     if images is None and labels is None and layout != FOLDER:
         known = _settings(layout=layout, root=folder) if layout is not None else _known(folder)
         if known is not None:
@@ -84,7 +98,7 @@ def look(root: Path | str, *, layout: str | None = None, images: str | None = No
     if not unused:
         return found
     names = ", ".join("/".join(leaf.parts) or "." for leaf in unused[:_NAMED]) + (", …" if len(unused) > _NAMED else "")
-    note = f"{sum(len(leaf.stems) for leaf in unused)} images are left alone, in {names}"
+    note = f"{sum(len(leaf.stems) for leaf in unused)} images are not used, in {names}"
     return replace(found, notes=(*notes, note))
 
 
@@ -153,7 +167,7 @@ def _leaves(root: Path) -> tuple[list[_Leaf], list[_Leaf], tuple[str, ...]]:
             labels.append(_Leaf(parts, stems_of(of_labels)))
         if of_images:
             exact = any(Path(name).suffix.lower() in LABEL_SUFFIXES for name in of_images)
-            said = any(word in part.lower() for part in parts for word in LABEL_WORDS)
+            said = any(word.lower() in LABEL_WORDS for part in parts for word in _WORD.findall(part))
             (lossy if said and not exact else images).append(_Leaf(parts, stems_of(of_images)))
     if not images:  # whatever they are called
         return lossy, labels, ()
@@ -189,9 +203,11 @@ def _together(images: list[_Leaf], labels: list[_Leaf]) -> dict[str, object]:
     votes: Counter[tuple[Parts, Parts, Ends]] = Counter()
     for one in images[:_LEAVES]:
         for other in labels[:_LEAVES]:
-            ends = common_ends(one.stems, other.stems)
+            tops = _tops(one.parts, other.parts)
+            near = min(len(top) for top in tops) - len(_common(tops)) <= 1  # not rgb/drive_1 and ids/drive_2
+            ends = common_ends(one.stems, other.stems) if near else None
             if ends is not None:
-                votes[(*_tops(one.parts, other.parts), ends)] += matches(one.stems, other.stems, ends)
+                votes[(*tops, ends)] += matches(one.stems, other.stems, ends)
     if not votes:
         return _place([leaf.parts for leaf in images], None, ("", ""))
     totals: Counter[tuple[Parts, Parts, Ends]] = Counter()
@@ -203,9 +219,9 @@ def _together(images: list[_Leaf], labels: list[_Leaf]) -> dict[str, object]:
     (best, truth, ends), count = totals.most_common(1)[0]
     if parts and parts.most_common(1)[0][1] > count:  # drive_1/rgb and drive_1/ids, drive_2/rgb and drive_2/ids
         (image, label, ends), _ = parts.most_common(1)[0]
-        tops = [_general(leaf.parts[: leaf.parts.index(image)]) for leaf in images if image in leaf.parts]
-        here = _common(tops)
-        return _place(tops, (here, here), ends) | {"image_part": image, "label_part": label}
+        above = [leaf.parts[: leaf.parts.index(image)] for leaf in images if image in leaf.parts]
+        here = _common([_general(parts) for parts in above])
+        return _place(above, (here, here), ends) | {"image_part": image, "label_part": label}
     return _place([leaf.parts for leaf in images if _below(leaf.parts, best)], (best, truth), ends)
 
 

@@ -1,6 +1,7 @@
 """A recipe for somebody's own two folders: what they hold, a label space for their labels, sizes, lengths, splits.
 
-proposal = propose("/data/rendered", "/data/camera", Path("mine.yaml"), Wishes(classes="road,car"))
+places = Place("/data/rendered", classes="road,car"), Place("/data/camera")
+proposal = propose(*places, Path("mine.yaml"), Training())
 proposal.write()                # mine.yaml, and beside it what it names: mine_classes.yaml, image lists
 """
 
@@ -40,6 +41,7 @@ class Place:
     labels: str | None = None
     classes: ClassesLike = None  # what the values of its labels mean
     ignored: tuple[Value, ...] = ()  # values that are no class
+    option: str = "classes"  # what `classes` was given as, for messages
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,7 @@ def propose(
         )
     most = 10**9 if all_files else FILES
     values = {name: _values(found, most, progress) for name, found in founds.items()}
-    labelled = {
-        name: _labelled(name, places[name], founds[name], own) for name, own in values.items() if own is not None
-    }
+    labelled = {name: _labelled(places[name], founds[name], own) for name, own in values.items() if own is not None}
     chosen = spaces.choose(
         labelled["source"], labelled.get("target"), file.with_name(f"{file.stem}_classes.yaml").absolute()
     )
@@ -130,9 +130,9 @@ def _values(found: Found, most: int, progress: Callable[[int, int], None]) -> La
     return read_values(found.labelled, most, form, progress) if found.labelled else None
 
 
-def _labelled(name: str, place: Place, found: Found, values: LabelValues) -> Labelled:
-    option = "--classes" if name == "source" else "--target-classes"
-    return Labelled(values, LAYOUTS[found.domain.layout].encoding, parse(place.classes, option), place.ignored, option)
+def _labelled(place: Place, found: Found, values: LabelValues) -> Labelled:
+    given = parse(place.classes, place.option)
+    return Labelled(values, LAYOUTS[found.domain.layout].encoding, given, place.ignored, place.option)
 
 
 def _side(name: str, found: Found, values: LabelValues | None, chosen: Chosen, file: Path) -> Side:
