@@ -224,6 +224,14 @@ def test_known_layouts_and_their_label_space(tmp_path: Path, capsys: pytest.Capt
     assert domain(written(tmp_path)[0], "target").layout == "folder"
 
 
+def test_a_layout_that_was_named_needs_its_split_val(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_layout(tmp_path / "source", "carla")
+    write_layout(tmp_path / "target", "camvid")
+    told = init(capsys, tmp_path, "--target-layout", "camvid")
+    assert told.code == 2 and "expects a folder val in it" in told.err
+    assert not (tmp_path / "mine.yaml").exists()
+
+
 def test_a_known_target_is_scored_in_classes_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_source(tmp_path / "source", "labels beside images")
     write_layout(tmp_path / "target", "cityscapes")
@@ -313,6 +321,7 @@ def test_a_photograph_is_no_label_map(tmp_path: Path) -> None:
         ("labels beside images", ["--classes", "3=a,5=a,9=a"], "1 class, but a segmenter"),
         ("labels beside images", ["--method", "unet"], "'unet' is not a method"),
         ("labels beside images", ["--source-layout", "cityscapes"], "expects a folder leftImg8bit/train"),
+        ("labels beside images", ["--source-images", "x", "--source-layout", "gta5"], "has sub-folders of its own"),
         ("labels beside images", ["--source-labels", "truth"], "the folder of the labels does not exist"),
         ("labels beside images", ["--size", "big"], "'big' is not a size"),
     ],

@@ -76,14 +76,14 @@ class Proposal:
         return {**space, **lists, self.file: self.text}
 
     def write(self) -> list[Path]:
-        """Write the files, and read the recipe and its data once more. Raises SegadaptError when that does not work."""
+        """Write the files. Raises UsageError for splits that are not there, before anything is written."""
+        for side in self.sides.values():
+            for split in ("train", "val"):
+                if side.settings.has_split(split) and side.settings.list_of(split) is None:
+                    side.settings.pairs(split)
         for path, text in self.files.items():
             write_text(path, text)
-        data = load_recipe(str(self.file), []).data
-        for domain in (*data.domains("source"), *data.domains("target")):
-            for split in ("train", "val"):
-                if domain.has_split(split):
-                    domain.pairs(split)
+        load_recipe(str(self.file), [])
         return list(self.files)
 
 
@@ -169,12 +169,12 @@ def _some(pairs: Sequence[Pair]) -> Sequence[Pair]:
 def _splits(name: str, found: Found, read: bool, file: Path) -> tuple[dict[str, object], dict[Path, list[str]]]:
     """What makes train and val of a domain: its own splits, a holdout, or image lists where only some have labels."""
     train = list(found.pairs.get("train", ()))
-    own_val = found.pairs.get("val")
+    own_val = found.pairs.get("val", ())
     lists: dict[str, list[Pair]] = {}
     labelled = [pair for pair in train if pair.label is not None and read]
     if name == "source" and len(labelled) < len(train):
         lists["train"] = labelled
-    if own_val is not None:
+    if found.domain.resolved_layout().splits:
         with_labels = [pair for pair in own_val if pair.label is not None]
         if read and 0 < len(with_labels) < len(own_val):
             lists["val"] = with_labels
