@@ -323,6 +323,8 @@ def test_a_photograph_is_no_label_map(tmp_path: Path) -> None:
         ("labels beside images", ["--source-layout", "cityscapes"], "expects a folder leftImg8bit/train"),
         ("labels beside images", ["--source-images", "x", "--source-layout", "gta5"], "has sub-folders of its own"),
         ("labels beside images", ["--source-labels", "truth"], "the folder of the labels does not exist"),
+        ("labels beside images", ["--target-classes", "0=a"], "--target-classes: the target has no labels"),
+        ("labels beside images", ["--classes", "camvid11", "--ignore", "3"], "cannot be given beside a label space"),
         ("labels beside images", ["--size", "big"], "'big' is not a size"),
     ],
 )  # fmt: skip

@@ -111,6 +111,10 @@ def propose(
             where=founds["source"].domain.root,
             remedy="Name their sub-folder: --source-labels labels. They must be png, bmp or tif.",
         )
+    if target.classes is not None and not founds["target"].labelled:
+        raise UsageError(
+            "the target has no labels", where=target.option, remedy="Leave it out, or see --target-labels."
+        )
     most = 10**9 if all_files else FILES
     values = {name: _values(found, most, progress) for name, found in founds.items()}
     labelled = {name: _labelled(places[name], founds[name], own) for name, own in values.items() if own is not None}

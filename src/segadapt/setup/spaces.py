@@ -50,8 +50,16 @@ def choose(source: Labelled, target: Labelled | None, file: Path) -> Chosen:
     """
     sides = {"source": source} | ({} if target is None else {"target": target})
     if source.given.space is not None:
+        if target is not None and target.given != NOTHING:
+            raise UsageError(
+                "cannot be given beside a label space",
+                where=target.option,
+                remedy="Add an encoding for these labels to the label-space file, or name the source's classes.",
+            )
+        if source.ignored:
+            raise UsageError("cannot be given beside a label space", where="ignored", remedy="It says so itself.")
         return _read_in(source.given.space, source.given.name, sides)
-    if source.given == NOTHING and (target is None or target.given == NOTHING):
+    if source.given == NOTHING and not source.ignored and (target is None or target.given == NOTHING):
         shipped = _shipped(sides)
         if shipped is not None:
             return shipped
