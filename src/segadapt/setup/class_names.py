@@ -128,7 +128,7 @@ def assign(
     """
     left_out: dict[Value, str | None] = dict.fromkeys(ignored)
     if given.values is not None:
-        values = {**given.values, **left_out}
+        values = {**left_out, **given.values}
         unsaid = [value for value in found.values if value not in values and value != IGNORE]
         if unsaid:
             raise UsageError(
