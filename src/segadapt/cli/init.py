@@ -35,7 +35,9 @@ Ignore = Annotated[str | None, typer.Option(metavar="IDS", help="Ids of the labe
 Images = Annotated[str | None, typer.Option(help="Sub-folder of its images; default: found.")]
 Labels = Annotated[str | None, typer.Option(help="Sub-folder of its labels; default: found.")]
 LayoutName = Annotated[str | None, typer.Option(help="Its layout; default: recognized.")]
-MethodName = Annotated[str | None, typer.Option(help="The method to adapt with; default: dacs.")]
+MethodName = Annotated[
+    str | None, typer.Option(help="The method to adapt with; default: sean on a CPU, dacs on a GPU.")
+]
 Size = Annotated[str | None, typer.Option(help="Training size WIDTHxHEIGHT; default: from the images.")]
 Steps = Annotated[int | None, typer.Option(help="Updates of each training; default: by the machine.", min=1)]
 AllLabels = Annotated[bool, typer.Option("--all-labels", help="Look into all label files, not into 200.")]

@@ -1,4 +1,4 @@
-"""The text of a proposed recipe, with its comments; `recipe.yaml` beside this file is its form."""
+"""The text of a proposed recipe, with its comments; the YAML files beside this one are its form."""
 
 import importlib.util
 import re
@@ -15,7 +15,8 @@ from segadapt.plugin_loading import known
 from segadapt.setup.space_text import flow
 from segadapt.weights.starts import LITE_PACKAGE
 
-FORM = Path(__file__).with_name("recipe.yaml")
+FORMS = Path(__file__).parent
+"""recipe.yaml, and the stage that adapts on either device: what is best in an hour of a CPU is not on a GPU."""
 BOUND = """  # the upper bound, which learns from the target's labels:
   # upper_bound: {<<: *common, method: target_trained}"""
 ADAPTS = "  adapt:"
@@ -89,7 +90,9 @@ def recipe_text(title: str, sides: Mapping[str, DomainSettings], label_space: st
     """The recipe. Raises UsageError for a method that there is not, or that trains no segmenter."""
     values = {name: _domain(settings) for name, settings in sides.items()}
     values["bound"] = "" if sides["target"].resolved_layout().labels is None else BOUND
-    form = Template(FORM.read_text(encoding="utf-8"))
+    adapting = FORMS / ("adapt_gpu.yaml" if training.gpu else "adapt_cpu.yaml")
+    values["adapt"] = adapting.read_text(encoding="utf-8").rstrip()
+    form = Template((FORMS / "recipe.yaml").read_text(encoding="utf-8"))
     text = form.substitute(values | training.values(), title=title, label_space=flow(label_space))
     return _aligned(_with_method(text.rstrip() + "\n", training.method))
 
