@@ -131,7 +131,14 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_a_pool_leaves_signals_to_its_parent_and_ends_with_it",
         "test_sigterm_to_the_whole_group_costs_no_step",
     ),
+    "test_python_adapt.py": (
+        "test_data_sets_in_memory",
+        "test_the_same_call_loads_what_is_there",
+        "test_two_folders",
+    ),
     "test_sample_randomness.py": ("test_compiled_code_draws_the_same_and_is_compiled_once",),
+    "test_setup_doctor.py": ("test_a_recipe_is_examined",),
+    "test_setup_init.py": ("test_the_commands_that_it_names_work",),
     "test_stages.py": ("test_a_trained_model_is_scored_as_from_its_file",),
 }
 """Test file -> names of its slow tests, with all their parameters. A test that takes this long belongs here."""
