@@ -53,6 +53,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_files_that_cannot_be_read_or_are_still_to_come",
         "test_without_the_data_the_contact_sheets_are_shown",
     ),
+    "test_example_programs.py": ("test_the_notebook_runs_from_its_first_cell_to_its_last",),
     "test_examples.py": ("test_a_run_of_ones_own",),
     "test_export_hub.py": ("test_a_revision_pins_a_model",),
     "test_export_onnx.py": (
@@ -133,7 +134,14 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_a_pool_leaves_signals_to_its_parent_and_ends_with_it",
         "test_sigterm_to_the_whole_group_costs_no_step",
     ),
+    "test_python_adapt.py": (
+        "test_data_sets_in_memory",
+        "test_the_same_call_loads_what_is_there",
+        "test_two_folders",
+    ),
     "test_sample_randomness.py": ("test_compiled_code_draws_the_same_and_is_compiled_once",),
+    "test_setup_doctor.py": ("test_a_recipe_is_examined",),
+    "test_setup_init.py": ("test_the_commands_that_it_names_work",),
     "test_stages.py": ("test_a_trained_model_is_scored_as_from_its_file",),
     "test_tracking.py": ("test_pictures_come_as_often_as_asked", "test_a_real_tracker_has_every_step_once"),
 }

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from layouts import FOLDERS, NAMES, label_name, write_layout
-from segadapt.data.catalog import LAYOUTS, Layout, register_layout, select
+from segadapt.data.catalog import LAYOUTS, Layout, register_layout
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.data.splits import select
 from segadapt.data.tools.check import check_split, default_splits
 from segadapt.data.walking import natural
 from segadapt.errors import UsageError
@@ -199,7 +201,13 @@ def test_misuse_is_told(layout: str, split: str, changes: dict[str, object], tol
     ("given", "told"),
     [
         ({"layout": "gta"}, "Did you mean 'gta5'"),
-        ({"layout": "gta5", "images": "x"}, "belong to layout folder"),
+        ({"layout": "gta5", "splits": {"val": "x"}}, "splits belongs to layout folder"),
+        ({"layout": "folder", "splits": {"val": "x"}}, "splits say what {split} in `images` stands for"),
+        ({"layout": "folder", "images": "{split}", "splits": {"dev": "x"}}, "must be among train, val, test"),
+        ({"layout": "folder", "images": "{split}", "splits": {"val": "../x"}}, "'../x' is not the name of a folder"),
+        ({"layout": "folder", "image_part": "rgb"}, "image_part and label_part belong together"),
+        ({"layout": "folder", "images": "{split}", "splits": {"val": "x"}, "holdout": 1}, "have their own"),
+        ({"layout": "gta5", "images": "x"}, "images belongs to layout folder"),
         ({"layout": "gta5", "holdout": 2, "val_list": "v.txt"}, "give one of them"),
         ({"layout": "cityscapes", "holdout": 2}, "holdout is for layouts without splits"),
         ({"layout": "gta5", "holdout": -1}, "greater than or equal to 0"),
@@ -228,3 +236,44 @@ def test_ones_own_layout(tmp_path: Path) -> None:
         register_layout(layout)  # the same again, as in a notebook
     finally:
         del LAYOUTS["mine"]
+
+
+def test_a_folder_may_have_splits_and_names_with_ends(tmp_path: Path) -> None:
+    for part, names in {"training": ("10", "9"), "validation": ("11",)}.items():
+        for kind, ending in (("images", "_rgb.jpg"), ("truth", "_ids.png")):
+            (tmp_path / part / kind).mkdir(parents=True)
+            for name in names:
+                (tmp_path / part / kind / f"{name}{ending}").touch()
+    ends = {"images": "{split}/images", "labels": "{split}/truth", "image_ending": "_rgb", "label_ending": "_ids"}
+    settings = domain("folder", tmp_path, splits={"train": "training", "val": "validation"}, **ends)
+    assert default_splits(settings) == ["train", "val"] and not settings.has_split("test")
+    for part, split, stems in (("training", "train", ["9", "10"]), ("validation", "val", ["11"])):
+        found = settings.pairs(split)
+        assert [pair.image for pair in found] == [tmp_path / part / f"images/{name}_rgb.jpg" for name in stems]
+        assert [pair.label for pair in found] == [tmp_path / part / f"truth/{name}_ids.png" for name in stems]
+    with pytest.raises(UsageError, match="has no split 'test'"):
+        settings.pairs("test")
+    (tmp_path / "{split}").mkdir()
+    (tmp_path / "{split}" / "a.png").touch()
+    assert [pair.name for pair in domain("folder", tmp_path, images="{split}", labels=None).pairs("train")] == ["a.png"]
+
+
+@pytest.mark.parametrize(("image", "label", "ending"), [("a.jpg", "a.png", ""), ("a.png", "a_mask.png", "_mask")])
+def test_images_and_labels_may_share_a_folder(image: str, label: str, ending: str, tmp_path: Path) -> None:
+    for name in (image, label):
+        (tmp_path / name).touch()
+    (pair,) = domain("folder", tmp_path, images=None, labels=".", label_ending=ending).pairs("train")
+    assert (pair.name, pair.label) == (image, tmp_path / label)
+
+
+def test_every_sequence_may_have_a_folder_of_each(tmp_path: Path) -> None:
+    for name in ("a/rgb/1.png", "a/ids/1.png", "b/rgb/x/1.png", "b/ids/x/1.png", "b/depth/x/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), "ids" in name, np.uint8)).save(tmp_path / name)
+    settings = domain("folder", tmp_path, images=None, labels=".", image_part="rgb", label_part="ids")
+    pairs = settings.pairs("train")
+    assert [(pair.name, pair.label) for pair in pairs] == [
+        ("a/rgb/1.png", tmp_path / "a/ids/1.png"),
+        ("b/rgb/x/1.png", tmp_path / "b/ids/x/1.png"),
+    ]
+    assert not check_split(settings, SPACE, "train").orphans

@@ -126,15 +126,35 @@ def test_predict_takes_lists_and_tensors_and_batches_them(run: Path, tmp_path: P
     ("image", "said"),
     [
         (np.zeros((4, 4), np.uint8), r"is a uint8 array \(4, 4\)\. Give a uint8 RGB array \(H, W, 3\)"),
-        (np.zeros((4, 4, 3), np.float32), "is a float32 array"),
+        (np.full((4, 4, 3), 255, np.float32), "has floating-point values from 255 to 255. Give 0 … 1, or uint8"),
+        (np.full((4, 4, 3), np.nan), "has floating-point values from nan to nan"),
+        (np.zeros((4, 4, 3), np.int64), "is a int64 array"),
         (torch.zeros(4, 4, 3, dtype=torch.uint8), r"Give a uint8 RGB tensor \(3, H, W\)"),
-        (torch.zeros(3, 4, 4), r"is a torch\.float32 tensor"),
+        (torch.full((3, 4, 4), -1.5), "has floating-point values from -1.5 to -1.5"),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), r"is a torch\.int64 tensor"),
         ([3], "is a int"),
     ],
 )
 def test_what_is_no_image_is_told(run: Path, image: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         load(run / "adapt", device="cpu").predict(image)
+
+
+def test_predict_takes_what_other_programs_make_of_pictures(run: Path) -> None:
+    model = load(run / "adapt", device="cpu")
+    image = SPACE.palette[blocks(SPACE, 0)]
+    channels = torch.from_numpy(image.copy()).permute(2, 0, 1)
+    grey = np.zeros((SIZE[1], SIZE[0]), np.uint16)
+    grey[:, ::2] = 40_000
+    for given in (image / 255, (image / 255).astype(np.float32), channels / 255, (channels / 255).half()):
+        np.testing.assert_array_equal(model.predict(given).image, image)
+    for one in model.predict(list(torch.stack([channels, channels]))):
+        np.testing.assert_array_equal(one.image, image)
+    np.testing.assert_array_equal(model.predict(Image.fromarray(grey)).image[..., 1], grey >> 8)
+    palette = Image.fromarray(blocks(SPACE, 0)).convert("P")
+    palette.info["transparency"] = 3
+    model.predict(palette)
+    assert palette.info["transparency"] == 3  # what is somebody else's is left alone
 
 
 def test_load_takes_the_gpu_where_there_is_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ from segadapt.methods.registry import METHODS
 from segadapt.models.deeplab_v2 import Bottleneck
 from segadapt.models.heads import _Shifted
 from segadapt.plugin_loading import load_plugin
+from segadapt.setup import machine
+from segadapt.setup.self_test import self_test
 from test_batch_norm import frozen_norm
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is to be seen")
@@ -177,3 +179,9 @@ def graph_of(result: Tensor) -> list[str]:
             found.append(node)
             left += [of for of, _ in node.next_functions]
     return [node.name() for node in found]
+
+
+def test_the_doctor_tries_the_gpu() -> None:
+    trials = {trial.name: trial.failure for trial in self_test()}
+    assert trials["training on cuda:0 in fp32"] is None and set(trials.values()) == {None}
+    assert machine.gpus()[0]["memory (GB)"] > 1 and machine.gpu_problems() == []

@@ -11,7 +11,18 @@ from tiny_runs import tree, write_data, write_recipe
 
 
 def test_dir_shows_what_there_is() -> None:
-    public = {"Choice", "Model", "Prediction", "RunResult", "StageResult", "load", "run_recipe"}
+    public = {
+        "Choice",
+        "Model",
+        "Prediction",
+        "RunResult",
+        "StageResult",
+        "load",
+        "run_recipe",
+        "adapt",
+        "evaluate",
+        "Scores",
+    }
     public |= {"load_plugin", "register_layout", "register_method", "register_network"}
     errors = {"SegadaptError", "SegadaptErrors", "Stopped", "UsageError", "UsageErrors"}
     assert public | errors | {"__version__"} == set(segadapt.__all__) == set(dir(segadapt))

@@ -3,6 +3,9 @@
 model = segadapt.load("runs/gta5")      # also: a stage folder, a model.safetensors, a published .pth, hf://USER/NAME
 result = model.predict("street.jpg")    # labels (H, W) uint8, probabilities (C, H, W), .overlay(), .save()
 
+model = segadapt.adapt("rendered", "camera", ["road", "car"], out="runs/mine")      # two folders, or data sets
+scores = segadapt.evaluate(model, pairs)      # any iterable of (image, labels): scores.miou, scores.per_class
+
 done = segadapt.run_recipe("mine.yaml", "runs/mine", {"seed": 1})      # a shipped recipe's name, or a file
 done.scores, done.model                 # mIoU by stage and domain; the model to load
 
@@ -18,6 +21,7 @@ from segadapt.version import __version__
 
 if TYPE_CHECKING:
     from segadapt.data.catalog import register_layout
+    from segadapt.evaluation.own_images import Scores, evaluate
     from segadapt.inference.model import Model, Prediction, load
     from segadapt.methods.registry import register_method
     from segadapt.models.networks import register_network
@@ -25,12 +29,14 @@ if TYPE_CHECKING:
     from segadapt.pipeline.result import RunResult, StageResult
     from segadapt.pipeline.run import run_recipe
     from segadapt.plugin_loading import load_plugin
+    from segadapt.setup.adapt import adapt
 
 __all__ = [
     "Choice",
     "Model",
     "Prediction",
     "RunResult",
+    "Scores",
     "SegadaptError",
     "SegadaptErrors",
     "StageResult",
@@ -38,6 +44,8 @@ __all__ = [
     "UsageError",
     "UsageErrors",
     "__version__",
+    "adapt",
+    "evaluate",
     "load",
     "load_plugin",
     "register_layout",
@@ -49,7 +57,9 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Model", "Prediction", "load"), "segadapt.inference.model"),
     **dict.fromkeys(("RunResult", "StageResult"), "segadapt.pipeline.result"),
+    **dict.fromkeys(("Scores", "evaluate"), "segadapt.evaluation.own_images"),
     "Choice": "segadapt.pipeline.plan",
+    "adapt": "segadapt.setup.adapt",
     "load_plugin": "segadapt.plugin_loading",
     "register_layout": "segadapt.data.catalog",
     "register_method": "segadapt.methods.registry",

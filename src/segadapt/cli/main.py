@@ -11,7 +11,21 @@ from typing import Annotated, Any
 
 import typer
 
-from segadapt.cli import compare, data, evaluate, export, predict, pseudo_label, push, recipes, report, run, stylize
+from segadapt.cli import (
+    compare,
+    data,
+    doctor,
+    evaluate,
+    export,
+    init,
+    predict,
+    pseudo_label,
+    push,
+    recipes,
+    report,
+    run,
+    stylize,
+)
 from segadapt.cli.telling import accounted, begin_telling, tell_causes
 from segadapt.errors import RankLost, SegadaptError, UsageError
 from segadapt.plugin_loading import load_installed, load_plugin
@@ -73,6 +87,7 @@ def options(
     """Adapt a semantic segmenter from a labelled domain to an unlabelled one."""
 
 
+app.command("init")(init.init)
 app.command("run")(run.run)
 app.command("recipes")(recipes.recipes)
 app.command("quirks")(recipes.quirks)
@@ -85,6 +100,7 @@ app.command("export")(export.export)
 app.command("push")(push.push)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 
 

@@ -5,14 +5,13 @@ Names of images are their paths below the layout's image folder, as published im
 """
 
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
-from segadapt.data.image_lists import read_list, without_suffix
+from segadapt.data.image_lists import without_suffix
 from segadapt.data.walking import files_below, natural
 from segadapt.errors import UsageError, nearest
 from segadapt.files import need_folder
@@ -54,6 +53,8 @@ class Layout:
     left_out: tuple[str, ...] = ()  # images known to be broken, used only when an image list names them
     image_beginning: str = ""
     label_beginning: str = ""
+    image_part: str = ""  # a folder in the path of an image, below `images`, for which its label's has `label_part`
+    label_part: str = ""
     split_folders: tuple[str, ...] = ()  # what `{split}` stands for, for each of `splits`; (): their names
     within: str = ""  # folders below `images` and `labels`, one after another: only files in them belong to the split
     unlabelled: tuple[str, ...] = ()  # splits that are published without labels
@@ -74,12 +75,15 @@ class Layout:
                 remedy=self._guess(root),
             )
         labels, by_stem = self.label_folder(root, split), self.label_files(root, split)
-        names = sorted(self._names(folder, split, IMAGE_SUFFIXES, labels), key=natural)
+        found = self._names(folder, split, IMAGE_SUFFIXES, labels)
+        names = sorted((name for name in found if self._may_be_image(name, folder == labels)), key=natural)
         if not names:
             inside = f" in {self._within(split)}" if self.within else ""
             raise UsageError(f"holds no images{inside}", where=folder, remedy="Check the path and the layout.")
-        found = [(name, by_stem.get(self.label_stem(name))) for name in names]
-        return [Pair(name, folder / name, files[0] if files else None) for name, files in found]
+        labelled = {name: by_stem.get(self.label_stem(name), [None])[0] for name in names}
+        # Where images and labels share a folder, the label of another image is no image.
+        taken = {label for name, label in labelled.items() if label != folder / name}
+        return [Pair(name, folder / name, label) for name, label in labelled.items() if folder / name not in taken]
 
     def label_folder(self, root: Path, split: str) -> Path | None:
         """The folder of a split's labels; None for a layout without labels."""
@@ -91,7 +95,8 @@ class Layout:
         if folder is not None and folder.is_dir():
             for name in sorted(self._names(folder, split, LABEL_SUFFIXES)):
                 stem = name.rpartition(".")[0]
-                if stem.endswith(self.label_ending):
+                in_part = not self.label_part or self.label_part in stem.split("/")[:-1]
+                if in_part and stem.endswith(self.label_ending):
                     found.setdefault(stem, []).append(folder / name)
         return found
 
@@ -115,9 +120,17 @@ class Layout:
         found = files_below(folder, suffixes, without)
         return found if not self.within else (name for name in found if fnmatchcase(name, f"{self._within(split)}/*"))
 
+    def _may_be_image(self, name: str, shared: bool) -> bool:
+        """Whether a file can be an image by its name; `shared`: labels lie in the same folder."""
+        folder, _, stem = without_suffix(name).rpartition("/")
+        in_part = not self.image_part or self.image_part in folder.split("/")
+        return in_part and (not shared or stem.endswith(self.image_ending))
+
     def label_stem(self, name: str) -> str:
         """Path of an image's label below the label folder, without suffix."""
         folder, slash, stem = without_suffix(name).rpartition("/")
+        if self.image_part:
+            folder = "/".join(self.label_part if part == self.image_part else part for part in folder.split("/"))
         stem = stem.removeprefix(self.image_beginning).removesuffix(self.image_ending)
         return folder + slash + self.label_beginning + stem + self.label_ending
 
@@ -329,66 +342,3 @@ def register_layout(layout: Layout) -> None:
     if LAYOUTS.get(layout.name, layout) != layout:
         raise ValueError(f"a layout named '{layout.name}' already exists")
     LAYOUTS[layout.name] = layout
-
-
-def select(
-    layout: Layout,
-    root: Path,
-    split: str,
-    lists: dict[str, Path],
-    holdout: int = 0,
-) -> list[Pair]:
-    """The pairs of a split, where image lists (split -> file) and a held-out end have their say.
-
-    A list names the images of its split and their order. For layouts without splits, `holdout` makes the last so many
-    names (of the train list, where there is one) the split "val". Raises UsageError for a split that does not exist,
-    a list that names a missing file, and a holdout that leaves nothing.
-    """
-    if layout.splits:
-        pairs = layout.index(root, split)
-        return listed(pairs, lists[split], layout.image_folder(root, split)) if split in lists else pairs
-    if split not in ("train", "val"):
-        raise UsageError(f"layout '{layout.name}' has no split '{split}'", where=root, remedy="Known: train, val.")
-    pairs = layout.index(root)
-    folder = layout.image_folder(root, split)
-    if split == "val" and "val" in lists:
-        return listed(pairs, lists["val"], folder)
-    if "train" in lists:
-        pairs = listed(pairs, lists["train"], folder)
-    else:
-        pairs = [pair for pair in pairs if pair.name not in layout.left_out]
-    if split == "val" and not holdout:
-        raise UsageError(
-            f"layout '{layout.name}' comes without a split 'val'",
-            where=root,
-            remedy="Set holdout (the last so many images become val) or val_list.",
-        )
-    if holdout >= len(pairs):
-        raise UsageError(
-            f"holdout {holdout} leaves none of the {len(pairs)} images to train on",
-            where=root,
-            remedy="Hold out fewer.",
-        )
-    cut = len(pairs) - holdout
-    return pairs[cut:] if split == "val" else pairs[:cut]
-
-
-def listed(pairs: Iterable[Pair], path: Path, folder: Path) -> list[Pair]:
-    """The pairs that an image list names, in its order; `folder` is where their images lie. Raises UsageError."""
-    by_name = {pair.name: pair for pair in pairs}
-    # Lists as PASCAL VOC's leave the suffix out; two images that differ in it alone need it.
-    stems = Counter(without_suffix(name) for name in by_name)
-    by_stem = {without_suffix(name): name for name in by_name if stems[without_suffix(name)] == 1}
-    chosen = []
-    for number, line in read_list(path):
-        name = line if line in by_name else by_stem.get(line, line)
-        if name not in by_name:
-            raise UsageError(
-                f"names {name}, but there is no image {folder / name}",
-                where=f"{path}:{number}",
-                remedy="Correct the list (paths are relative to the image folder) or add the file.",
-            )
-        chosen.append(by_name[name])
-    if not chosen:
-        raise UsageError("the image list is empty", where=path, remedy="Give one image name per line.")
-    return chosen

@@ -95,15 +95,18 @@ def read_rgb(path: Path, size: tuple[int, int] | None = None, exif: Exif = "turn
     """
     with opened(path) as image:
         turn = turn_to_apply(image, exif)
-        picture = _rgb(image, path)
+        picture = as_rgb(image, path)
     if turn is not None:
         picture = picture.transpose(turn)
     picture.info.clear()  # some formats would save what is in there, the orientation too
     return picture if size is None or picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
 
 
-def _rgb(image: Image.Image, path: Path) -> Image.Image:
-    """An opened file's pixels as RGB; transparency, where there is any, does not count."""
+def as_rgb(image: Image.Image, where: Path | str) -> Image.Image:
+    """A picture's pixels as RGB, as `read_rgb` has them; transparency, where there is any, does not count.
+
+    Raises SegadaptError that names `where` for 32-bit and floating-point values.
+    """
     if image.mode == "RGB":
         image.load()  # `convert` would copy
         return image
@@ -113,7 +116,7 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode[0] in "IF":
         raise SegadaptError(
             "holds 32-bit or floating-point values, whose range is unknown",
-            where=path,
+            where=where,
             remedy="Convert it to 8 or 16 bits.",
         )
     image.load()
@@ -172,11 +175,14 @@ class LabelReader:
         Raises SegadaptError for a file that cannot be read, that holds something else than this encoding, or with raw
         ids that the encoding does not know (unless those are ignored).
         """
-        raw = self.read_raw(path, size)
+        return self.known(self.read_raw(path, size), path)
+
+    def known(self, raw: NDArray[np.uint8], where: Path | str) -> NDArray[np.uint8]:
+        """Train ids (H, W), 255 ignored, of raw labels as `read_raw` gives them. Raises as `read`, naming `where`."""
         labels = self.look_up(raw)
         if (labels == UNKNOWN).any():
             if self.unknown_ids == "error":
-                raise self._unknown(raw, labels, path)
+                raise self._unknown(raw, labels, where)
             labels = np.where(labels == UNKNOWN, np.uint8(IGNORE), labels)
         return labels
 
@@ -184,7 +190,7 @@ class LabelReader:
         """Raw ids (H, W), or colours (H, W, 3) for an encoding of colours."""
         with opened(path) as image:
             turn = turn_to_apply(image, self.exif)
-            picture = self._channel(image, path)
+            picture = self.channel(image, path)
             if turn is not None:
                 picture = picture.transpose(turn)
             if size is not None and picture.size != size:
@@ -198,8 +204,8 @@ class LabelReader:
         # bytes.translate is several times faster than indexing a table with an array
         return np.frombuffer(bytearray(raw.tobytes().translate(self._table)), np.uint8).reshape(raw.shape)
 
-    def _channel(self, image: Image.Image, path: Path) -> Image.Image:
-        """The picture that holds the raw labels: mode L or P, or RGB for an encoding of colours."""
+    def channel(self, image: Image.Image, path: Path | str) -> Image.Image:
+        """The picture that holds the raw labels: mode L or P, or RGB for an encoding of colours. Raises as `read`."""
         if self.space.is_rgb(self.encoding):
             return image.convert("RGB")
         if self.form == "first_of_16_bit":
@@ -226,7 +232,7 @@ class LabelReader:
             remedy="Give label ids, or set `encoding` to one of RGB colours in your label space.",
         )
 
-    def _unknown(self, raw: NDArray[np.uint8], labels: NDArray[np.uint8], path: Path) -> SegadaptError:
+    def _unknown(self, raw: NDArray[np.uint8], labels: NDArray[np.uint8], path: Path | str) -> SegadaptError:
         found = np.unique(raw[labels == UNKNOWN], axis=0)
         kind = "colours" if raw.ndim == 3 else "ids"
         shown = ", ".join(str(value) for value in found[:5].tolist()) + (", …" if len(found) > 5 else "")
@@ -237,7 +243,7 @@ class LabelReader:
         )
 
 
-def _first_of_16_bit(image: Image.Image, path: Path) -> Image.Image:
+def _first_of_16_bit(image: Image.Image, path: Path | str) -> Image.Image:
     """First channel of a 16-bit RGB PNG whose values fit in 8 bits (SYNTHIA's GT/LABELS: class, instance, 0).
 
     Pillow has no 16-bit RGB and keeps the high byte of each big-endian value, which is 0 for class ids. Asking its

@@ -8,17 +8,24 @@ from pydantic import AfterValidator, Field, Strict, model_validator
 
 from segadapt.data import few_labels
 from segadapt.data.cache import with_copies
-from segadapt.data.catalog import LAYOUTS, Layout, Pair, select
+from segadapt.data.catalog import LAYOUTS, Layout, Pair
 from segadapt.data.dataset import SegmentationDataset, SizeMismatch
 from segadapt.data.label_space_file import TRAIN
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import LabelReader, UnknownIds
+from segadapt.data.splits import select
 from segadapt.data.transforms import Augmentation
 from segadapt.errors import UsageError
 from segadapt.files import user_path
 from segadapt.plugin_loading import known
 from segadapt.settings import MISSING, Settings
+
+SPLITS = ("train", "val", "test")
+SPLIT = "{split}"
+"""The place of a split's folder in the names of folders."""
+OF_A_FOLDER = ("images", "labels", "splits", "image_ending", "label_ending", "image_part", "label_part")
+"""Settings that describe what a layout of its own name knows by itself."""
 
 
 def _known_layout(name: str) -> str:
@@ -37,6 +44,21 @@ class DomainSettings(Settings):
     root: Path = Field(description="folder of the data set")
     images: str | None = Field(None, description="layout folder only: sub-folder of the images")
     labels: str | None = Field(None, description="layout folder only: sub-folder of the labels, of the same names")
+    splits: dict[str, str] | None = Field(
+        None,
+        description="layout folder only: split -> what `{split}` in `images` and `labels` stands for: "
+        "{train: training, val: validation}; null: no splits of its own",
+    )
+    image_ending: str = Field(
+        "", description="layout folder only: end of an image's name, before the suffix, that its label's name lacks"
+    )
+    label_ending: str = Field(
+        "", description="layout folder only: end of a label's name, before the suffix, that its image's name lacks"
+    )
+    image_part: str = Field(
+        "", description="layout folder only: a folder in an image's path, for which its label's path has `label_part`"
+    )
+    label_part: str = Field("", description="layout folder only: see `image_part`")
     train_list: Path | None = Field(
         None, description="image list of split train: on each line a path relative to the image folder"
     )
@@ -88,18 +110,34 @@ class DomainSettings(Settings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "DomainSettings":
-        if self.layout != "folder" and (self.images or self.labels):
-            raise ValueError("images and labels belong to layout folder; other layouts have their own")
+        for key in OF_A_FOLDER:
+            if self.layout != "folder" and getattr(self, key):
+                raise ValueError(f"{key} belongs to layout folder; other layouts have their own. Leave it out")
         for name in (self.images, self.labels):
             if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
                 raise ValueError(f"'{name}' is not a sub-folder of the root. Give its path below the root.")
         if self.holdout and self.val_list is not None:
             raise ValueError("holdout and val_list both say what val is: give one of them")
-        if self.holdout and LAYOUTS[self.layout].splits:
-            raise ValueError(f"holdout is for layouts without splits; {self.layout} has its own")
+        if bool(self.image_part) != bool(self.label_part):
+            raise ValueError("image_part and label_part belong together. Give both, or leave both out")
+        if self.splits is not None:
+            self._check_splits(self.splits)
+        if self.holdout and (self.splits or LAYOUTS[self.layout].splits):
+            own = "these settings have their own" if self.splits else f"{self.layout} has its own"
+            raise ValueError(f"holdout is for layouts without splits; {own}")
         if self.labelled_share is not None and self.labelled is None:
             raise ValueError("labelled_share applies to `labelled` images. Give both, or leave it out")
         return self
+
+    def _check_splits(self, splits: dict[str, str]) -> None:
+        """Raise ValueError unless each split is known and stands for a folder that `{split}` is a part of."""
+        if SPLIT not in (self.images or ""):
+            raise ValueError(f"splits say what {SPLIT} in `images` stands for. Write it there, or leave splits out")
+        if not splits or not set(splits) <= set(SPLITS):
+            raise ValueError(f"splits must be among {', '.join(SPLITS)}. Give those that there are")
+        for folder in splits.values():
+            if not folder or Path(folder).is_absolute() or {".", ".."} & set(Path(folder).parts):
+                raise ValueError(f"'{folder}' is not the name of a folder. Give what {SPLIT} stands for")
 
     @property
     def given(self) -> bool:
@@ -111,11 +149,21 @@ class DomainSettings(Settings):
         layout = LAYOUTS[self.layout]
         if self.layout != "folder":
             return layout
-        labels = None if self.labels is None else _literally(self.labels)
-        return replace(layout, images=_literally(self.images or layout.images), labels=labels)
+        splits = self.splits or {}
+        return replace(
+            layout,
+            images=_literally(self.images or layout.images, bool(splits)),
+            labels=None if self.labels is None else _literally(self.labels, bool(splits)),
+            splits=tuple(splits),
+            split_folders=tuple(splits.values()),
+            image_ending=self.image_ending,
+            label_ending=self.label_ending,
+            image_part=self.image_part,
+            label_part=self.label_part,
+        )
 
     def pairs(self, split: str) -> list[Pair]:
-        """The pairs of a split, see `segadapt.data.catalog.select`."""
+        """The pairs of a split, see `segadapt.data.splits.select`."""
         lists = {
             name: user_path(path)
             for name, path in (("train", self.train_list), ("val", self.val_list))
@@ -155,9 +203,10 @@ class DomainSettings(Settings):
         return LabelReader(space, self.label_encoding(space), form, self.unknown_ids, self.exif)
 
 
-def _literally(folder: str) -> str:
-    """A layout's folder whose braces are part of its name, not a place for the split."""
-    return folder.replace("{", "{{").replace("}", "}}")
+def _literally(folder: str, splits: bool) -> str:
+    """A layout's folder whose braces are part of its name, but for the place of the split where there are some."""
+    literal = folder.replace("{", "{{").replace("}", "}}")
+    return literal.replace(f"{{{SPLIT}}}", SPLIT) if splits else literal
 
 
 def open_domain(

@@ -64,19 +64,10 @@ def evaluate_domain(
     """
     if dataset.labels is None or dataset.labels.space != score_space:
         raise ValueError(f"the data set must be opened with its labels in {score_space.name}")
-    table = torch.from_numpy(_prediction_table(model_space, score_space)).to(predictor.device)
-    other = model_space != score_space
-    confusion, rated, per_image = Confusion(score_space.classes, other), Calibration(), PerImage()
+    tally = Tally(predictor, model_space, score_space)
     images = _read(dataset, list(range(len(dataset))), predictor, threads, whole=keep is not None)
     for number, (index, image, labels) in enumerate(images, start=1):
-        size, every, one = (labels.shape[1], labels.shape[0]), calibration.EVERY, Confusion(score_space.classes, other)
-        predictions, confidence = predictor.rated_label_map(image, size, every)
-        scored = table[predictions.int()]
-        _count(one, labels, scored)
-        confusion.merge(one)
-        per_image.add(dataset.pairs[index].name, one)
-        some = torch.from_numpy(labels[::every, ::every].copy()).to(scored.device, non_blocking=True)
-        rated.add(some, scored[::every, ::every], confidence)
+        predictions = tally.add(dataset.pairs[index].name, image, labels)
         if keep is not None:
             keep(dataset.pairs[index].name, image, predictions.cpu().numpy())
         if progress is not None:
@@ -94,10 +85,50 @@ def evaluate_domain(
         "window": None if predictor.window is None else list(predictor.window),
         "rules": predictor.rules.names if len(predictor.views) > 1 else [],
         "precision": predictor.precision,
-        **scores_of(confusion, score_space),
-        **calibrated(rated.plain()),
-        "per_image": per_image.plain(),
+        **tally.scores(),
     }
+
+
+class Tally:
+    """Counts a network's predictions on one labelled image after another, on the device, and gives all scores.
+
+    `model_space` are the network's classes, `score_space` those of the labels. Raises UsageError when the two have no
+    class in common.
+    """
+
+    def __init__(self, predictor: Predictor, model_space: LabelSpace, score_space: LabelSpace) -> None:
+        self.predictor, self.space = predictor, score_space
+        self._table = torch.from_numpy(_prediction_table(model_space, score_space)).to(predictor.device)
+        self._other = model_space != score_space
+        self._confusion = Confusion(score_space.classes, self._other)
+        self._rated, self._per_image = Calibration(), PerImage()
+
+    def add(self, name: str, image: Image, labels: Labels) -> Tensor:
+        """Count an image (H, W, 3), whole or at the size of the network's input, at the size of its labels (H, W).
+
+        Gives the predicted train ids in the model's label space, uint8 (H, W), where they were made.
+        """
+        size, every, one = (
+            (labels.shape[1], labels.shape[0]),
+            calibration.EVERY,
+            Confusion(self.space.classes, self._other),
+        )
+        predictions, confidence = self.predictor.rated_label_map(image, size, every)
+        scored = self._table[predictions.int()]
+        _count(one, labels, scored)
+        self._confusion.merge(one)
+        self._per_image.add(name, one)
+        some = torch.from_numpy(labels[::every, ::every].copy()).to(scored.device, non_blocking=True)
+        self._rated.add(some, scored[::every, ::every], confidence)
+        return predictions
+
+    def scores(self) -> dict[str, Any]:
+        """All scores so far, as JSON has them."""
+        return {
+            **scores_of(self._confusion, self.space),
+            **calibrated(self._rated.plain()),
+            "per_image": self._per_image.plain(),
+        }
 
 
 def with_pooled(scores: Mapping[str, dict[str, Any]], space: LabelSpace) -> dict[str, dict[str, Any]]:

@@ -73,9 +73,10 @@ class Model:
     ) -> Prediction | list[Prediction]:
         """Labels and probabilities of an image at its own size, or of each image of a list, in order.
 
-        An image is a file's path, a Pillow image, a uint8 RGB array (H, W, 3) or a uint8 RGB tensor (3, H, W) on any
-        device. Images of a list pass through the network in batches of `batch` (None: four on a GPU; one on a CPU,
-        where larger batches are no faster). All results of a list are held in memory: C · H · W · 4 bytes each.
+        An image is a file's path, a Pillow image, an RGB array (H, W, 3) or an RGB tensor (3, H, W) on any device, of
+        uint8, 0 … 255, or of floating-point numbers, 0 … 1. A batch is `list(batch)`. Images of a list pass through the
+        network in batches of `batch` (None: four on a GPU; one on a CPU, where larger batches are no faster). All
+        results of a list are held in memory: C · H · W · 4 bytes each.
 
         Raises UsageError for an image of another kind, SegadaptError for a file that is not an image.
         """

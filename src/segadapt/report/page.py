@@ -262,13 +262,14 @@ _LABEL_FREE = (
 )
 _UNLABELLED = (
     "The target has no labels here, so nothing is scored. A model that adapts well is usually surer, without giving up "
-    "classes; the criteria (higher is better, bold the highest) are guesses at that, and snd alone prefers one class "
-    "everywhere. infomax: sure pixels, many classes; snd: dense clusters of alike pixels; bnm: sure and varied. Trust "
-    "what the pictures below show more than any of these numbers."
+    "classes; so is many a one that adapts badly. The criteria (higher is better, bold the highest) are guesses, and "
+    "snd alone prefers one class everywhere. infomax: sure pixels, many classes; snd: dense clusters of alike pixels; "
+    "bnm: sure and varied. Trust what the shares and pictures below show more than any of these numbers."
 )
 _SHARES = (
-    "The share of each class among all pixels; small: the difference to source-only. A class that vanishes, or grows "
-    "beyond what the place can hold, is the first sign of a training that went wrong."
+    "The share of each class among all pixels; small: the difference to source-only. A class that vanishes, thin and "
+    "rare classes that lose half of theirs, or one that grows beyond what the place can hold are the first signs of a "
+    "training that went wrong."
 )
 _DISAGREEMENT = "In how many of 100 pixels the labels of two stages differ."
 _CONFUSION = "Rows are labels, columns predictions, in percent of the row."
