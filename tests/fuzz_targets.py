@@ -28,9 +28,10 @@ from segadapt.cli.compare import as_csv
 from segadapt.config.load import load_recipe
 from segadapt.config.recipe_files import shipped_recipes
 from segadapt.data.cache import with_copies
-from segadapt.data.catalog import LAYOUTS, select
+from segadapt.data.catalog import LAYOUTS
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.reading import LabelReader, read_rgb
+from segadapt.data.splits import select
 from segadapt.data.tools.prepare import plan
 from segadapt.engine.checkpoints import read, restore
 from segadapt.engine.recorder import Recorder

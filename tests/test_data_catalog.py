@@ -8,9 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from layouts import FOLDERS, NAMES, label_name, write_layout
-from segadapt.data.catalog import LAYOUTS, Layout, register_layout, select
+from segadapt.data.catalog import LAYOUTS, Layout, register_layout
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.settings import DomainSettings, open_domain
+from segadapt.data.splits import select
 from segadapt.data.tools.check import check_split, default_splits
 from segadapt.data.walking import natural
 from segadapt.errors import UsageError
@@ -74,17 +75,6 @@ def test_splits_may_have_folders_of_other_names(tmp_path: Path) -> None:
     assert [pair.name for pair in settings.pairs("val")] == NAMES["mapillary"]
     with pytest.raises(UsageError, match=r"expects a folder training/images in it. Splits that are there: val"):
         settings.pairs("train")
-
-
-def test_a_packed_data_set_says_how_to_unpack_it(tmp_path: Path) -> None:
-    packed = tmp_path / "gt trainval.zip"
-    packed.write_bytes(b"PK")
-    with pytest.raises(UsageError, match=r"gt trainval.zip: is an archive.* unzip -q '.*gt trainval.zip' -d /"):
-        domain("acdc", packed).pairs("train")
-    with pytest.raises(
-        UsageError, match=r"expects a folder rgb_anon in it. Unpack first: unzip -q '.*trainval.zip' -d "
-    ):
-        domain("acdc", tmp_path).pairs("train")
 
 
 def test_natural_order() -> None:

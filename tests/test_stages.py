@@ -10,9 +10,10 @@ from pydantic import Field
 
 from planning import planned, without_report
 from segadapt.config.load import load_recipe
-from segadapt.data.catalog import Layout, Pair, select
+from segadapt.data.catalog import Layout, Pair
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.sides import open_side
+from segadapt.data.splits import select
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import write_json
 from segadapt.models.networks import build

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segadapt.data.catalog import Pair, listed
+from segadapt.data.catalog import Pair
+from segadapt.data.splits import listed
 from segadapt.errors import UsageError
 
 STREAM = 6
