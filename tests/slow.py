@@ -31,6 +31,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_runnable_blocks_run",
     ),
     "test_engine_ranks.py": (
+        "test_a_few_labels_are_the_same_on_two_ranks_and_when_resumed",
         "test_a_rank_that_fails_ends_the_other_which_says_why",
         "test_a_rank_without_the_others_is_told",
         "test_other_data_is_named_too",
