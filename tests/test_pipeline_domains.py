@@ -138,8 +138,9 @@ def test_style_transfer_and_stand_ins_know_no_target_label(tmp_path: Path, data:
 def several(data: Path, **stages: dict[str, Any]) -> dict[str, Any]:
     content = tree(data, **stages)
     gta5, cityscapes = content["data"]["source"], content["data"]["target"]
+    again = shutil.copytree(data / "gta5", data / "again", dirs_exist_ok=True)
     content["data"] = {
-        "source": [{**gta5, "share": 3}, {**gta5, "name": "again", "share": 1}],
+        "source": [{**gta5, "share": 3}, {**gta5, "name": "again", "root": str(again), "share": 1}],
         "target": [cityscapes, {**gta5, "name": "rendered", "labelled": 1}],
     }
     return content
