@@ -159,6 +159,8 @@ def pack(root: Path, layout: str, method: int = zipfile.ZIP_DEFLATED) -> list[Pa
             for path in [path for path in files if fnmatchcase(str(path.relative_to(root)), pattern)]:
                 archive.write(path, Path(INSIDE.get(layout, ""), path.relative_to(root)))
         made.append(root / name)
+    for path in files:
+        path.unlink()
     for folder in [path for path in root.iterdir() if path.is_dir()]:
         shutil.rmtree(folder)
     return made

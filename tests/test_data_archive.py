@@ -73,6 +73,21 @@ def test_every_layout_is_read_from_its_zip_files_as_from_its_folders(layout: str
     assert checked.sound and checked.images == checked.labelled == 3 and not checked.orphans
 
 
+@pytest.mark.parametrize("folders", [("a", "a/b"), ("a/b", "a"), (".", "a"), ("a", ".")])
+def test_one_folder_within_the_other(folders: tuple[str, str], tmp_path: Path) -> None:
+    """Labels below images are no images; the other way round, images are still images."""
+    images, labels = folders
+    for folder in (tmp_path / "d" / images, tmp_path / "d" / labels):
+        folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6)).save(tmp_path / "d" / images / "x.jpg")
+    Image.new("L", (8, 6)).save(tmp_path / "d" / labels / "x.png")
+    before = domain("folder", tmp_path / "d", images=images, labels=labels).pairs("train")
+    (root,) = pack(tmp_path / "d", "folder")
+    packed = domain("folder", root, images=images, labels=labels).pairs("train")
+    assert [pair.name for pair in packed] == [pair.name for pair in before] == ["x.jpg"]
+    assert packed[0].label == root / labels / "x.png"
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_every_method_of_packing(method: int, tmp_path: Path) -> None:
     root = photographs(tmp_path / "a.zip", "a.jpg", "b/c.JPG", method=method)

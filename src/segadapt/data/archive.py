@@ -137,11 +137,13 @@ def files_below(folder: Path, suffixes: frozenset[str], without: Path | None = N
     """Paths below a folder in an archive of files with one of the suffixes; hidden ones and `without` are skipped."""
     place, skipped = place_in(folder), None if without is None else place_in(without)
     assert place is not None
-    start = place[1] and place[1] + "/"
+    start = _join(place[1], "")
+    below = "" if skipped is None else _join(skipped[1], "")
+    below = below if below.startswith(start) and below != start else "/"  # which no path begins with
     for path in _opened(place[0]).members:
         name = path.removeprefix(start)
-        hidden = name.startswith(".") or "/." in name or (skipped is not None and path.startswith(f"{skipped[1]}/"))
-        if path.startswith(start) and not hidden and f".{name.rpartition('.')[2].lower()}" in suffixes:
+        hidden = name.startswith(".") or "/." in name or path.startswith(below)
+        if path.startswith(start) and not hidden and Path(name).suffix.lower() in suffixes:
             yield name
 
 
