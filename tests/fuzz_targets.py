@@ -22,13 +22,14 @@ from safetensors.torch import save
 from torch import nn
 
 from fuzzing import JSON_BITS, WORDS, YAML_BITS, Reader, changed, json_files, mutated, patched, yaml_files
-from layouts import write_layout
+from layouts import pack, write_layout
 from scored_runs import blocks, opened, paint, write_run
 from segadapt.cli.compare import as_csv
 from segadapt.config.load import load_recipe
 from segadapt.config.recipe_files import shipped_recipes
 from segadapt.data.cache import with_copies
 from segadapt.data.catalog import LAYOUTS
+from segadapt.data.dataset import file_size
 from segadapt.data.label_spaces import load_label_space
 from segadapt.data.reading import LabelReader, read_rgb
 from segadapt.data.splits import select
@@ -207,6 +208,7 @@ def _data(home: Path) -> list[Reader]:
         Reader("image lists", patched(names, [*WORDS, "\n", "#", "\\", "../"]) | st.binary(max_size=40), lists),
         Reader("notes", texts, notes),
         Reader("images", _pictures(), _read_picture, share=COSTLY),
+        Reader("data in zip files", _archives(home), _read_archive, share=COSTLY),
     ]
 
 
@@ -223,6 +225,22 @@ def _read_picture(content: bytes, folder: Path) -> object:
     for form in ("ids", "first_channel", "first_of_16_bit"):
         _quiet(lambda form=form: LabelReader(space, "cityscapes", form).read(path, (8, 8)))
     return read_rgb(path, (8, 8))
+
+
+def _archives(home: Path) -> st.SearchStrategy[bytes]:
+    """Data sets, each packed by one of four methods, with something wrong."""
+    packed = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        write_layout(home / f"packed {method}", "kitti", (16, 12))
+        packed += [file.read_bytes() for file in pack(home / f"packed {method}", "kitti", method)]
+    return st.sampled_from(packed).flatmap(mutated)
+
+
+def _read_archive(content: bytes, folder: Path) -> object:
+    pairs = LAYOUTS["kitti"].index(_put(content, folder / "a.zip"))
+    for pair in pairs:
+        _quiet(lambda pair=pair: (file_size(pair.image), read_rgb(pair.image, (8, 8))))
+    return pairs
 
 
 def _saved(picture: Image.Image, form: str, **options: Any) -> bytes:

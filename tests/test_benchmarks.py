@@ -183,7 +183,7 @@ def test_steps(tmp_path: Path) -> None:
 def test_reading_and_pictures(tmp_path: Path) -> None:
     parts = ("loader", "evaluation", "stylize", "predict")
     rows = run(tmp_path / "rows.json", "--reference", "--only", *parts, "--precisions", "fp32")
-    assert [row["part"] for row in rows] == ["loader"] * 9 + ["evaluation"] * 3 + ["stylize", "predict"]
+    assert [row["part"] for row in rows] == ["loader"] * 15 + ["evaluation"] * 3 + ["stylize", "predict"]
     for row in rows:
         check(row, bare=row["part"] != "loader" or row["what"].endswith("files"))
 

@@ -78,17 +78,6 @@ def test_splits_may_have_folders_of_other_names(tmp_path: Path) -> None:
         settings.pairs("train")
 
 
-def test_a_packed_data_set_says_how_to_unpack_it(tmp_path: Path) -> None:
-    packed = tmp_path / "gt trainval.zip"
-    packed.write_bytes(b"PK")
-    with pytest.raises(UsageError, match=r"gt trainval.zip: is an archive.* unzip -q '.*gt trainval.zip' -d /"):
-        domain("acdc", packed).pairs("train")
-    with pytest.raises(
-        UsageError, match=r"expects a folder rgb_anon in it. Unpack first: unzip -q '.*trainval.zip' -d "
-    ):
-        domain("acdc", tmp_path).pairs("train")
-
-
 def test_natural_order() -> None:
     names = ["b/1.png", "a/10.png", "a/9.png", "a/09.png", "a.png"]
     assert sorted(names, key=natural) == ["a.png", "a/09.png", "a/9.png", "a/10.png", "b/1.png"]

@@ -21,6 +21,8 @@ from segadapt.errors import UsageError
 
 SPACE = load_label_space("cityscapes19")
 ONE = {"layout": "gta5", "root": "a"}
+OTHER = {"layout": "gta5", "root": "b"}
+HALF = {**ONE, "labelled": 1, "labelled_share": 0.5}
 
 
 def setting(images: int, batch: int = 1, seed: int = 3) -> Setting:
@@ -99,7 +101,9 @@ def test_the_share_of_a_few_is_by_number_and_at_least_a_quarter() -> None:
         ({"target": {**ONE, "labelled_share": 0.5}}, "labelled_share applies to `labelled`"),
         ({"target": {**ONE, "labelled": True}}, "labelled"),
         ({"target": {**ONE, "labelled": 0}}, "greater than or equal to 1"),
-        ({"target": [{**ONE, "labelled": 1, "labelled_share": 0.5}] * 2}, "less than 1 together"),
+        ({"target": [{**OTHER, "labelled": 1, "labelled_share": 0.5}, HALF]}, "less than 1 together"),
+        ({"source": [ONE, OTHER, ONE]}, "source: 'gta5' and 'gta5_3' are the same data"),
+        ({"target": [{**ONE, "labelled": 1}, {**ONE, "name": "x", "root": "b/../a"}]}, "'gta5' and 'x' are the same"),
         ({"source": [ONE, {"layout": "gta5"}]}, "source.1.root"),
     ],
 )
@@ -111,7 +115,8 @@ def test_sides_that_do_not_fit_together(given: dict[str, Any], told: str) -> Non
 def test_domains_have_names() -> None:
     one = DataSettings.model_validate({"source": ONE, "target": [ONE]})
     assert list(one.named("source")) == list(one.named("target")) == [""]
-    several = [ONE, {**ONE, "name": "gta5_2"}, ONE, {"layout": "camvid", "root": "b"}]
+    listed = {**ONE, "train_list": "some.txt"}  # other images of the same data set
+    several = [ONE, {**OTHER, "name": "gta5_2"}, listed, {"layout": "camvid", "root": "b"}]
     data = DataSettings.model_validate({"source": several, "target": ONE})
     assert list(data.named("source")) == ["gta5", "gta5_2", "gta5_3", "camvid"]
     assert DataSettings.model_validate(data.model_dump(mode="json")) == data

@@ -18,7 +18,7 @@ from segadapt.batch_norm import share_statistics
 from segadapt.engine import ranks
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.weights.saved import load_model
-from tiny_runs import last_checkpoint, metrics, run, tree, write_data, write_recipe
+from tiny_runs import last_checkpoint, metrics, run, same, tree, write_data, write_recipe
 
 STAGE = {
     "network": "deeplab_small_bn",
@@ -94,6 +94,31 @@ def test_two_ranks_of_which_one_sees_the_folder_equal_one_process(forks: Forks, 
         assert process.wait() == 0, process.said.read_text()
     assert differ(tmp_path / "one/sean", tmp_path / "rank0/sean") < 1e-12
     assert load_model(tmp_path / "rank0/sean/model.safetensors").header.step == 4
+
+
+def test_a_few_labels_are_the_same_on_two_ranks_and_when_resumed(forks: Forks, tmp_path: Path) -> None:
+    """In float64; resumed to the last bit."""
+    stage = {"method": "dacs", "steps": 4, "checkpoint_every": 2, "sampler": "rare_classes", **STAGE}
+    content = tree(write_data(tmp_path / "data"), dacs=stage | {"rare_classes": {"min_pixels": 20}})
+    content["data"]["target"] |= {"labelled": 3, "labelled_share": 0.5}
+    content["runtime"] = {"device": "cpu", "threads": 1}
+    few = write_recipe(tmp_path / "few.yaml", content)
+    alone = forks.start(["run", str(few), "--out", str(tmp_path / "one")], tmp_path / "said", inside="in_float64")
+    assert alone.wait() == 0, alone.said.read_text()
+    for process in start(forks, few, tmp_path, inside="in_float64"):
+        assert process.wait() == 0, process.said.read_text()
+    one, two = (tmp_path / name / "dacs" for name in ("one", "rank0"))
+    assert differ(one, two) < 1e-12
+    assert (two / "labelled.txt").read_text() == (one / "labelled.txt").read_text() != ""
+    before, lines = last_checkpoint(two), metrics(two)
+    assert before["step"] == 4
+
+    (two / "checkpoints/step_00000004.pt").unlink()
+    about = json.loads((two / "stage.json").read_text())
+    (two / "stage.json").write_text(json.dumps(about | {"state": "running"}))
+    for process in start(forks, few, tmp_path, inside="in_float64"):
+        assert process.wait() == 0, process.said.read_text()
+    assert same(last_checkpoint(two)["modules"], before["modules"]) and metrics(two) == lines
 
 
 @pytest.mark.parametrize(

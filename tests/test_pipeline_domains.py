@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from command import command
 from planning import actions, planned, without_report
@@ -38,6 +40,17 @@ def recipe(folder: Path, data: Path, target: dict[str, Any], **stages: dict[str,
 def evaluation(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
     return found
+
+
+def steps_of(about: Any, one: Any, rank: int, ranks: int) -> Any:
+    """The batches of a stage as one of several ranks draws them."""
+    domains = learned(one.settings, one.data)
+
+    def sampled(data: Any, side: Any) -> Sampled | None:
+        return None if data is None else Sampled(data, sampler_of(about, one.settings, data, side))
+
+    sides = sampled(domains.source, "source"), sampled(domains.target, "target")
+    return Steps(about.recipe.seed, one.settings.batch, *sides, rank=rank, ranks=ranks)
 
 
 def names_of(about: Any, one: Any, steps: int = 20) -> list[str]:
@@ -79,6 +92,38 @@ def test_a_few_labelled_target_images_are_learned_from_and_it_is_said_everywhere
     assert actions(path, out, "data.target.labelled=3") == ["redo"] * 3
 
 
+def test_ranks_share_the_batches_with_a_few_labels_among_them(tmp_path: Path, data: Path) -> None:
+    """Beside source images, beside target images with pseudo-labels, and alone."""
+    for image in (data / "cityscapes/leftImg8bit/train").rglob("*.png"):
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        Image.new("L", (16, 8), 1).save(tmp_path / "labels" / image.name)
+    rare = {"sampler": "rare_classes", "target_sampler": "rare_classes", "rare_classes": {"min_pixels": 20}}
+    stages: dict[str, dict[str, Any]] = {
+        "beside_source": {"method": "dacs", **rare, "target_sampler": "shuffled"},
+        "beside_target": {"method": "self_training", "labels": str(tmp_path / "labels")},
+        "alone": {"method": "target_trained", **rare, "sampler": "shuffled"},
+    }
+    about, found = planned(recipe(tmp_path, data, FEW, **stages), tmp_path / "run")
+    for name, one in found.items():
+        whole, *halves = (steps_of(about, one, rank, ranks) for rank, ranks in ((0, 1), (0, 2), (1, 2)))
+        seen = set[str]()
+        for step in range(10):
+            batch, first, second = whole[step], halves[0][step], halves[1][step]
+            assert batch.seeds == first.seeds + second.seeds and batch.step_seed == second.step_seed
+            for side in ("source", "target"):
+                expected, *parts = (getattr(each, side) for each in (batch, first, second))
+                if expected is None:
+                    continue
+                assert expected.names == parts[0].names + parts[1].names
+                assert torch.equal(expected.images, torch.cat([part.images for part in parts]))
+                if expected.labels is not None:
+                    assert torch.equal(expected.labels, torch.cat([part.labels for part in parts]))
+                    seen |= set(expected.names)
+        data_of: Any = one.data
+        few = {pair.name for leaf in (data_of.labelled or data_of.target).leaves for pair in leaf.pairs}
+        assert len(few) == 2 and few <= seen and (few == seen) == (name == "alone")
+
+
 def test_style_transfer_and_stand_ins_know_no_target_label(tmp_path: Path, data: Path) -> None:
     run(recipe(tmp_path, data, {}, source_only={"method": "source_only"}), tmp_path / "run")
     model = str(tmp_path / "run/source_only/model.safetensors")
@@ -93,8 +138,9 @@ def test_style_transfer_and_stand_ins_know_no_target_label(tmp_path: Path, data:
 def several(data: Path, **stages: dict[str, Any]) -> dict[str, Any]:
     content = tree(data, **stages)
     gta5, cityscapes = content["data"]["source"], content["data"]["target"]
+    again = shutil.copytree(data / "gta5", data / "again", dirs_exist_ok=True)
     content["data"] = {
-        "source": [{**gta5, "share": 3}, {**gta5, "name": "again", "share": 1}],
+        "source": [{**gta5, "share": 3}, {**gta5, "name": "again", "root": str(again), "share": 1}],
         "target": [cityscapes, {**gta5, "name": "rendered", "labelled": 1}],
     }
     return content

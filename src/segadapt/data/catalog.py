@@ -4,17 +4,16 @@ A layout is plain data (`Layout`); one function indexes them all. To bring a lay
 Names of images are their paths below the layout's image folder, as published image lists have them.
 """
 
-import shlex
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from segadapt.data.archive import archives_in, has_folder, homes, need_root
 from segadapt.data.image_lists import without_suffix
 from segadapt.data.walking import files_below, natural
 from segadapt.errors import UsageError, nearest
-from segadapt.files import need_folder
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
 LABEL_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff"})  # lossless ones only
@@ -62,28 +61,29 @@ class Layout:
     def index(self, root: Path, split: str = "train") -> list[Pair]:
         """All pairs of a split (of the whole data set for layouts without splits), naturally sorted by name.
 
-        A pair without a label file has `label` None. Raises UsageError for a root that does not have this layout.
+        The root is a folder, which may hold the data set's zip files, or one of these (see `archive.homes`). A pair
+        without a label file has `label` None. Raises UsageError for a root that does not have this layout.
         """
-        if root.suffix.lower() == ".zip" and root.is_file():
-            raise UsageError("is an archive, but images are read from folders", where=root, remedy=_unpack([root]))
-        need_folder(root, "the data folder")
+        need_root(root)
         folder = self.image_folder(root, split)
-        if not folder.is_dir():
+        if not homes(root, str(folder.relative_to(root))):
             raise UsageError(
                 f"layout '{self.name}' expects a folder {folder.relative_to(root)} in it",
                 where=root,
                 remedy=self._guess(root),
             )
         labels, by_stem = self.label_folder(root, split), self.label_files(root, split)
-        found = self._names(folder, split, IMAGE_SUFFIXES, labels)
-        names = sorted((name for name in found if self._may_be_image(name, folder == labels)), key=natural)
+        images = self._files(root, folder, split, IMAGE_SUFFIXES, labels)
+        names = sorted((name for name in images if self._may_be_image(name, folder == labels)), key=natural)
         if not names:
             inside = f" in {self._within(split)}" if self.within else ""
-            raise UsageError(f"holds no images{inside}", where=folder, remedy="Check the path and the layout.")
+            packed = [path.name for path in archives_in(folder)]
+            remedy = f"Give a zip file as root: {packed[0]}." if packed else "Check the path and the layout."
+            raise UsageError(f"holds no images{inside}", where=folder, remedy=remedy)
         labelled = {name: by_stem.get(self.label_stem(name), [None])[0] for name in names}
         # Where images and labels share a folder, the label of another image is no image.
-        taken = {label for name, label in labelled.items() if label != folder / name}
-        return [Pair(name, folder / name, label) for name, label in labelled.items() if folder / name not in taken]
+        taken = {label for name, label in labelled.items() if label != images[name]}
+        return [Pair(name, images[name], label) for name, label in labelled.items() if images[name] not in taken]
 
     def label_folder(self, root: Path, split: str) -> Path | None:
         """The folder of a split's labels; None for a layout without labels."""
@@ -92,12 +92,12 @@ class Layout:
     def label_files(self, root: Path, split: str) -> dict[str, list[Path]]:
         """`label_stem` -> the files of that name in the label folder, in order: one, if all is well."""
         folder, found = self.label_folder(root, split), dict[str, list[Path]]()
-        if folder is not None and folder.is_dir():
-            for name in sorted(self._names(folder, split, LABEL_SUFFIXES)):
+        if folder is not None:
+            for name, path in sorted(self._files(root, folder, split, LABEL_SUFFIXES).items()):
                 stem = name.rpartition(".")[0]
                 in_part = not self.label_part or self.label_part in stem.split("/")[:-1]
                 if in_part and stem.endswith(self.label_ending):
-                    found.setdefault(stem, []).append(folder / name)
+                    found.setdefault(stem, []).append(path)
         return found
 
     def image_folder(self, root: Path, split: str) -> Path:
@@ -115,10 +115,20 @@ class Layout:
     def _within(self, split: str) -> str:
         return self.within.format(split=self._part(split))
 
-    def _names(self, folder: Path, split: str, suffixes: frozenset[str], without: Path | None = None) -> Iterator[str]:
-        """The files below a folder that belong to a split."""
-        found = files_below(folder, suffixes, without)
-        return found if not self.within else (name for name in found if fnmatchcase(name, f"{self._within(split)}/*"))
+    def _files(
+        self, root: Path, folder: Path, split: str, suffixes: frozenset[str], without: Path | None = None
+    ) -> dict[str, Path]:
+        """The files below a folder of the layout that belong to a split, by their path below it.
+
+        What several zip files have is the first one's.
+        """
+        found: dict[str, Path] = {}
+        for home in homes(root, str(folder.relative_to(root))):
+            here = home / folder.relative_to(root)
+            for name in files_below(here, suffixes, without and home / without.relative_to(root)):
+                if not self.within or fnmatchcase(name, f"{self._within(split)}/*"):
+                    found.setdefault(name, here / name)
+        return found
 
     def _may_be_image(self, name: str, shared: bool) -> bool:
         """Whether a file can be an image by its name; `shared`: labels lie in the same folder."""
@@ -139,9 +149,9 @@ class Layout:
         return any(self.has(root, split) for split in self.splits or ("",))
 
     def has(self, root: Path, split: str) -> bool:
-        """Whether `root` has a folder with the images of a split."""
-        folder = root / self.images.format(split=self._part(split))
-        return folder.is_dir() and (not self.within or any(path.is_dir() for path in folder.glob(self._within(split))))
+        """Whether `root` has a folder with the images of a split, unpacked or in a zip file."""
+        folder = self.images.format(split=self._part(split))
+        return any(not self.within or has_folder(home / folder, self._within(split)) for home in homes(root, folder))
 
     def has_labels(self, root: Path) -> bool:
         """Whether some split has a label that is called as this layout has it."""
@@ -151,24 +161,18 @@ class Layout:
         """What the user probably meant, for the end of an error."""
         if self.fits(root):
             return f"Splits that are there: {', '.join(split for split in self.splits if self.has(root, split))}."
-        around = [root.parent, root.parent.parent, *sorted(path for path in root.iterdir() if path.is_dir())]
-        for folder in around:
-            if self.fits(folder):
-                return f"Did you mean {folder}?"
-        if packed := sorted(root.glob("*.zip")):
-            return _unpack(packed)
+        inside = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        for folder in (root.parent, root.parent.parent, *inside):
+            with suppress(UsageError):  # of zip files that nobody has named
+                if self.fits(folder):
+                    return f"Did you mean {folder}?"
         others = [other for other in LAYOUTS.values() if other.images != "." and other.fits(root)]
         if others:
             labelled = [other for other in others if other.has_labels(root)] if len(others) > 1 else []
             return f"It looks like layout {' or '.join(other.name for other in labelled or others)}."
+        if packed := archives_in(root):
+            return f"None of its zip files has it ({', '.join(path.name for path in packed[:5])})."
         return "Check the path and the layout (docs/data-sets.md shows each layout as a tree)."
-
-
-def _unpack(files: list[Path]) -> str:
-    """How to unpack zip files where they lie, as a command."""
-    return "Unpack first: " + " && ".join(
-        f"unzip -q {shlex.quote(str(f))} -d {shlex.quote(str(f.parent))}" for f in files
-    )
 
 
 LAYOUTS: dict[str, Layout] = {

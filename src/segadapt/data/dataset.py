@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from segadapt.data.archive import size_of
 from segadapt.data.catalog import Pair
 from segadapt.data.label_spaces import IGNORE
 from segadapt.data.orientation import Exif
@@ -188,6 +189,6 @@ TrainingData = SegmentationDataset | JoinedDataset
 def file_size(path: Path) -> int:
     """Size of a file in bytes. Raises SegadaptError when it has vanished."""
     try:
-        return path.stat().st_size
+        return size_of(path)
     except OSError as failure:
         raise SegadaptError("no longer exists", where=path, remedy="Restore the file.") from failure

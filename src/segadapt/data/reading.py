@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from segadapt.data import archive
 from segadapt.data.catalog import LabelForm
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace
 from segadapt.data.orientation import Exif, Sizes, sizes_of, turn_to_apply
@@ -48,22 +49,24 @@ def decoding(path: Path) -> Iterator[None]:
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 """What Pillow may take a file for, whatever its name: else it would start Ghostscript for one of PostScript."""
+MOST_BYTES = 8
+"""Of a pixel: four channels of 16 bits, not compressed."""
 MAX_PIXELS = 178_956_970
 """Where Pillow, too, takes a picture for a file made to fill the memory; `$SEGADAPT_MAX_PIXELS` is another number."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """A picture of one of `FORMATS`, of which only the header has been read.
+    """A picture of one of `FORMATS`, in a zip file too, of which only the header has been read.
 
     Raises SegadaptError that names a file which cannot be read, now or while it is decoded, or has too many pixels.
     """
     most = max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and most > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = most  # somebody has asked for it
-    with decoding(path):
+    with decoding(path), archive.readable(path, MOST_BYTES * most + 2**26) as file:
         try:
-            image = Image.open(path, formats=FORMATS)
+            image = Image.open(file, formats=FORMATS)
         except Image.DecompressionBombError as failure:
             raise too_large(path, f"more than {most:,} pixels") from failure
         with image:

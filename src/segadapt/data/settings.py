@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, Strict, model_validator
 
 from segadapt.data import few_labels
+from segadapt.data.archive import place_in
 from segadapt.data.cache import with_copies
 from segadapt.data.catalog import LAYOUTS, Layout, Pair
 from segadapt.data.dataset import SegmentationDataset, SizeMismatch
@@ -41,7 +42,7 @@ class DomainSettings(Settings):
         description=f"how folders and names are laid out: {', '.join(LAYOUTS)}",
         json_schema_extra={"examples": list(LAYOUTS)},
     )
-    root: Path = Field(description="folder of the data set")
+    root: Path = Field(description="folder of the data set, unpacked or in its zip files; or one zip file")
     images: str | None = Field(None, description="layout folder only: sub-folder of the images")
     labels: str | None = Field(None, description="layout folder only: sub-folder of the labels, of the same names")
     splits: dict[str, str] | None = Field(
@@ -249,8 +250,9 @@ def _need_labels(layout: Layout, root: Path, split: str, pairs: list[Pair]) -> N
             remedy="Name their sub-folder (labels), or do without (data check and data prepare: --unlabelled).",
         )
     expected = f"{layout.label_folder(root, split)}/{layout.label_stem(lacking[0].name)}.png"
+    packed = "Give the folder with all zip files of the data set as root" if place_in(root) else "Add it"
     raise UsageError(
         f"has no label {expected}" + (f" ({len(lacking)} of {len(pairs)} images lack one)" if len(lacking) > 1 else ""),
         where=lacking[0].image,
-        remedy="Add it, or name the labelled images in an image list.",
+        remedy=f"{packed}, or name the labelled images in an image list.",
     )

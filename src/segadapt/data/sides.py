@@ -19,6 +19,8 @@ from segadapt.errors import UsageError
 from segadapt.settings import Settings
 
 Side = Literal["source", "target"]
+NOT_ABOUT_FILES = {"name", "share", "labelled", "labelled_share", "prepared", "prepared_root"}
+"""Settings of a domain that change nothing of what its files are and mean."""
 Domains = Mapping[str, DomainSettings]
 """The domains of a side by name; a single one has the name ""."""
 
@@ -57,11 +59,24 @@ class DataSettings(Settings):
                     raise ValueError(f"{key}: the name '{name}' may only have letters, digits, _ and -")
                 if given.count(name) > 1:
                     raise ValueError(f"{key}: two domains are called '{name}'. Give them different names")
+            self._need_different(key)
         if any(domain.labelled is not None for domain in self.domains("source")):
             raise ValueError("source: all its labels are used. Set `labelled` for the target, or leave it out")
         if sum(domain.labelled_share or 0.0 for domain in self.domains("target")) >= 1:
             raise ValueError("target: the `labelled_share` of all domains must be less than 1 together. Lower them")
         return self
+
+    def _need_different(self, side: str) -> None:
+        """Raise ValueError where the same data is listed twice: its images would count twice, in scores as well."""
+        seen: dict[str, str] = {}
+        for name, domain in self.named(side).items():
+            read = domain.model_dump(mode="json", exclude=NOT_ABOUT_FILES)
+            read["root"] = str(domain.root.resolve())  # as it is written: a ~ that leads nowhere is told elsewhere
+            other = seen.setdefault(repr(read), name)
+            if domain.given and other != name:
+                raise ValueError(
+                    f"{side}: '{other}' and '{name}' are the same data. List it once (`share` weights a domain)"
+                )
 
     def domains(self, side: str) -> tuple[DomainSettings, ...]:
         """The domains of "source" or "target", in order."""

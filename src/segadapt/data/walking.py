@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from segadapt.data import archive
 from segadapt.errors import UsageError
 
 
@@ -40,9 +41,14 @@ def _around(folder: str) -> frozenset[_Identity]:
 def files_below(folder: Path, suffixes: frozenset[str], without: Path | None = None) -> Iterator[str]:
     """Paths below `folder`, with slashes, of files with one of the suffixes; hidden ones and `without` are skipped.
 
+    It may be a zip file, or a folder in one.
+
     Links to folders are followed, since data sets are often put together from them, but not into a folder that they
     lie in, above `folder` too. Raises UsageError when they lead to one folder in more than `MOST_WAYS` ways.
     """
+    if archive.place_in(folder) is not None:
+        yield from archive.files_below(folder, suffixes, without)
+        return
     above = {str(folder): _around(str(folder))}
     ways = Counter[_Identity]()
     for place, folders, files in os.walk(folder, followlinks=True):

@@ -19,11 +19,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from segadapt.data.archive import is_folder
 from segadapt.data.catalog import IMAGE_SUFFIXES, LAYOUTS
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import picture_sizes, read_rgb
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError, UsageErrors
-from segadapt.files import is_file, is_folder, write_with
+from segadapt.files import is_file, write_with
 from segadapt.processes import usable_cores
 
 AHEAD = 3  # images decoded before they are asked for, at least
@@ -118,7 +119,7 @@ def find_images(inputs: Sequence[Path], without: Path | None = None) -> list[tup
 
 def _images_of(start: Path, without: Path | None) -> list[tuple[Path, str]]:
     """The images of one input, with their names below it. Raises UsageError when there are none."""
-    if is_file(start):
+    if is_file(start) and not is_folder(start):
         if start.suffix.lower() not in IMAGE_SUFFIXES:  # else it is one to be, and broken ones stop no others
             try:
                 picture_sizes(start)

@@ -108,7 +108,8 @@ def _domain(name: str, settings: DomainSettings, space: LabelSpace) -> tuple[Fac
 
 
 def _free(folder: Path) -> float:
-    found = os.statvfs(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())  # it may lie in a zip file
+    found = os.statvfs(there)
     return found.f_bavail * found.f_frsize / machine.GB
 
 

@@ -172,11 +172,10 @@ def _match_labels(findings: Findings, settings: DomainSettings) -> None:
     if not layout.splits and findings.split != "train":
         return
     files = layout.label_files(root, findings.split)
-    folder = layout.label_folder(root, findings.split)
     known = {layout.label_stem(pair.name) for pair in layout.index(root, findings.split)}
     for stem, paths in files.items():
-        if folder is not None and stem not in known:
-            findings.orphans.names += [path.relative_to(folder).as_posix() for path in paths]
+        if stem not in known:
+            findings.orphans.names += [stem + path.suffix for path in paths]
         elif len(paths) > 1:
             findings.doubled.names.append(" and ".join(path.name for path in paths))
 
