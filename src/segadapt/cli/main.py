@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segadapt.cli import app as web_app
 from segadapt.cli import compare, data, evaluate, export, predict, pseudo_label, push, recipes, report, run, stylize
 from segadapt.cli.telling import accounted, begin_telling, tell_causes
 from segadapt.errors import RankLost, SegadaptError, UsageError
@@ -84,6 +85,7 @@ app.command("pseudo-label")(pseudo_label.pseudo_label)
 app.command("export")(export.export)
 app.command("push")(push.push)
 app.command("report")(report.report)
+app.command("app")(web_app.app)
 app.command("compare")(compare.compare)
 app.add_typer(data.app, name="data")
 
