@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
-client = pytest.importorskip("websockets.sync.client", reason="websockets comes with gradio: pip install 'segadapt[app]'")
+client = pytest.importorskip(
+    "websockets.sync.client", reason="websockets comes with gradio: pip install 'segadapt[app]'"
+)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 60.0
 """Seconds after which what does not come is missing: far more than it takes."""
@@ -74,15 +76,24 @@ class Tab:
         small = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=small)
 
-    def click(self, element: str) -> None:
-        """A click of the mouse in the middle of an element."""
-        x, y = self.place(element)
+    @contextmanager
+    def another(self, url: str) -> Iterator["Tab"]:
+        """One more tab, with a page of its own."""
+        host, port = self._socket.remote_address[:2]
+        with urlopen(Request(f"http://{host}:{port}/json/new?{url}", method="PUT")) as answer:
+            made = json.load(answer)
+        with client.connect(made["webSocketDebuggerUrl"], max_size=None) as socket:
+            yield Tab(socket)
+
+    def click(self, element: str, across: float = 0.5) -> None:
+        """A click of the mouse in the middle of an element, or at another part of its width."""
+        x, y = self.place(element, across)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def place(self, element: str, across: float = 0.5) -> tuple[float, float]:
         """Where an element is, once it is there and at rest: its middle, or another part of its width."""
-        box = f"(e => {{ if (!e) return null; e.scrollIntoView({{block: 'center'}}); const b = e.getBoundingClientRect();"
+        box = "(e => { if (!e) return null; e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
         box += f" return b.width ? [b.left + {across} * b.width, b.top + b.height / 2] : null; }})({element})"
         before = None
         while (found := self.wait(box)) != before:

@@ -28,7 +28,7 @@ SHARED = {
 }
 ROOMS = {
     *("augment", "data", "sample", "models", "weights", "methods", "engine", "inference", "evaluation"),
-    *("tracking", "stages", "config", "report", "pipeline", "export", "video", "cli"),
+    *("tracking", "stages", "config", "report", "pipeline", "export", "video", "app", "cli"),
 }
 
 ALLOWED: dict[str, set[str]] = {
@@ -53,6 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "export": {"data", "sample", "models", "weights", "inference", "evaluation"},
     "video": {"data", "inference"},
+    "app": {"data", "inference", "evaluation", "report", "video", "weights"},
     "cli": ROOMS,
     "plugin": {"augment", "data.catalog", "methods", "models"},
     # When first used:
@@ -127,7 +128,7 @@ def test_the_page_names_every_room_and_what_it_may_import() -> None:
 VERBS = [
     "",
     *("run", "recipes", "quirks", "schema", "evaluate", "predict", "report", "compare", "stylize"),
-    *("pseudo-label", "export", "push"),
+    *("pseudo-label", "export", "push", "app"),
     *("data", "data check", "data prepare", "data sample", "data spaces"),
 ]
 
@@ -141,7 +142,7 @@ for arguments in {commands!r}:
         cli.main()
     except SystemExit as ended:
         assert ended.code == 0, (arguments, ended.code)
-loaded = {{"torch", "numpy", "matplotlib", "PIL", "safetensors", "huggingface_hub"}} & set(sys.modules)
+loaded = {{"torch", "numpy", "matplotlib", "PIL", "safetensors", "huggingface_hub", "gradio"}} & set(sys.modules)
 assert not loaded, loaded
 """
 

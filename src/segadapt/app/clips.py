@@ -1,6 +1,5 @@
 """A clip through models into a video that browsers play."""
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ from segadapt.video.smoothing import FrameLabels
 from segadapt.video.source import Selection
 
 SUFFIX = ".mp4"
-MADE = "made"
-"""The folder of finished clips."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ def predict_clip(
     progress: Callable[[int, int | None], None],
     stopped: Callable[[], bool],
 ) -> Clip:
-    """Write the predicted clip under a new name below `folder`; where it is stopped, what was done until then.
+    """Write the predicted clip into `folder`; where it is stopped, what was done until then.
 
     Raises SegadaptError for what cannot be read, and removes the file then.
     """
@@ -53,26 +50,20 @@ def predict_clip(
     from segadapt.video.reading import VideoSource
     from segadapt.video.writing import VideoSink
 
-    out = folder / MADE / uuid.uuid4().hex / f"{clip.stem[:60]}{SUFFIX}"
+    out = folder / f"{clip.stem[:60]}{SUFFIX}"
     source = VideoSource(str(clip), Selection(options.every, options.seconds), stranger=True)
-    out.parent.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     spaces, names = [one.space for one in segmenters], [one.name for one in segmenters]
     sink = VideoSink(out, SUFFIX, source, Panels(options.view, spaces, names, options.opacity))
     labels = [FrameLabels(one.predictor, options.smooth) for one in segmenters]
     try:
         played = play(source, labels, sink, Running(readers(labels[0].predictor.device), progress, stopped))
     except BaseException:
-        remove(out)
+        out.unlink(missing_ok=True)
         raise
     broken = f" {source.broken[0]}" if source.broken else ""
     if not sink.written:
-        remove(out)
+        out.unlink(missing_ok=True)
         return Clip(None, f"Stopped before the first frame was predicted.{broken}")
     ended = f"{played.frames} frames predicted" if played.ended else f"Stopped after {played.frames} frames"
     return Clip(out, f"{ended}.{broken}")
-
-
-def remove(out: Path) -> None:
-    """Remove a clip with its folder."""
-    out.unlink(missing_ok=True)
-    out.parent.rmdir()

@@ -3,9 +3,6 @@
 import re
 import shutil
 import threading
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from segadapt.app.clips import ClipOptions, predict_clip
 from segadapt.app.networks import Networks
 from segadapt.app.pictures import Wanted, look, read_upload
 from segadapt.app.server import Limits
+from segadapt.app.temporary import AGE, SWEEP, new_folder
 from segadapt.data.catalog import IMAGE_SUFFIXES
 from segadapt.errors import SegadaptError
 from segadapt.inference.formats import OPACITY
@@ -27,10 +25,9 @@ from segadapt.video.panels import VIEWS
 
 NO_STYLE = "none"
 EMPTY = '<div class="empty">Drop an image or a clip to see it through the models.</div>'
+NO_MODEL = '<div class="empty">Choose a model.</div>'
 STRENGTH = "(strength) => { document.documentElement.style.setProperty('--strength', strength / 100); }"
 """The browser mixes image and classes itself: the slider waits for nobody."""
-SWEEP, AGE = 300, 3600
-"""Seconds between two looks for old uploads and clips, and their age then."""
 TURN: dict[str, Any] = {"concurrency_id": "networks", "concurrency_limit": 1}
 """Of whatever runs networks: one at a time, the others queue."""
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -43,7 +40,7 @@ class Interface:
         self.choices, self.networks, self.limits, self.folder = choices, networks, limits, folder
         self._stops: dict[str, threading.Event] = {}
 
-    def blocks(self) -> gr.Blocks:
+    def blocks(self) -> Any:
         """The page as gradio has it."""
         with gr.Blocks(title="segadapt", analytics_enabled=False, delete_cache=(SWEEP, AGE)) as blocks:
             gr.HTML('<div class="top"><b>segadapt</b><span>segmenters before and after adaptation</span></div>')
@@ -68,17 +65,15 @@ class Interface:
                 models = gr.CheckboxGroup(
                     list(choices.segmenters), value=choices.answers[:1], label="Models", elem_id="models"
                 )
-                strength = gr.Slider(
-                    0, 100, round(100 * OPACITY), step=1, label="Overlay, %", elem_id="strength"
-                )
+                strength = gr.Slider(0, 100, round(100 * OPACITY), step=1, label="Overlay, %", elem_id="strength")
                 more = gr.CheckboxGroup(["confidence", "attention"], label="Show too", elem_id="more")
                 styles = [NO_STYLE, *choices.generators]
                 style = gr.Dropdown(styles, value=NO_STYLE, label="In the target's style, by", visible=len(styles) > 1)
                 clip_options = self._clip_options()
             with gr.Column(scale=3, min_width=300):
-                shown = gr.HTML(EMPTY, elem_id="shown", apply_default_css=False)
                 video = gr.Video(visible=False, label="Predicted clip", elem_id="video", buttons=["download"])
-                said = gr.Markdown(visible=False)
+                said = gr.Markdown(visible=False, elem_id="said")
+                shown = gr.HTML(EMPTY, elem_id="shown", apply_default_css=False)
         group, view, seconds, every, smooth, begin, stop = clip_options
         taken = gr.State(0)
         seen = {"fn": self.seen, "inputs": [file, models, more, style], "outputs": [shown, group, video, said]}
@@ -91,12 +86,9 @@ class Interface:
         )
         sample.click(self.sample, [models, taken], [file, taken], **PRIVATE).success(**seen, **TURN, **PRIVATE)
         strength.input(None, [strength], None, js=STRENGTH, **PRIVATE)
-        begin.click(
-            self.clip,
-            [file, models, view, strength, seconds, every, smooth],
-            [video, said],
-            **TURN,
-            **PRIVATE,
+        # The player comes first, so that progress has a place.
+        begin.click(lambda: gr.update(value=None, visible=True), None, video, queue=False, **PRIVATE).then(
+            self.clip, [file, models, view, strength, seconds, every, smooth], [video, said], **TURN, **PRIVATE
         )
         stop.click(self.stop, None, None, queue=False, **PRIVATE)
 
@@ -131,23 +123,24 @@ class Interface:
         """An upload through the models, a clip's first frame; and what is for clips alone, or not."""
         hidden = gr.update(value=None, visible=False)
         if file is None or not models:
-            said = EMPTY if file is None else '<div class="empty">Choose a model.</div>'
-            return said, gr.update(visible=False), hidden, hidden
-        with told():
+            return EMPTY if file is None else NO_MODEL, gr.update(visible=False), hidden, hidden
+        try:
             image = read_upload(Path(file))
             chosen = [self.networks.segmenter(name) for name in models]
             stylizer = None if style == NO_STYLE else (style, self.networks.stylizer(style))
             html = look(image, chosen, Wanted("confidence" in more, "attention" in more), stylizer)
+        except SegadaptError as error:
+            return wrong(error), gr.update(visible=False), hidden, hidden
         return html, gr.update(visible=is_video(file)), hidden, hidden
 
     def sample(self, models: list[str], taken: int) -> tuple[str, int]:
         """Another image of the target, of the first chosen model's run."""
-        with told():
-            owners = [run for run in self.choices.runs for name in models if name in self.choices.of_run(run).values()]
+        owners = [run for run in self.choices.runs for name in models if name in self.choices.of_run(run).values()]
+        try:
             image = runs.sample_image(self.choices, next(iter(owners), next(iter(self.choices.runs))), taken)
-            folder = self.folder / "samples" / uuid.uuid4().hex
-            folder.mkdir(parents=True)
-            return str(shutil.copy(image, folder)), taken + 1
+        except (SegadaptError, OSError) as error:
+            raise gr.Error("The target's images are not on this machine.", print_exception=False) from error
+        return str(shutil.copy(image, new_folder(self.folder))), taken + 1
 
     def clip(
         self,
@@ -167,17 +160,17 @@ class Interface:
         stop = self._stops.setdefault(str(request.session_hash), threading.Event())
         stop.clear()
         options = ClipOptions(view, strength / 100, min(seconds, self.limits.seconds), int(every), smooth)
-        with told():
+
+        def tell(done: int, of: int | None) -> None:
+            progress((done, of), unit="frames")
+
+        try:
             chosen = [self.networks.segmenter(name) for name in models]
-            made = predict_clip(
-                Path(file),
-                self.folder,
-                chosen,
-                options,
-                lambda done, of: progress((done, of), unit="frames"),
-                stop.is_set,
-            )
-        return gr.update(value=made.file and str(made.file), visible=made.file is not None), gr.update(
+            made = predict_clip(Path(file), new_folder(self.folder), chosen, options, tell, stop.is_set)
+        except SegadaptError as error:
+            return gr.update(value=None, visible=False), gr.update(value=in_a_line(error), visible=True)
+        there = made.file is not None
+        return gr.update(value=str(made.file) if there else None, visible=there), gr.update(
             value=made.said, visible=True
         )
 
@@ -193,31 +186,35 @@ class Interface:
 
     def chosen(self, run: str, view: Any, stage: str | None, count: float) -> tuple[Any, Any, Any]:
         """What can be chosen in a view of a run; and the view, where no network is needed for it."""
-        with told():
-            names = runs.stages_of(record := runs.open_run(self.choices, run), view)
-            stage = stage if stage in names else runs.first_stage(record, view)
-            html = "" if view in runs.WITH_NETWORKS else self._run(run, view, stage, count)
+        try:
+            record = runs.open_run(self.choices, run)
+        except SegadaptError as error:
+            return gr.update(visible=False), gr.update(visible=False), wrong(error)
+        names = runs.stages_of(record, view)
+        stage = stage if stage in names else runs.first_stage(record, view)
+        html = "" if view in runs.WITH_NETWORKS else self._run(run, view, stage, count)
         stages = gr.update(choices=names, value=stage, visible=bool(names))
-        return stages, gr.update(visible=view in ("Images", "Files made")), html
+        return stages, gr.update(visible=view in runs.WITH_IMAGES), html
 
     def waited(self, run: str, view: Any, stage: str | None, count: float) -> Any:
         """A view for which networks are needed, when it is its turn."""
-        if view not in runs.WITH_NETWORKS:
-            return gr.skip()
-        with told():
-            return self._run(run, view, stage, count)
+        return self._run(run, view, stage, count) if view in runs.WITH_NETWORKS else gr.skip()
 
     def _run(self, run: str, view: Any, stage: str | None, count: float) -> str:
-        return runs.run_html(self.choices, self.networks, run, view, stage, int(count))
+        try:
+            return runs.run_html(self.choices, self.networks, run, view, stage, int(count))
+        except SegadaptError as error:
+            return wrong(error)
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """What goes wrong becomes one line on the page, without the server's folders."""
-    try:
-        yield
-    except SegadaptError as error:
-        raise gr.Error(escape(re.sub(r"/\S*/", "", str(error))), print_exception=False, duration=15) from error
+def in_a_line(error: SegadaptError) -> str:
+    """What is wrong, without the server's folders."""
+    return re.sub(r"(?<![\w.])(~|\.{0,2})/[^\s:]*/", "", str(error))
+
+
+def wrong(error: SegadaptError) -> str:
+    """What is wrong, in place of a result."""
+    return f'<div class="empty wrong">{escape(in_a_line(error))}</div>'
 
 
 def style() -> dict[str, Any]:

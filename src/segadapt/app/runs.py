@@ -22,6 +22,8 @@ View = Literal["Overview", "Classes", "Curves", "Images", "Files made"]
 VIEWS: tuple[View, ...] = get_args(View)
 WITH_NETWORKS: tuple[View, ...] = ("Images",)
 """Views that wait for their turn: they need networks."""
+WITH_IMAGES: tuple[View, ...] = ("Images", "Files made")
+"""Views of as many images as one wants."""
 NO_SCORES = (
     "Nothing here was scored image by image, so the worst and best are not known (no labels, or an older run: "
     "<code>segadapt evaluate</code> scores it anew). Evenly spread images instead:"

@@ -1,14 +1,11 @@
 """The app's server: where it listens, what it keeps, who may ask."""
 
 import os
-import signal
 import socket
-import tempfile
 import webbrowser
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from segadapt.errors import SegadaptError, UsageError
@@ -71,21 +68,6 @@ def listening(host: str, port: int) -> socket.socket:
         remedy = "Give another one, or 0 for any that is free; for --host an address of this machine."
         raise UsageError(f"{port} on {host} cannot be listened on ({why})", where="--port", remedy=remedy) from error
     return bound
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Where uploads and finished clips lie; gone at the end, after SIGTERM too."""
-    with tempfile.TemporaryDirectory(prefix="segadapt-app-", ignore_cleanup_errors=True) as folder:
-        before = os.environ.get("GRADIO_TEMP_DIR")
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        try:
-            yield Path(folder)
-        finally:
-            if before is None:
-                del os.environ["GRADIO_TEMP_DIR"]
-            else:
-                os.environ["GRADIO_TEMP_DIR"] = before
 
 
 def web_app(blocks: Any, limits: Limits, host: str, style: dict[str, Any]) -> Any:
@@ -156,20 +138,6 @@ def address(bound: socket.socket, host: str) -> str:
     port = bound.getsockname()[1]
     shown = "127.0.0.1" if host in ("0.0.0.0", "localhost") else f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}/"
-
-
-@contextmanager
-def ended_by_term() -> Iterator[None]:
-    """SIGTERM becomes an exception, once the server has ended: what is temporary is then removed."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def show(url: str) -> None:

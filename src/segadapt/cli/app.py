@@ -33,12 +33,13 @@ def app(
     need_gradio()
     from segadapt.app import server
     from segadapt.app.choices import find_choices
+    from segadapt.app.temporary import temporary_folder
     from segadapt.devices import choose_device
 
     limits = server.Limits(upload, seconds)
     place = choose_device(device)
     choices = find_choices(runs or [], lambda text: typer.echo(f"warning: {text}.", err=True))
-    with server.listening(host, port) as bound, server.ended_by_term(), server.temporary_folder() as folder:
+    with server.listening(host, port) as bound, temporary_folder() as folder:
         from segadapt.app.interface import Interface, style
         from segadapt.app.networks import Networks
 
