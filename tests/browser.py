@@ -49,7 +49,7 @@ class Tab:
             case "Runtime.exceptionThrown", event:
                 self.errors.append(json.dumps(event["exceptionDetails"])[:500])
             case "Log.entryAdded", event if event["entry"]["level"] == "error":
-                self.errors.append(event["entry"]["text"])
+                self.errors.append(f"{event['entry']['text']} {event['entry'].get('url', '')}")
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression; of an element, that it is there."""

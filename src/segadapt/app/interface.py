@@ -68,7 +68,9 @@ class Interface:
                 strength = gr.Slider(0, 100, round(100 * OPACITY), step=1, label="Overlay, %", elem_id="strength")
                 more = gr.CheckboxGroup(["confidence", "attention"], label="Show too", elem_id="more")
                 styles = [NO_STYLE, *choices.generators]
-                style = gr.Dropdown(styles, value=NO_STYLE, label="In the target's style, by", visible=len(styles) > 1)
+                style = gr.Dropdown(
+                    styles, value=NO_STYLE, label="In the target's style, by", visible=len(styles) > 1, elem_id="style"
+                )
                 clip_options = self._clip_options()
             with gr.Column(scale=3, min_width=300):
                 video = gr.Video(visible=False, label="Predicted clip", elem_id="video", buttons=["download"])
@@ -177,6 +179,11 @@ class Interface:
     def stop(self, request: gr.Request) -> None:
         """End the clip of this session."""
         self._stops.setdefault(str(request.session_hash), threading.Event()).set()
+
+    def stop_all(self) -> None:
+        """End all clips: the process waits for its threads."""
+        for stop in list(self._stops.values()):
+            stop.set()
 
     def _left(self, request: gr.Request) -> None:
         """Somebody has closed the page: nobody waits for their clip."""

@@ -2,13 +2,14 @@
 
 import os
 import socket
+import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from segadapt.errors import SegadaptError, UsageError
+from segadapt.errors import UsageError
 
 OLDEST = 6
 """gradio's first number; earlier ones pass styles and options elsewhere."""
@@ -91,7 +92,7 @@ def web_app(blocks: Any, limits: Limits, host: str, style: dict[str, Any]) -> An
         **style,
     )
     if host in LOOPBACK:  # else a page elsewhere could reach it under a name of its own that means this machine
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
     app.add_middleware(_Policy)
     return app
 
@@ -141,6 +142,5 @@ def address(bound: socket.socket, host: str) -> str:
 
 
 def show(url: str) -> None:
-    """Open a browser. Raises SegadaptError when there is none."""
-    if not webbrowser.open(url):
-        raise SegadaptError("found no browser to open", where="--open", remedy=f"Open {url} yourself.")
+    """Open a browser, which may take its time."""
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()

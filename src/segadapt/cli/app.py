@@ -1,5 +1,6 @@
 """The verb `app`."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,7 @@ def app(
         from segadapt.app.interface import Interface, style
         from segadapt.app.networks import Networks
 
-        page = Interface(choices, Networks(choices, place), limits, folder).blocks()
+        page = Interface(choices, Networks(choices, place), limits, folder)
         url = server.address(bound, host)
 
         def ready() -> None:
@@ -53,4 +54,8 @@ def app(
             if opened:
                 server.show(url)
 
-        server.serve(server.web_app(page, limits, host, style()), bound, ready)
+        with suppress(KeyboardInterrupt):  # the usual end
+            try:
+                server.serve(server.web_app(page.blocks(), limits, host, style()), bound, ready)
+            finally:
+                page.stop_all()
