@@ -251,3 +251,35 @@ def test_the_verb_refuses_what_is_no_run_and_a_port_in_use(run: Path, capsys: py
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert_told(command(capsys, "app", run, "--port", port), 2, "--port", "in use", "of this machine.")
+
+
+def test_requests_cannot_name_files_of_the_server(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="the extra is not installed: pip install 'segadapt[app]'")
+    from segadapt.app.interface import Interface
+    from segadapt.app.server import Limits
+
+    choices, own = opened(run)
+    page = Interface(choices, own, Limits(), tmp_path / "temporary")
+    outside, inside = tmp_path / "data" / "secret.png", tmp_path / "temporary" / "hash" / "mine.png"
+    for file in (outside, inside):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 16)).save(file)
+    assert 'class="over"' in page.seen(str(inside), ["adapt"], [], "none")[0]
+    for way in (outside, tmp_path / "temporary" / ".." / "data" / "secret.png"):
+        assert "was not uploaded" in page.seen(str(way), ["adapt"], [], "none")[0]
+
+
+def test_a_gap_in_what_is_chosen_is_told_and_not_a_failure(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="the extra is not installed: pip install 'segadapt[app]'")
+    from segadapt.app.interface import EMPTY, NO_MODEL, Interface
+    from segadapt.app.server import Limits
+
+    choices, own = opened(run)
+    page = Interface(choices, own, Limits(), tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    assert page.seen(None, ["adapt"], [], "none")[0] == EMPTY
+    assert page.seen(str(tmp_path / "broken.png"), [], [], "none")[0] == NO_MODEL
+    said = page.seen(str(tmp_path / "broken.png"), ["adapt"], [], "none")[0]
+    assert "broken.png: cannot be read as an image" in said and str(tmp_path) not in said
+    shutil.rmtree(run)
+    assert "does not exist" in page.chosen("run", "Overview", None, 3)[2]

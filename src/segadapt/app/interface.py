@@ -17,7 +17,7 @@ from segadapt.app.pictures import Wanted, look, read_upload
 from segadapt.app.server import Limits
 from segadapt.app.temporary import AGE, SWEEP, new_folder
 from segadapt.data.catalog import IMAGE_SUFFIXES
-from segadapt.errors import SegadaptError
+from segadapt.errors import SegadaptError, UsageError
 from segadapt.inference.formats import OPACITY
 from segadapt.report import page
 from segadapt.video.inputs import VIDEO_SUFFIXES, is_video
@@ -127,13 +127,23 @@ class Interface:
         if file is None or not models:
             return EMPTY if file is None else NO_MODEL, gr.update(visible=False), hidden, hidden
         try:
-            image = read_upload(Path(file))
+            image = read_upload(self._own(file))
             chosen = [self.networks.segmenter(name) for name in models]
             stylizer = None if style == NO_STYLE else (style, self.networks.stylizer(style))
             html = look(image, chosen, Wanted("confidence" in more, "attention" in more), stylizer)
         except SegadaptError as error:
             return wrong(error), gr.update(visible=False), hidden, hidden
         return html, gr.update(visible=is_video(file)), hidden, hidden
+
+    def _own(self, file: str) -> Path:
+        """An upload's path. A request may name any: gradio takes those in the working and temporary folders, too.
+
+        Raises UsageError for a file that was not uploaded.
+        """
+        path = Path(file).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise UsageError("was not uploaded", where=path.name, remedy="Drop the file anew.")
+        return path
 
     def sample(self, models: list[str], taken: int) -> tuple[str, int]:
         """Another image of the target, of the first chosen model's run."""
@@ -168,7 +178,7 @@ class Interface:
 
         try:
             chosen = [self.networks.segmenter(name) for name in models]
-            made = predict_clip(Path(file), new_folder(self.folder), chosen, options, tell, stop.is_set)
+            made = predict_clip(self._own(file), new_folder(self.folder), chosen, options, tell, stop.is_set)
         except SegadaptError as error:
             return gr.update(value=None, visible=False), gr.update(value=in_a_line(error), visible=True)
         there = made.file is not None
