@@ -29,7 +29,7 @@ from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.report.records import read_run
-from segadapt.weights.saved import GeneratorHeader, load_any, save_generator
+from segadapt.weights.saved import GeneratorHeader, SavedModel, load_any, save_generator
 
 pytestmark = pytest.mark.usefixtures(registered.__name__)
 CPU = torch.device("cpu")
@@ -156,7 +156,12 @@ def test_networks_are_loaded_once_a_few_are_kept_and_new_files_replace_old(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[Path] = []
-    monkeypatch.setattr(networks, "load_any", lambda file: (loaded.append(file), load_any(file))[1])
+
+    def load(file: Path) -> SavedModel:
+        loaded.append(file)
+        return load_any(file)
+
+    monkeypatch.setattr(networks, "load_any", load)
     monkeypatch.setattr(networks, "KEPT", 2)
     choices, own = opened(run)
     first = own.segmenter("adapt")

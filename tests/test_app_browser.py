@@ -1,7 +1,7 @@
 """The web app in a headless Chromium, by real clicks."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -44,7 +44,8 @@ def url(tmp_path: Path, space: LabelSpace, monkeypatch: pytest.MonkeyPatch) -> I
     paint(tmp_path / "data", space, "val", [blocks(space, seed) for seed in range(3)])
     write_run(tmp_path / "run", space, tmp_path / "data")
     choices = find_choices([tmp_path / "run"], pytest.fail)
-    ready, ends = threading.Event(), []  # type: tuple[threading.Event, list[Callable[[], None]]]
+    ready = threading.Event()
+    ends: list[Callable[[], None]] = []
     with server.listening("127.0.0.1", 0) as bound, temporary_folder() as folder:
         from segadapt.app.interface import Interface, style
 
