@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segadapt.errors import UsageError
+from segadapt.verbosity import verbose
 
 OLDEST = 6
 """gradio's first number; earlier ones pass styles and options elsewhere."""
@@ -127,7 +128,9 @@ def serve(
             await super().startup(sockets)
             ready()
 
-    server = Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=GRACE, lifespan="on"))
+    # Connections that are cut at the end are no error; what fails in a handler is told by gradio.
+    level = "info" if verbose() else "critical"
+    server = Server(uvicorn.Config(app, log_level=level, timeout_graceful_shutdown=GRACE, lifespan="on"))
     if stopping is not None:
         stopping(lambda: setattr(server, "should_exit", True))
     with closing(bound):
