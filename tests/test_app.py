@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,6 +28,7 @@ from segadapt.app.server import address, listening
 from segadapt.app.temporary import AGE, new_folder, temporary_folder
 from segadapt.data.label_spaces import LabelSpace, load_label_space
 from segadapt.errors import SegadaptError, UsageError
+from segadapt.files import write_json
 from segadapt.models.style_transfer import StyleTransfer
 from segadapt.report.records import read_run
 from segadapt.weights.saved import GeneratorHeader, SavedModel, load_any, save_generator
@@ -92,6 +94,9 @@ def test_a_damaged_model_of_a_run_is_left_out_and_told(run: Path) -> None:
     choices = find_choices([run], said.append)
     assert list(choices.segmenters) == ["baseline", "bound"]
     assert said == [f"{run / 'adapt' / 'model.safetensors'}: damaged, and left out"]
+    assert choices.answers == ["bound"]  # the last that there is
+    with pytest.raises(SegadaptError, match="adapt"):  # given by itself it is all that was wanted
+        find_choices([run / "adapt"], nobody)
 
 
 def test_without_arguments_the_runs_of_the_folder_are_taken(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,9 +162,9 @@ def test_networks_are_loaded_once_a_few_are_kept_and_new_files_replace_old(
 ) -> None:
     loaded: list[Path] = []
 
-    def load(file: Path) -> SavedModel:
+    def load(file: Path, space: LabelSpace | None) -> SavedModel:
         loaded.append(file)
-        return load_any(file)
+        return load_any(file, space)
 
     monkeypatch.setattr(networks, "load_any", load)
     monkeypatch.setattr(networks, "KEPT", 2)
@@ -203,6 +208,27 @@ def test_the_worst_images_come_first(run: Path) -> None:
     assert len(pictures(html)) == 8  # image, label, prediction and mistakes of each
     shutil.rmtree(run.parent / "data")
     assert "not on this machine" in runs.run_html(choices, own, "run", "Images", "adapt", 1)
+
+
+def test_a_target_without_labels_is_looked_at_by_all_stages(run: Path) -> None:
+    shutil.rmtree(run.parent / "data" / "gtFine")
+    choices, own = opened(run)
+    html = runs.run_html(choices, own, "run", "Images", "adapt", 1)
+    assert "<h3>Class shares</h3>" in html and "<h3>Worst</h3>" not in html
+    assert all(name in html for name in ("baseline", "adapt", "bound"))
+
+
+def test_what_a_stage_has_made_is_shown_with_what_was_kept_per_class(run: Path) -> None:
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["stages"]["labels"] = {"method": "pseudo_labels", "model": "@adapt"}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    made = {"images": 3, "labelled": 0.25, "share": {"road": 0.2}, "kept": {"road": 0.664}, "thresholds": {"road": 0.9}}
+    write_json(run / "labels" / "result.json", made)
+    Image.new("RGB", (60, 30), (9, 99, 199)).save(run / "labels" / "contact_sheet.png")
+    choices, own = opened(run)
+    assert runs.stages_of(read_run(run), "Files made") == ["labels"]
+    html = runs.run_html(choices, own, "run", "Files made", "labels", 3)
+    assert "66.4" in html and "0.90" in html and len(pictures(html)) == 1
 
 
 def test_a_run_that_is_gone_is_told(run: Path) -> None:

@@ -45,7 +45,7 @@ class Networks:
         """Raises UsageError for an unknown name, SegadaptError for a damaged file."""
 
         def load(file: Path) -> Segmenter:
-            saved = load_any(file)
+            saved = load_any(file, self.choices.space)
             return Segmenter(name, Predictor(saved.network, saved.header.size, device=self.device), saved.header.space)
 
         return self._get(self.choices.segmenters, name, load)

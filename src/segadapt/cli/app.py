@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from segadapt.cli.output import say
-from segadapt.cli.views import Device
+from segadapt.cli.views import Device, LabelSpaceOption
 
 
 def app(
@@ -23,6 +23,7 @@ def app(
     opened: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     upload: Annotated[int, typer.Option("--max-upload", min=1, metavar="MB", help="Largest file to take.")] = 200,
     seconds: Annotated[float, typer.Option("--max-seconds", min=1, help="Longest part of a clip to predict.")] = 60,
+    label_space: LabelSpaceOption = None,
     device: Device = "auto",
 ) -> None:
     """Show models and runs in the browser: try images and clips, look at scores, curves and pictures.
@@ -35,11 +36,13 @@ def app(
     from segadapt.app import server
     from segadapt.app.choices import find_choices
     from segadapt.app.temporary import temporary_folder
+    from segadapt.data.label_spaces import load_label_space
     from segadapt.devices import choose_device
 
     limits = server.Limits(upload, seconds)
     place = choose_device(device)
-    choices = find_choices(runs or [], lambda text: typer.echo(f"warning: {text}.", err=True))
+    space = None if label_space is None else load_label_space(label_space, "--label-space")
+    choices = find_choices(runs or [], lambda text: typer.echo(f"warning: {text}.", err=True), space)
     with server.listening(host, port) as bound, temporary_folder() as folder:
         from segadapt.app.interface import Interface, style
         from segadapt.app.networks import Networks
