@@ -1,6 +1,7 @@
 """The tests that take more than about a second of one core each; `make test-fast` leaves them out."""
 
 SLOW: dict[str, tuple[str, ...]] = {
+    "test_app_browser.py": ("test_a_picture_a_model_the_slider_and_the_run",),
     "test_bad_input_runs.py": ("test_ctrl_c_saves_and_says_how_to_go_on",),
     "test_batch_norm.py": ("test_a_run_with_a_teacher_that_learns",),
     "test_benchmarks.py": (

@@ -28,7 +28,7 @@ SHARED = {
 }
 ROOMS = {
     *("augment", "data", "sample", "models", "weights", "methods", "engine", "inference", "evaluation"),
-    *("tracking", "stages", "config", "report", "pipeline", "export", "video", "setup", "cli"),
+    *("tracking", "stages", "config", "report", "pipeline", "export", "video", "setup", "app", "cli"),
 }
 
 ALLOWED: dict[str, set[str]] = {
@@ -57,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
         *("data", "models", "weights", "engine", "inference", "config", "pipeline"),
         *("stages.context", "stages.shipped"),
     },
+    "app": {"data", "inference", "evaluation", "report", "video", "weights"},
     "cli": ROOMS,
     "plugin": {"augment", "data.catalog", "methods", "models"},
     # When first used:
@@ -141,7 +142,7 @@ def test_the_page_names_every_room_and_what_it_may_import() -> None:
 VERBS = [
     "",
     *("run", "recipes", "quirks", "schema", "evaluate", "predict", "report", "compare", "stylize"),
-    *("pseudo-label", "export", "push"),
+    *("pseudo-label", "export", "push", "app"),
     *("init", "doctor"),
     *("data", "data check", "data prepare", "data sample", "data spaces"),
 ]
@@ -156,7 +157,7 @@ for arguments in {commands!r}:
         cli.main()
     except SystemExit as ended:
         assert ended.code == 0, (arguments, ended.code)
-loaded = {{"torch", "numpy", "matplotlib", "PIL", "safetensors", "huggingface_hub"}} & set(sys.modules)
+loaded = {{"torch", "numpy", "matplotlib", "PIL", "safetensors", "huggingface_hub", "gradio"}} & set(sys.modules)
 assert not loaded, loaded
 """
 

@@ -345,7 +345,7 @@ def test_a_full_disk_is_told(drive: Path) -> None:
 def webcam(monkeypatch: pytest.MonkeyPatch) -> str:
     """FFmpeg's test picture in place of a camera: it has no end."""
     picture = videos.av.open("testsrc=size=32x16:rate=25", format="lavfi")
-    monkeypatch.setattr("segadapt.video.reading._opened", lambda path: picture)
+    monkeypatch.setattr("segadapt.video.reading._opened", lambda path, stranger: picture)
     return "/dev/video77"
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from segadapt.cli import app as web_app
 from segadapt.cli import (
     compare,
     data,
@@ -99,6 +100,7 @@ app.command("pseudo-label")(pseudo_label.pseudo_label)
 app.command("export")(export.export)
 app.command("push")(push.push)
 app.command("report")(report.report)
+app.command("app")(web_app.app)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")

@@ -125,3 +125,8 @@ def attention_picture(attention: NDArray[np.float32]) -> Image.Image:
     low, high = float(attention.min()), float(attention.max())
     stretched = (attention - low) / max(high - low, 1e-6)
     return Image.fromarray(mpl.colormaps["magma"](stretched, bytes=True)[..., :3])
+
+
+def confidence_picture(confidence: NDArray[np.float32]) -> Image.Image:
+    """The probability of the predicted class (H, W) in 0 … 1 as a colour map: dark unsure, bright sure."""
+    return Image.fromarray(mpl.colormaps["viridis"](confidence, bytes=True)[..., :3])

@@ -38,14 +38,14 @@ def look(run: RunRecord, device: str, problems: list[str]) -> Looking | None:
     """Open data and models of a run. What is not on this machine is noted in `problems`, in words."""
     try:
         space = run.label_space()
-        domain, dataset = _open(run, space)
+        domain, dataset = open_target(run, space)
     except (SegadaptError, OSError) as error:
         problems.append(f"no predictions: the target data is not on this machine ({error})")
         return None
     return Looking(space, domain, dataset, dict(_predictors(run.compared(), device, problems)))
 
 
-def _open(run: RunRecord, space: LabelSpace) -> tuple[str, SegmentationDataset]:
+def open_target(run: RunRecord, space: LabelSpace) -> tuple[str, SegmentationDataset]:
     """The first target that has a split val, else the first one's train images."""
     domains = list(run.domains("target").items())
     name, settings = next(((name, own) for name, own in domains if own.has_split("val")), domains[0])

@@ -89,7 +89,7 @@ def write_report(
         reload=_only_underway(f'<meta http-equiv="refresh" content="{RELOAD}">') if underway else "",
         header=_header(name, record),
         contents=_contents(ordered),
-        body="\n".join([_underway(underway), _cards(record), _notes(problems), *(one.html() for one in ordered)]),
+        body="\n".join([_underway(underway), cards(record), _notes(problems), *(one.html() for one in ordered)]),
         footer=f"Written by segadapt {__version__}.",
     )
     write_text(out, page)
@@ -122,9 +122,9 @@ def _sections(
     budget = Budget()
     answer = last_adapted(run) or run.first("baseline")
     found = [
-        Section("Stages", _COSTS, overview(run)),
-        Section("Scores", _SCORES, tables.summary_table(run)),
-        Section("IoU per class", _CLASSES, tables.class_table(run, space)),
+        Section("Stages", COSTS_SAID, overview(run)),
+        Section("Scores", SCORES_SAID, tables.summary_table(run)),
+        Section("IoU per class", CLASSES_SAID, tables.class_table(run, space)),
     ]
     if answer is not None:
         parts = {_GAINED: difference_table(run, answer, space), _PAIRS: confused_pairs(run, answer, space)}
@@ -136,22 +136,22 @@ def _sections(
     if looking is not None and looking.labelled and answer is not None:
         extremes = worst_and_best(looking, answer, run.first("baseline"), min(images, EXTREMES), budget, problems)
         titled = zip(("Worst", "Best"), extremes, strict=True)
-        shown = "".join(f"<h3>{title}</h3>{_pictures(rows)}" for title, rows in titled if rows)
-        text = f"By the mIoU of each image, of {answer.name}. {_MISTAKES}"
+        shown = "".join(f"<h3>{title}</h3>{rows_of_pictures(rows)}" for title, rows in titled if rows)
+        text = f"By the mIoU of each image, of {answer.name}. {MISTAKES_SAID}"
         found.append(Section("Worst and best images", text, shown))
     if looking is not None and not looking.labelled and sample:
-        found[1:1] = _without_labels(run, looking, images, sample, budget, problems)  # before scores on the source
+        found[1:1] = without_labels(run, looking, images, sample, budget, problems)  # before scores on the source
     rows = prediction_rows(looking, images, budget, problems) if looking is not None else []
     return [
         *found,
-        Section("Predictions", _PICTURES, _pictures(rows, space)),
+        Section("Predictions", _PICTURES, rows_of_pictures(rows, space)),
         Section("Calibration", _CALIBRATION, diagrams(run)),
         Section("Choosing without labels", _LABEL_FREE, tables.label_free_table(run)),
-        Section("Stage by stage", _STAGES, stages),
+        Section("Stage by stage", STAGES_SAID, stages),
     ]
 
 
-def _without_labels(
+def without_labels(
     run: RunRecord, looking: Looking, images: int, sample: int, budget: Budget, problems: list[str]
 ) -> list[Section]:
     """What can be said about a target that has no labels."""
@@ -168,7 +168,7 @@ def _without_labels(
         Section("Without labels", on + _UNLABELLED, unlabelled.summary_table(run, seen)),
         Section("Class shares", on + _SHARES, unlabelled.shares_table(looking, run, seen)),
         Section("Disagreement of stages", on + _DISAGREEMENT, unlabelled.disagreement_table(seen)),
-        Section("Least agreed images", "Look at these first. " + on, _pictures(rows, looking.space)),
+        Section("Least agreed images", "Look at these first. " + on, rows_of_pictures(rows, looking.space)),
     ]
 
 
@@ -183,6 +183,11 @@ def _background(run: RunRecord) -> list[Section]:
 def _contents(sections: Sequence[Section]) -> str:
     links = "".join(f'<a href="#{one.anchor}">{escape(one.title)}</a>' for one in sections)
     return f'<nav aria-label="contents">{links}</nav>'
+
+
+def styles() -> str:
+    """The page's style sheet, for showing parts of it elsewhere."""
+    return TEMPLATE.read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
 
 
 def is_current(report: Path, run: Path) -> bool:
@@ -225,7 +230,7 @@ def _underway(run: Underway | None) -> str:
     return _only_underway(f'<section class="underway"><h2>In progress</h2><p>{said}.</p><p>{hint}</p></section>')
 
 
-_SCORES = (
+SCORES_SAID = (
     "Percent, one confusion matrix over all images; a class in neither labels nor predictions is left out. "
     "Gain = (adapted − source-only) / (target-trained − source-only), only between rows scored in the same way. "
     "This is one seed: another one would give other numbers (segadapt compare puts several together)."
@@ -234,23 +239,23 @@ _BESIDE = (
     "Percent on the target; runs that differ in the seed only are one recipe: mean ± standard deviation. Small: the "
     "95 % interval of the mean over seeds (Student's t), of differences within each seed."
 )
-_CLASSES = (
+CLASSES_SAID = (
     "IoU on the target in percent. Adapted columns are tinted by their difference to source-only; "
     "bold is the best model in which no target labels had a part."
 )
 _GAINED = "IoU against source-only, the largest gain first"
 _PAIRS = "Most confused: a class, and what its pixels are taken for"
-_MISTAKES = "Red: wrong; black: ignored. A click enlarges a picture."
+MISTAKES_SAID = "Red: wrong; black: ignored. A click enlarges a picture."
 _PICTURES = "Target images, evenly spread. Black is ignored. Attention: bright is high. A click enlarges a picture."
 _CALIBRATION = (
     "How often the model is right (line) among pixels of which it is that sure; pale: the share of the pixels. On the "
     "dashed line its confidence can be trusted; below it, it is too sure. ECE, the expected calibration error: the "
     "mean distance from it."
 )
-_STAGES = (
+STAGES_SAID = (
     "Losses are unweighted means over a batch; pale: as they were, strong: moving mean. Black in a pseudo-label: none."
 )
-_COSTS = (
+COSTS_SAID = (
     "Time is that of all commands that worked on the stage, evaluation included; images per second those of updates "
     "(one domain's) or of a pass; memory the most that was in use at once, on a GPU by tensors."
 )
@@ -302,20 +307,20 @@ def _header(name: str, run: RunRecord) -> str:
     return f'<h1>{escape(name)}</h1><p class="muted">{description}</p><dl class="facts">{listed}</dl>'
 
 
-def _cards(run: RunRecord) -> str:
+def cards(run: RunRecord) -> str:
     """The three numbers that matter, and how much of the gap was closed."""
-    cards = []
+    found = []
     adapted = last_adapted(run)
     shown = [run.first("baseline"), adapted, run.first("upper_bound")]
     for stage in shown:
         if stage is not None:
             title = f"{CARD_TITLES[stage.role]}: {stage.name}"
-            cards.append(_card(stage.role, f"{tables.number(stage.miou(), 1)}", f"target mIoU, {title}"))
+            found.append(_card(stage.role, f"{tables.number(stage.miou(), 1)}", f"target mIoU, {title}"))
     share = gain(run, adapted) if adapted is not None else None
     if share is not None:
         text = "of the gap between source only and target trained closed, by this one seed"
-        cards.append(_card("adapted", tables.percent(share), text if share >= 0 else f"{text}: worse than source only"))
-    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
+        found.append(_card("adapted", tables.percent(share), text if share >= 0 else f"{text}: worse than source only"))
+    return f'<div class="cards">{"".join(found)}</div>' if found else ""
 
 
 def last_adapted(run: RunRecord) -> StageRecord | None:
@@ -334,7 +339,8 @@ def _notes(problems: list[str]) -> str:
     return f'<section class="notes"><h2>What is missing here</h2><ul>{items}</ul></section>'
 
 
-def _pictures(rows: Sequence[Row], space: LabelSpace | None = None) -> str:
+def rows_of_pictures(rows: Sequence[Row], space: LabelSpace | None = None) -> str:
+    """Rows of pictures, each below its name, and the colours of the classes."""
     if not rows:
         return ""
     parts = [tables.legend(space)] if space is not None else []

@@ -90,9 +90,9 @@ def stage_by_stage(run: RunRecord, space: LabelSpace | None, images: int, budget
         count = min(images, ROWS)
         exhibit = None if stage.kind is None else stage.kind.exhibit(stage.settings)
         if exhibit is None:
-            content = _curves(f"stage{number}", training_panels(stage))
+            content = curves(f"stage{number}", training_panels(stage))
         else:
-            content = _exhibited(run, stage, exhibit, space, count, budget)
+            content = exhibited(run, stage, exhibit, space, count, budget)
         if content:
             title = f"{_numbered(number)}{escape(stage.name)}{_method(stage)}"
             opened = " open" if stage is last else ""
@@ -100,7 +100,8 @@ def stage_by_stage(run: RunRecord, space: LabelSpace | None, images: int, budget
     return "".join(parts)
 
 
-def _curves(name: str, panels: Sequence[Panel]) -> str:
+def curves(name: str, panels: Sequence[Panel]) -> str:
+    """Plots side by side; `name` keeps their ids apart from others' on a page."""
     shown = []
     for number, panel in enumerate(panels):
         legend = "".join(f'<i style="background: {colour}"></i>{escape(curve)}' for curve, colour in panel.legend)
@@ -110,7 +111,7 @@ def _curves(name: str, panels: Sequence[Panel]) -> str:
     return f'<div class="curves">{"".join(shown)}</div>' if shown else ""
 
 
-def _exhibited(
+def exhibited(
     run: RunRecord, stage: StageRecord, exhibit: Exhibit, space: LabelSpace | None, count: int, budget: Budget
 ) -> str:
     """Images and what the stage made of them side by side, else the contact sheet; then the shares of the classes."""

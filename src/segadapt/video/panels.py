@@ -32,11 +32,14 @@ class Panels:
 
     `names` are written over the models' panels where there are several. Width and height are even, which 4:2:0 video
     needs: an odd frame's last column or row is repeated. Frames of another size than the first are scaled to fit.
+    `opacity` in 0 … 1 is that of the classes over the frame.
     """
 
-    def __init__(self, view: View, spaces: Sequence[LabelSpace], names: Sequence[str]) -> None:
+    def __init__(
+        self, view: View, spaces: Sequence[LabelSpace], names: Sequence[str], opacity: float = OPACITY
+    ) -> None:
         self.view = view
-        self.tables = [_Table(space) for space in spaces]
+        self.tables = [_Table(space, opacity) for space in spaces]
         self.names = list(names) if len(names) > 1 else []
         self._captions: dict[int, list[Picture]] = {}
 
@@ -63,9 +66,9 @@ class Panels:
 class _Table:
     """A label space's colours, made ready for frames: whole numbers, channel by channel, three times as fast."""
 
-    def __init__(self, space: LabelSpace) -> None:
+    def __init__(self, space: LabelSpace, opacity: float) -> None:
         self.palette = space.palette
-        self.weight = round(OPACITY * 256)
+        self.weight = round(opacity * 256)
         self.weighted = self.palette.astype(np.uint16) * self.weight + 128
 
     def colours(self, labels: Picture) -> Picture:

@@ -30,6 +30,8 @@ UNTOLD = 2
 """AVCOL_SPC_UNSPECIFIED."""
 COVER = 0x400
 """AV_DISPOSITION_ATTACHED_PIC: a picture in a sound file."""
+CLIPS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mjpeg,h264,hevc,yuv4mpegpipe,mxf"
+"""FFmpeg's names of forms that hold their pictures themselves; a playlist would name other files and addresses."""
 
 
 class VideoSource(Source):
@@ -37,7 +39,8 @@ class VideoSource(Source):
 
     Times are those of the frames, so that a variable frame rate stays one, and begin at 0. `exif` "turn" brings frames
     upright as players do (phones store a rotation), "raw" leaves them as they are stored. Packets that cannot be
-    decoded are left out and told; `place` is the folder of the frames' places, which are numbered from 0.
+    decoded are left out and told; `place` is the folder of the frames' places, which are numbered from 0. A
+    `stranger`'s file must hold its pictures itself: nothing else is opened because of it.
 
     Raises UsageError for what is not there or has no video, SegadaptError for what cannot be read.
     """
@@ -49,11 +52,12 @@ class VideoSource(Source):
         exif: Exif = "turn",
         place: Path = Path(),
         sound: bool = True,
+        stranger: bool = False,
     ) -> None:
         self.selection, self.broken, self._exif, self._place = selection, [], exif, place
         self._path = camera(text) or text
         self.name = shown(self._path)
-        self._container = _opened(self._path)
+        self._container = _opened(self._path, stranger)
         videos = [stream for stream in self._container.streams.video if not int(stream.disposition) & COVER]
         if not videos:
             self._container.close()
@@ -161,7 +165,7 @@ def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
     return int(values[0]), int(values[1]), int(values[3]), int(values[4])
 
 
-def _opened(path: str) -> InputContainer:
+def _opened(path: str, stranger: bool = False) -> InputContainer:
     """A file, an address or a camera. Raises SegadaptError in words."""
     options: dict[str, Any] = {"metadata_errors": "replace"}
     if is_stream(path):
@@ -172,6 +176,8 @@ def _opened(path: str) -> InputContainer:
         options["format"] = "v4l2"
     else:
         path = f"file:{path}"  # a name with a colon is no address
+        if stranger:
+            options["options"] = {"format_whitelist": CLIPS, "protocol_whitelist": "file"}
     try:
         container: InputContainer = av.open(path, **options)
         return container

@@ -1,0 +1,243 @@
+"""The page: its components, and which function answers which click. What they compute is in the other files."""
+
+import re
+import shutil
+import threading
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from segadapt.app import runs
+from segadapt.app.choices import Choices
+from segadapt.app.clips import ClipOptions, predict_clip
+from segadapt.app.networks import Networks
+from segadapt.app.pictures import Wanted, look, read_upload
+from segadapt.app.server import Limits
+from segadapt.app.temporary import AGE, SWEEP, new_folder
+from segadapt.data.catalog import IMAGE_SUFFIXES
+from segadapt.errors import SegadaptError, UsageError
+from segadapt.inference.formats import OPACITY
+from segadapt.report import page
+from segadapt.video.inputs import VIDEO_SUFFIXES, is_video
+from segadapt.video.panels import VIEWS
+
+NO_STYLE = "none"
+EMPTY = '<div class="empty">Drop an image or a clip to see it through the models.</div>'
+NO_MODEL = '<div class="empty">Choose a model.</div>'
+STRENGTH = "(strength) => { document.documentElement.style.setProperty('--strength', strength / 100); }"
+"""The browser mixes image and classes itself: the slider waits for nobody."""
+TURN: dict[str, Any] = {"concurrency_id": "networks", "concurrency_limit": 1}
+"""Of whatever runs networks: one at a time, the others queue."""
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+
+
+class Interface:
+    """The page for some choices; people's sessions share networks and nothing else."""
+
+    def __init__(self, choices: Choices, networks: Networks, limits: Limits, folder: Path) -> None:
+        self.choices, self.networks, self.limits, self.folder = choices, networks, limits, folder
+        self._stops: dict[str, threading.Event] = {}
+
+    def blocks(self) -> Any:
+        """The page as gradio has it."""
+        with gr.Blocks(title="segadapt", analytics_enabled=False, delete_cache=(SWEEP, AGE)) as blocks:
+            gr.HTML('<div class="top"><b>segadapt</b><span>segmenters before and after adaptation</span></div>')
+            with gr.Tabs():
+                if self.choices.segmenters:
+                    with gr.Tab("Try a model", id="try"):
+                        self._try()
+                if self.choices.runs:
+                    with gr.Tab("Browse a run", id="browse"):
+                        self._browse(blocks)
+            blocks.unload(self._left)
+        blocks.queue(max_size=self.limits.waiting, api_open=False)
+        return blocks
+
+    def _try(self) -> None:
+        choices = self.choices
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300):
+                suffixes = sorted({*IMAGE_SUFFIXES, *VIDEO_SUFFIXES})
+                file = gr.File(label="Image or clip", file_types=suffixes, height=140, elem_id="upload")
+                sample = gr.Button("Take an image of the target", size="sm", visible=bool(choices.runs))
+                models = gr.CheckboxGroup(
+                    list(choices.segmenters), value=choices.answers[:1], label="Models", elem_id="models"
+                )
+                strength = gr.Slider(0, 100, round(100 * OPACITY), step=1, label="Overlay, %", elem_id="strength")
+                more = gr.CheckboxGroup(["confidence", "attention"], label="Show too", elem_id="more")
+                styles = [NO_STYLE, *choices.generators]
+                style = gr.Dropdown(
+                    styles, value=NO_STYLE, label="In the target's style, by", visible=len(styles) > 1, elem_id="style"
+                )
+                clip_options = self._clip_options()
+            with gr.Column(scale=3, min_width=300):
+                video = gr.Video(visible=False, label="Predicted clip", elem_id="video", buttons=["download"])
+                said = gr.Markdown(visible=False, elem_id="said")
+                shown = gr.HTML(EMPTY, elem_id="shown", apply_default_css=False)
+        group, view, seconds, every, smooth, begin, stop = clip_options
+        taken = gr.State(0)
+        seen = {"fn": self.seen, "inputs": [file, models, more, style], "outputs": [shown, group, video, said]}
+        gr.on(
+            [file.upload, file.clear, models.input, more.input, style.input],
+            trigger_mode="always_last",
+            **seen,
+            **TURN,
+            **PRIVATE,
+        )
+        sample.click(self.sample, [models, taken], [file, taken], **PRIVATE).success(**seen, **TURN, **PRIVATE)
+        strength.input(None, [strength], None, js=STRENGTH, **PRIVATE)
+        # The player comes first, so that progress has a place.
+        begin.click(lambda: gr.update(value=None, visible=True), None, video, queue=False, **PRIVATE).then(
+            self.clip, [file, models, view, strength, seconds, every, smooth], [video, said], **TURN, **PRIVATE
+        )
+        stop.click(self.stop, None, None, queue=False, **PRIVATE)
+
+    def _clip_options(self) -> tuple[Any, ...]:
+        longest = self.limits.seconds
+        with gr.Group(visible=False) as group:
+            view = gr.Radio(list(VIEWS), value=VIEWS[0], label="Clip as")
+            seconds = gr.Slider(1, longest, min(10, longest), step=1, label="First seconds of the clip")
+            every = gr.Slider(1, 30, 1, step=1, label="Every n-th frame")
+            smooth = gr.Slider(0, 0.95, 0, step=0.05, label="Smoothing over time")
+            with gr.Row():
+                begin = gr.Button("Predict the clip", variant="primary", elem_id="predict")
+                stop = gr.Button("Stop")
+        return group, view, seconds, every, smooth, begin, stop
+
+    def _browse(self, blocks: gr.Blocks) -> None:
+        names = list(self.choices.runs)
+        with gr.Row():
+            run = gr.Dropdown(names, value=names[0], label="Run", visible=len(names) > 1, scale=2, min_width=200)
+            view = gr.Radio(list(runs.VIEWS), value=runs.VIEWS[0], label="Show", scale=3, min_width=280, elem_id="view")
+            stage = gr.Dropdown([], label="Stage", visible=False, scale=1, min_width=220, elem_id="stage")
+            count = gr.Slider(1, 12, 3, step=1, label="Images", visible=False, scale=1, min_width=220)
+            again = gr.Button("Read again", size="sm", scale=0, min_width=110)
+        shown = gr.HTML(elem_id="run", apply_default_css=False)
+        all_of_it = [run, view, stage, count]
+        chosen = {"fn": self.chosen, "inputs": all_of_it, "outputs": [stage, count, shown]}
+        waiting = {"fn": self.waited, "inputs": all_of_it, "outputs": [shown]}
+        changes = [run.input, view.input, stage.input, count.release, again.click, blocks.load]
+        gr.on(changes, **chosen, **PRIVATE).success(**waiting, **TURN, **PRIVATE)
+
+    def seen(self, file: str | None, models: list[str], more: list[str], style: str) -> tuple[Any, ...]:
+        """An upload through the models, a clip's first frame; and what is for clips alone, or not."""
+        hidden = gr.update(value=None, visible=False)
+        if file is None or not models:
+            return EMPTY if file is None else NO_MODEL, gr.update(visible=False), hidden, hidden
+        try:
+            image = read_upload(self._own(file))
+            chosen = [self.networks.segmenter(name) for name in models]
+            stylizer = None if style == NO_STYLE else (style, self.networks.stylizer(style))
+            html = look(image, chosen, Wanted("confidence" in more, "attention" in more), stylizer)
+        except SegadaptError as error:
+            return wrong(error), gr.update(visible=False), hidden, hidden
+        return html, gr.update(visible=is_video(file)), hidden, hidden
+
+    def _own(self, file: str) -> Path:
+        """An upload's path. A request may name any: gradio takes those in the working and temporary folders, too.
+
+        Raises UsageError for a file that was not uploaded.
+        """
+        path = Path(file).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise UsageError("was not uploaded", where=path.name, remedy="Drop the file anew.")
+        return path
+
+    def sample(self, models: list[str], taken: int) -> tuple[str, int]:
+        """Another image of the target, of the first chosen model's run."""
+        owners = [run for run in self.choices.runs for name in models if name in self.choices.of_run(run).values()]
+        try:
+            image = runs.sample_image(self.choices, next(iter(owners), next(iter(self.choices.runs))), taken)
+        except (SegadaptError, OSError) as error:
+            raise gr.Error("The target's images are not on this machine.", print_exception=False) from error
+        return str(shutil.copy(image, new_folder(self.folder))), taken + 1
+
+    def clip(
+        self,
+        file: str | None,
+        models: list[str],
+        view: Any,
+        strength: float,
+        seconds: float,
+        every: float,
+        smooth: float,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),
+    ) -> tuple[Any, Any]:
+        """A clip through the models, until its end or the end that was asked for, or until it is stopped."""
+        if file is None or not models:
+            raise gr.Error("Drop a clip and choose a model.", print_exception=False)
+        stop = self._stops.setdefault(str(request.session_hash), threading.Event())
+        stop.clear()
+        options = ClipOptions(view, strength / 100, min(seconds, self.limits.seconds), int(every), smooth)
+
+        def tell(done: int, of: int | None) -> None:
+            progress((done, of), unit="frames")
+
+        try:
+            chosen = [self.networks.segmenter(name) for name in models]
+            made = predict_clip(self._own(file), new_folder(self.folder), chosen, options, tell, stop.is_set)
+        except SegadaptError as error:
+            return gr.update(value=None, visible=False), gr.update(value=in_a_line(error), visible=True)
+        there = made.file is not None
+        return gr.update(value=str(made.file) if there else None, visible=there), gr.update(
+            value=made.said, visible=True
+        )
+
+    def stop(self, request: gr.Request) -> None:
+        """End the clip of this session."""
+        self._stops.setdefault(str(request.session_hash), threading.Event()).set()
+
+    def stop_all(self) -> None:
+        """End all clips: the process waits for its threads."""
+        for stop in list(self._stops.values()):
+            stop.set()
+
+    def _left(self, request: gr.Request) -> None:
+        """Somebody has closed the page: nobody waits for their clip."""
+        stop = self._stops.pop(str(request.session_hash), None)
+        if stop is not None:
+            stop.set()
+
+    def chosen(self, run: str, view: Any, stage: str | None, count: float) -> tuple[Any, Any, Any]:
+        """What can be chosen in a view of a run; and the view, where no network is needed for it."""
+        try:
+            record = runs.open_run(self.choices, run)
+        except SegadaptError as error:
+            return gr.update(visible=False), gr.update(visible=False), wrong(error)
+        names = runs.stages_of(record, view)
+        stage = stage if stage in names else runs.first_stage(record, view)
+        html = "" if view in runs.WITH_NETWORKS else self._run(run, view, stage, count)
+        stages = gr.update(choices=names, value=stage, visible=bool(names))
+        return stages, gr.update(visible=view in runs.WITH_IMAGES), html
+
+    def waited(self, run: str, view: Any, stage: str | None, count: float) -> Any:
+        """A view for which networks are needed, when it is its turn."""
+        return self._run(run, view, stage, count) if view in runs.WITH_NETWORKS else gr.skip()
+
+    def _run(self, run: str, view: Any, stage: str | None, count: float) -> str:
+        try:
+            return runs.run_html(self.choices, self.networks, run, view, stage, int(count))
+        except SegadaptError as error:
+            return wrong(error)
+
+
+def in_a_line(error: SegadaptError) -> str:
+    """What is wrong, without the server's folders."""
+    return re.sub(r"(?<![\w.])(~|\.{0,2})/[^\s:]*/", "", str(error))
+
+
+def wrong(error: SegadaptError) -> str:
+    """What is wrong, in place of a result."""
+    return f'<div class="empty wrong">{escape(in_a_line(error))}</div>'
+
+
+def style() -> dict[str, Any]:
+    """Styles: those of a run's page, for its parts, and the app's own; fonts of the machine, none from elsewhere."""
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+    theme = gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"])
+    own = Path(__file__).with_name("app.css").read_text(encoding="utf-8")
+    within = page.styles().replace(":root", "&").replace("\nbody {", "\n.body {")
+    return {"theme": theme, "head": f"<style>.report {{ {within} }}\n{own}</style>"}

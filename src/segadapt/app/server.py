@@ -1,0 +1,149 @@
+"""The app's server: where it listens, what it keeps, who may ask."""
+
+import os
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from segadapt.errors import UsageError
+from segadapt.verbosity import verbose
+
+OLDEST = 6
+"""gradio's first number; earlier ones pass styles and options elsewhere."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "connect-src 'self'; object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
+)
+"""What browsers may load for the page: nothing from other hosts."""
+GRACE = 1
+"""Seconds that open connections get when the app ends."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one person may ask for."""
+
+    upload: int = 200  # megabytes of a file
+    seconds: float = 60.0  # of a clip
+    waiting: int = 20  # people in the queue
+
+
+def need_gradio() -> None:
+    """Raise UsageError when gradio is not installed, or too old."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported, too
+    try:
+        import gradio
+    except ImportError as error:
+        raise UsageError(
+            "needs gradio, which is not installed", where="app", remedy="pip install 'segadapt[app]'."
+        ) from error
+    if int(gradio.__version__.split(".")[0]) < OLDEST:
+        raise UsageError(
+            f"needs gradio {OLDEST} or newer, and this is {gradio.__version__}",
+            where="app",
+            remedy="pip install --upgrade 'segadapt[app]'.",
+        )
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 is any free one. Raises UsageError for a port in use and for another machine's address."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+    except OSError as error:
+        raise UsageError(f"{host} is no address", where="--host", remedy="Give 127.0.0.1 or 0.0.0.0.") from error
+    bound = socket.socket(family, kind)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(address)
+        bound.listen()
+    except OSError as error:
+        bound.close()
+        why = (error.strerror or str(error)).lower()
+        remedy = "Give another one, or 0 for any that is free; for --host an address of this machine."
+        raise UsageError(f"{port} on {host} cannot be listened on ({why})", where="--port", remedy=remedy) from error
+    return bound
+
+
+def web_app(blocks: Any, limits: Limits, host: str, style: dict[str, Any]) -> Any:
+    """The interface as an ASGI application that answers requests for this machine alone, on the loopback."""
+    import gradio
+    from fastapi import FastAPI
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    app = gradio.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        blocks,
+        "/",
+        show_error=False,
+        max_file_size=limits.upload * 2**20,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        footer_links=[],
+        run_history=False,
+        **style,
+    )
+    if host in LOOPBACK:  # else a page elsewhere could reach it under a name of its own that means this machine
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
+    app.add_middleware(_Policy)
+    return app
+
+
+class _Policy:
+    """Puts `POLICY` on every answer."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                own = [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
+                message = {**message, "headers": [*message.get("headers", []), *own]}
+            await send(message)
+
+        await self.app(scope, receive, sending)
+
+
+def serve(
+    app: Any,
+    bound: socket.socket,
+    ready: Callable[[], None],
+    stopping: Callable[[Callable[[], None]], None] | None = None,
+) -> None:
+    """Answer until SIGINT or SIGTERM; `ready` is called once it does. `stopping` is given a function that ends it."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready()
+
+    # Connections that are cut at the end are no error; what fails in a handler is told by gradio.
+    level = "info" if verbose() else "critical"
+    server = Server(uvicorn.Config(app, log_level=level, timeout_graceful_shutdown=GRACE, lifespan="on"))
+    if stopping is not None:
+        stopping(lambda: setattr(server, "should_exit", True))
+    with closing(bound):
+        server.run(sockets=[bound])
+
+
+def address(bound: socket.socket, host: str) -> str:
+    """What to type into a browser on this machine."""
+    port = bound.getsockname()[1]
+    shown = "127.0.0.1" if host in ("0.0.0.0", "localhost") else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/"
+
+
+def show(url: str) -> None:
+    """Open a browser, which may take its time."""
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
