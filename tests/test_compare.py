@@ -14,6 +14,7 @@ import yaml
 
 from command import assert_told, command
 from segadapt.data.label_spaces import load_label_space
+from segadapt.errors import UsageError
 from segadapt.evaluation.confusion import Confusion
 from segadapt.evaluation.evaluate import scores_of
 from segadapt.files import write_json
@@ -205,3 +206,34 @@ def test_the_table_shows_intervals_of_several_seeds_alone(
     several, one = (command(capsys, "compare", *runs).out for runs in (seeds, seeds[:1]))
     assert "41.7 ± 1.5" in several and "+10.67 [" in several and "53 % [" in several
     assert "±" not in one and "[" not in one and "one seed" in one and "+10.00" in one and "50 %" in one
+
+
+def middle(spread: Spread | None) -> float:
+    assert spread is not None
+    return spread.mean
+
+
+def test_evaluations_on_another_split_are_scores_of_the_models_that_they_scored(seeds: list[Path]) -> None:
+    """With differences and gap, as on the split that the stages were scored on themselves."""
+    for run in seeds:
+        recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+        for name in ("plain", "adapt", "bound"):
+            recipe["stages"][f"test_{name}"] = {"method": "evaluate", "model": f"@{name}", "split": "test"}
+            content = json.loads((run / name / "evaluation.json").read_text())
+            content["domains"]["target"] |= {
+                "split": "test",
+                "images": 7,
+                "miou": content["domains"]["target"]["miou"] / 2,
+            }
+            (run / f"test_{name}").mkdir()
+            write_json(run / f"test_{name}" / "evaluation.json", content)
+        (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    test, val = compared(seeds, split="test"), compared(seeds, split="val")
+    assert [row.stage for row in test.rows] == [row.stage for row in val.rows] == list(METHODS)
+    assert test.scored_on["split"] == "test" and val.scored_on["split"] == "val"
+    for ours, theirs in zip(test.rows, val.rows, strict=True):
+        assert middle(ours.scores["miou"]) == pytest.approx(middle(theirs.scores["miou"]) / 2)
+    assert middle(test.rows[1].difference) == pytest.approx(middle(val.rows[1].difference) / 2)
+    assert middle(test.rows[1].gap) == pytest.approx(middle(val.rows[1].gap))
+    with pytest.raises(UsageError, match="no stage has scores on target train yet"):
+        compared(seeds, split="train")

@@ -31,6 +31,13 @@ def compare(
     ] = "miou",
     stages: Annotated[str | None, typer.Option(help="Only these stages, comma-separated.")] = None,
     domain: Annotated[str, typer.Option(help="target, source, or one of several targets as target.NAME.")] = "target",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Scores on this split alone, for instance test: those of `evaluate` stages count for the stages "
+            "whose models they score."
+        ),
+    ] = None,
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Allow runs that were scored at different input sizes or views.")
     ] = False,
@@ -46,7 +53,7 @@ def compare(
     """Put runs and their stages side by side; runs that differ in the seed only become mean ± standard deviation.
 
     segadapt compare runs/seed0 runs/seed1 runs/seed2
-    segadapt compare runs/dacs runs/mic --stages dacs,mic --out figure.svg
+    segadapt compare runs/dacs runs/mic --stages dacs,mic --split test --out figure.svg
     """
     from segadapt.errors import UsageError
     from segadapt.report.compare import compare as put_together
@@ -60,7 +67,9 @@ def compare(
     if as_json and output is not None and output.path is None:
         raise UsageError("and --out - both go to standard output", where="--json", remedy="Leave one out.")
     chosen = None if stages is None else [name.strip() for name in stages.split(",") if name.strip()]
-    compared = put_together([read_run(run) for run in runs], metric=metric, stages=chosen, domain=domain, mixed=mixed)
+    compared = put_together(
+        [read_run(run) for run in runs], metric=metric, stages=chosen, domain=domain, split=split, mixed=mixed
+    )
     if as_json:
         typer.echo(json.dumps(compared.plain(), indent=1, allow_nan=False))
     else:

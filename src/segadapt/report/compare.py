@@ -12,7 +12,7 @@ import copy
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segadapt.errors import UsageError
@@ -99,21 +99,26 @@ def compare(
     metric: str = "miou",
     stages: Sequence[str] | None = None,
     domain: str = "target",
+    split: str | None = None,
     mixed: bool = False,
 ) -> Comparison:
     """Put runs side by side on one of their domains (`target`, `source`, `target.NAME`).
 
-    `metric`: the score whose differences and gap are taken: of `MEANS`, a subset of the label space, or a class.
+    `split`: scores on this split of it alone, those of `evaluate` stages as the scores of the stages whose models they
+    have scored (None: on the images on which the stages themselves were scored). `metric`: the score whose differences
+    and gap are taken: of `MEANS`, a subset of the label space, or a class.
     `stages`: these alone. `mixed` allows other input sizes and views. Raises UsageError for runs that were scored in
     another label space or on other images, for what is not there to compare, and for unknown names.
     """
     _need_stages(runs, stages)
+    if split is not None:
+        runs = [on_split(run, domain, split) for run in runs]
     notes = [f"{run.folder.name}: {said}" for run in runs for said in _missing(run)]
     references = {id(run): found for run in runs if (found := _reference(run, domain)) is not None}
     notes += [f"{run.folder.name}: no stage has scores on {domain}" for run in runs if id(run) not in references]
     if not references:
         raise UsageError(
-            f"no stage has scores on {domain} yet",
+            f"no stage has scores on {domain}{f' {split}' if split else ''} yet",
             where=", ".join(str(run.folder) for run in runs),
             remedy="Run their stages to the end, with labels on val; `segadapt report` looks at runs without labels.",
         )
@@ -136,6 +141,27 @@ def compare(
         tuple(rows),
         tuple(dict.fromkeys(notes)),
     )
+
+
+def on_split(run: RunRecord, domain: str, split: str) -> RunRecord:
+    """The run as if its stages had been scored on this split: by themselves, or by a stage that evaluates their model.
+
+    Of several such stages the first one counts. A stage without scores there has none.
+    """
+
+    def there(stage: StageRecord) -> bool:
+        return mapping(stage.domain(domain)).get("split") == split
+
+    by_model: dict[object, StageRecord] = {}
+    for stage in run.of("evaluation"):
+        if there(stage):
+            by_model.setdefault(stage.settings.get("model"), stage)
+    stages = []
+    for stage in run.stages:
+        if stage.role != "evaluation":
+            found = stage if there(stage) else by_model.get(f"@{stage.name}")
+            stages.append(replace(stage, evaluation=None if found is None else found.evaluation))
+    return replace(run, stages=tuple(stages))
 
 
 def _need_stages(runs: Sequence[RunRecord], stages: Sequence[str] | None) -> None:
