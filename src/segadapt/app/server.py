@@ -123,7 +123,7 @@ def serve(
     """Answer until SIGINT or SIGTERM; `ready` is called once it does. `stopping` is given a function that ends it."""
     import uvicorn
 
-    class Server(uvicorn.Server):
+    class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore] # where gradio is not installed
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             ready()
