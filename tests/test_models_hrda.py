@@ -278,7 +278,7 @@ def test_checkpointing_changes_nothing() -> None:
 
 @pytest.mark.numeric
 def test_compiled_it_computes_the_same_whatever_the_crops() -> None:
-    """And nothing is compiled anew for another crop."""
+    """And nothing is compiled anew for another crop, once each place has been seen (some PyTorch versions look at it)."""
     graphs: list[int] = []
 
     def backend(graph: torch.fx.GraphModule, _: object) -> Any:
@@ -291,7 +291,7 @@ def test_compiled_it_computes_the_same_whatever_the_crops() -> None:
     made = copy.deepcopy(ours)
     made.compile(backend=backend)
     after = []
-    for seed in range(3):
+    for seed in range(6):
         found = []
         for one in (ours, made):
             with drawing(Draws((seed, seed + 9), DEVICE)):
@@ -299,7 +299,7 @@ def test_compiled_it_computes_the_same_whatever_the_crops() -> None:
         assert found[0].details[0].boxes == found[1].details[0].boxes
         torch.testing.assert_close(found[0].logits, found[1].logits, rtol=1e-4, atol=1e-5)
         after.append(len(graphs))
-    assert after[0] > 0 and after[2] == after[1]
+    assert after[0] > 0 and after[-1] == after[-2] == after[-3]
 
 
 @pytest.mark.numeric

@@ -75,7 +75,7 @@ class _Shifted(torch.autograd.Function):
     """The sum of the outputs of all taps, each shifted to where it belongs, and of a bias (C,).
 
     (B, h·w, n·9·C) of n 3×3 convolutions with these dilations -> (B, C, h, w). As `F.fold` with padding that keeps the
-    size, which takes twice as long on a CPU, and eight times on a GPU.
+    size, which takes twice as long.
     """
 
     @staticmethod
