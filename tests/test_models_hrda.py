@@ -278,7 +278,7 @@ def test_checkpointing_changes_nothing() -> None:
 
 @pytest.mark.numeric
 def test_compiled_it_computes_the_same_whatever_the_crops() -> None:
-    """And nothing is compiled anew for another crop, once each place has been seen (some PyTorch versions look at it)."""
+    """And nothing is compiled anew once each place has been seen: some PyTorch versions look at it."""
     graphs: list[int] = []
 
     def backend(graph: torch.fx.GraphModule, _: object) -> Any:
