@@ -34,9 +34,10 @@ class Forks:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        assert self.server.stdin is not None
+        assert self.server.stdin is not None and self.server.stdout is not None
         self.server.stdin.close()  # which ends it, and what it has started
         self.server.wait()
+        self.server.stdout.close()
 
     def start(
         self,
