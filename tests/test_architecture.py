@@ -24,7 +24,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 SHARED = {
     *("errors", "files", "plain_data", "settings", "references", "quirks", "devices", "version", "processes"),
     *("batch", "batch_norm", "gpu_kernels", "losses", "schedules", "ema", "noise", "pseudo_labels"),
-    *("hashing", "sample_randomness", "counting", "plugin_loading", "verbosity"),
+    *("hashing", "sample_randomness", "counting", "plugin_loading", "verbosity", "extras"),
 }
 ROOMS = {
     *("augment", "data", "sample", "models", "weights", "methods", "engine", "inference", "evaluation"),

@@ -191,7 +191,7 @@ def test_the_options_of_one_form_are_not_for_the_other(file: Path, tmp_path: Pat
 
 
 def test_without_the_extra(file: Path, tmp_path: Path, capsys: CapSys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_graph, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    monkeypatch.setattr("segadapt.extras.find_spec", lambda name: None if name == "onnxruntime" else name)
     told = command(capsys, "export", file, "-o", tmp_path / "model.onnx")
     assert_told(told, 2, ".onnx", "onnxruntime is not installed", "pip install 'segadapt[onnx]'.")
 

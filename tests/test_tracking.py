@@ -22,7 +22,7 @@ from segadapt.tracking.tracker import Identity, Kind, Line, Pictures, Subject, k
 from segadapt.tracking.trackers import FILE, NAMES, Tracking
 from tiny_runs import metrics, run, tree, write_data, write_recipe
 
-INSTALLED = [name for name in NAMES if all(find_spec(package) for package in trackers.NEEDED[name])]
+INSTALLED = [name for name in NAMES if find_spec(name)]
 
 
 class Notebook:
@@ -69,7 +69,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> type[Notebook]:
     monkeypatch.setattr(Notebook, "values", {})
     monkeypatch.setattr(Notebook, "broken", "")
     monkeypatch.setattr(trackers, "opened", lambda name: Notebook)
-    monkeypatch.setattr("segadapt.tracking.trackers.find_spec", lambda name: True)
+    monkeypatch.setattr("segadapt.extras.find_spec", lambda name: True)
     monkeypatch.setattr("segadapt.pipeline.run_page.write_report", lambda *_, **__: None)
     return Notebook
 
@@ -148,7 +148,7 @@ def test_a_package_that_is_missing_is_told_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = recipe_of(tmp_path)
-    monkeypatch.setattr("segadapt.tracking.trackers.find_spec", lambda name: None)
+    monkeypatch.setattr("segadapt.extras.find_spec", lambda name: None)
     asked = (("runtime.trackers=[mlflow]", "runtime.trackers"), ("stages.a.tensorboard=true", "stages.a.tensorboard"))
     for override, where in asked:
         with pytest.raises(UsageError, match=rf"{where}: .* is not installed. pip install 'segadapt\["):

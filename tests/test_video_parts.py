@@ -353,4 +353,4 @@ def test_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setitem(sys.modules, "av", None)
     for out in ("out.mp4", "out"):
         outcome = command(capsys, "predict", write_model(tmp_path / "m.safetensors"), "a.mp4", "-o", tmp_path / out)
-        assert_told(outcome, 2, "video", "needs PyAV, which is not installed", "pip install 'segadapt[video]'.")
+        assert_told(outcome, 2, "video", "PyAV is not installed", "pip install 'segadapt[video]'.")

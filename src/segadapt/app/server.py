@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segadapt.errors import UsageError
+from segadapt.extras import need_package
 from segadapt.verbosity import verbose
 
 OLDEST = 6
@@ -37,18 +38,7 @@ class Limits:
 def need_gradio() -> None:
     """Raise UsageError when gradio is not installed, or too old."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported, too
-    try:
-        import gradio
-    except ImportError as error:
-        raise UsageError(
-            "needs gradio, which is not installed", where="app", remedy="pip install 'segadapt[app]'."
-        ) from error
-    if int(gradio.__version__.split(".")[0]) < OLDEST:
-        raise UsageError(
-            f"needs gradio {OLDEST} or newer, and this is {gradio.__version__}",
-            where="app",
-            remedy="pip install --upgrade 'segadapt[app]'.",
-        )
+    need_package("gradio", "app", "app", least=OLDEST)
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -17,14 +17,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from segadapt.errors import SegadaptError, UsageError
+from segadapt.errors import SegadaptError
+from segadapt.extras import need_package
 from segadapt.models.segmenter import PixelFormat, Segmenter
 
 if TYPE_CHECKING:
@@ -45,9 +45,8 @@ EXPORTERS: tuple[Exporter, ...] = ("dynamo", "torchscript")
 
 def need_onnx() -> None:
     """Raise UsageError when the packages of the extra are not there."""
-    missing = next((name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None), None)
-    if missing is not None:
-        raise UsageError(f"{missing} is not installed", where=".onnx", remedy="pip install 'segadapt[onnx]'.")
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        need_package(name, "onnx", ".onnx")
 
 
 @dataclass(frozen=True)

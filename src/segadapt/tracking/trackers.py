@@ -13,10 +13,10 @@ A tracker that fails (a server that is away, a full disk) is left out from then 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Literal, get_args
 
 from segadapt.errors import UsageError
+from segadapt.extras import need_package
 from segadapt.files import write_json
 from segadapt.plain_data import read_json
 from segadapt.tracking.tracker import Identity, Line, Open, Pictures, Subject, Tracker, kind_of, step_of
@@ -24,7 +24,6 @@ from segadapt.tracking.tracker import Identity, Line, Open, Pictures, Subject, T
 TrackerName = Literal["tensorboard", "mlflow", "trackio"]
 NAMES: tuple[TrackerName, ...] = get_args(TrackerName)
 CLASSES = {"tensorboard": "TensorBoard", "mlflow": "Mlflow", "trackio": "Trackio"}
-NEEDED = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow",), "trackio": ("trackio",)}
 FILE = "trackers.json"
 """In the stage's folder: how each tracker finds its run again."""
 
@@ -32,10 +31,7 @@ FILE = "trackers.json"
 def need_installed(names: Iterable[str], where: str) -> None:
     """Raise UsageError for a tracker whose package is not there; nothing is imported."""
     for name in names:
-        if any(find_spec(package) is None for package in NEEDED[name]):
-            raise UsageError(
-                f"{name} is not installed", where=where, remedy=f"pip install 'segadapt[{name}]', or leave it out."
-            )
+        need_package(name, name, where, otherwise=", or leave it out")
 
 
 def opened(name: str) -> Open:

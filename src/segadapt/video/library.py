@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from segadapt.errors import SegadaptError, UsageError
+from segadapt.extras import need_package
 
 OLDEST = 18
 """Its first number; what earlier ones lack are names of colour spaces and a disposition that is a number."""
@@ -11,18 +12,7 @@ OLDEST = 18
 
 def need_av() -> None:
     """Raise UsageError when PyAV is not installed, or too old."""
-    try:
-        import av
-    except ImportError as error:
-        raise UsageError(
-            "needs PyAV, which is not installed", where="video", remedy="pip install 'segadapt[video]'."
-        ) from error
-    if int(av.__version__.split(".")[0]) < OLDEST:
-        raise UsageError(
-            f"needs PyAV {OLDEST} or newer, and this is {av.__version__}",
-            where="video",
-            remedy="pip install --upgrade 'segadapt[video]'.",
-        )
+    need_package("av", "video", "video", title="PyAV", least=OLDEST)
 
 
 def shown(name: Path | str) -> str:
