@@ -1,5 +1,8 @@
 """The predictor against float references written out by hand, and what it leaves untouched."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -276,3 +279,17 @@ def test_a_wrong_image_or_size_is_refused(network: Segmenter, image: Picture) ->
         predictor.labels(image[..., 0])
     with pytest.raises(ValueError, match="positive"):
         Predictor(network, SIZE, scales=())
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_predictor_goes_with_the_last_reference_to_it(network: Segmenter, plain: bool) -> None:
+    """Its copy of the network too: an evaluation during training makes one each time."""
+    gc.disable()
+    try:
+        predictor = Predictor(network, (32, 16), plain=plain)
+        predictor.labels(np.zeros((16, 32, 3), np.uint8))
+        last = weakref.ref(predictor)
+        del predictor
+        assert last() is None
+    finally:
+        gc.enable()

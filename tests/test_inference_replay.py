@@ -42,6 +42,16 @@ def test_each_image_has_a_result_of_its_own() -> None:
     assert len(work._graphs) == 2 and work.refused is None
 
 
+def test_a_graph_is_for_one_dtype() -> None:
+    """Windows of a scaled image have the size of those of the image itself, and fractions."""
+    work = Replayed(lambda given: 2.0 * given.float(), Again)
+    whole, fractions = torch.full((4,), 3, dtype=torch.uint8), torch.full((4,), 3.75)
+    for _ in range(PLAIN + 2):
+        assert torch.equal(work(whole), torch.full((4,), 6.0))
+        assert torch.equal(work(fractions), torch.full((4,), 7.5))
+    assert len(work._graphs) == 2
+
+
 def test_the_first_passes_are_launched_as_always_and_not_all_sizes_are_recorded() -> None:
     work = Replayed(doubled, Again)
     for _ in range(PLAIN):

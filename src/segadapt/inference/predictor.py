@@ -14,6 +14,7 @@ programs do.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
@@ -106,7 +107,9 @@ class Predictor:
         self.device = next(network.parameters()).device
         self.precision, self.plain = precision, plain
         self._running_network = network if plain else ready(network.for_inference(), precision)
-        self._pass = self._logits if plain or self.device.type != "cuda" else Replayed(self._logits)
+        # Not a method of its own: a predictor that refers to itself would keep its network until Python looks for such.
+        native = partial(_native_logits, self._running_network, precision)
+        self._pass = native if plain or self.device.type != "cuda" else Replayed(native)
         self._need_memory()
         self.views = [
             (scale, mirrored) for scale in self.scales for mirrored in ((False, True) if mirror else (False,))
@@ -183,7 +186,7 @@ class Predictor:
     ) -> NDArray[np.float32] | None:
         """uint8 RGB (H, W, 3) -> attention float32 (H', W') in (0, 1), whole image; None if the network has none."""
         with self._running():
-            with self._autocast():
+            with _autocast(self.device, self.precision):
                 attention = self._running_network(self._pixels(image)).attention
             if attention is None:
                 return None
@@ -223,9 +226,6 @@ class Predictor:
         finally:
             for module in training:
                 module.training = True
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
         """uint8 RGB (H, W, 3) -> uint8 (1, 3, *size) on the device."""
@@ -311,12 +311,6 @@ class Predictor:
             (torch.cat((top_left, top_right), dim=3), torch.cat((bottom_left, bottom_right), dim=3)), dim=2
         )
 
-    def _logits(self, pixels: Tensor) -> Tensor:
-        """Pixels uint8 or float (B, 3, H, W) -> native logits (B, C, h, w), float32."""
-        with self._autocast():
-            logits: Tensor = self._running_network(pixels).logits
-        return logits.float().contiguous()
-
     def _slide(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) -> logits (B, C, h, w); blended (B, C, H, W) where the window is smaller than the input.
 
@@ -342,6 +336,17 @@ class Predictor:
                 total[here] += weight * logits
                 weights[here] += weight
         return total.div_(weights)
+
+
+def _native_logits(network: Segmenter, precision: Precision, pixels: Tensor) -> Tensor:
+    """Pixels uint8 or float (B, 3, H, W) -> the main head's logits (B, C, h, w) at native stride, float32."""
+    with _autocast(pixels.device, precision):
+        logits: Tensor = network(pixels).logits
+    return logits.float().contiguous()
+
+
+def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def _height_width(image: NDArray[np.uint8], output_size: tuple[int, int] | None) -> tuple[int, int]:

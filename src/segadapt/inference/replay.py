@@ -1,4 +1,4 @@
-"""A network's pass over images of one size as one CUDA graph: recorded at the third image, replayed for all others.
+"""A network's pass over images of one kind as one CUDA graph: recorded at the third image, replayed for all others.
 
 A pass of ResNet-101 is some 400 kernels. Launched one by one, they take the host longer than the device, unless images
 are large; and the host has images to read meanwhile.
@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 Work = Callable[[Tensor], Tensor]
+Kind = tuple[torch.Size, torch.dtype]
+"""What a recorded pass is for: a window of a scaled image is a float, one of the image itself is not."""
 PLAIN = 2
-"""Passes of each size that are launched as always: in them libraries choose their kernels."""
+"""Passes of each kind that are launched as always: in them libraries choose their kernels."""
 MOST = 8
-"""Sizes that are recorded; each keeps the memory of a pass."""
+"""Kinds that are recorded; each keeps the memory of a pass."""
 
 
 class Graph(Protocol):
@@ -46,7 +48,7 @@ class CudaGraph:
 
 
 class Replayed:
-    """Does `work` on a tensor, as a graph where its size has come before: the same values, in a tensor of their own.
+    """Does `work` on a tensor, as a graph where its kind has come before: the same values, in a tensor of their own.
 
     What `work` computes with must stay where it is. Where a pass cannot be recorded, all are launched as always.
     """
@@ -54,12 +56,13 @@ class Replayed:
     def __init__(self, work: Work, make: Callable[[], Graph] = CudaGraph) -> None:
         self.work, self.make = work, make
         self.refused: str | None = None  # why nothing more is recorded
-        self._passes: dict[torch.Size, int] = {}
-        self._graphs: dict[torch.Size, tuple[Tensor, Graph]] = {}
+        self._passes: dict[Kind, int] = {}
+        self._graphs: dict[Kind, tuple[Tensor, Graph]] = {}
 
     def __call__(self, given: Tensor) -> Tensor:
-        kept = self._graphs.get(given.shape)
-        if kept is None and self._wanted(given.shape):
+        kind = given.shape, given.dtype
+        kept = self._graphs.get(kind)
+        if kept is None and self._wanted(kind):
             kept = self._recorded(given)
         if kept is None:
             return self.work(given)
@@ -67,9 +70,9 @@ class Replayed:
         inputs.copy_(given)
         return graph.replay().clone()  # the next replay writes into the same tensor
 
-    def _wanted(self, shape: torch.Size) -> bool:
-        self._passes[shape] = self._passes.get(shape, 0) + 1
-        return self.refused is None and self._passes[shape] > PLAIN and len(self._graphs) < MOST
+    def _wanted(self, kind: Kind) -> bool:
+        self._passes[kind] = self._passes.get(kind, 0) + 1
+        return self.refused is None and self._passes[kind] > PLAIN and len(self._graphs) < MOST
 
     def _recorded(self, given: Tensor) -> tuple[Tensor, Graph] | None:
         inputs, graph = given.clone(), self.make()
@@ -78,5 +81,5 @@ class Replayed:
         except RuntimeError as error:  # PyTorch's, about what a graph cannot hold, or about memory
             self.refused = (str(error) or type(error).__name__).splitlines()[0]
             return None
-        self._graphs[given.shape] = inputs, graph
-        return self._graphs[given.shape]
+        self._graphs[given.shape, given.dtype] = inputs, graph
+        return inputs, graph
