@@ -69,10 +69,11 @@ class _Normed(torch.autograd.Function):
     ) -> Tensor:
         weight, bias, mean, variance, eps = norm
         out, count, relu = torch.empty_like(given), given.numel(), relu_to is not None
-        _forward[(triton.cdiv(count, BLOCK),)](
-            *(given, weight, bias, mean, variance, eps, given if plus is None else plus, relu_to or 0.0, out),
-            *(count, given.shape[1], plus is not None, relu, BLOCK),
-        )
+        with torch.cuda.device_of(given):  # Triton launches on the current one
+            _forward[(triton.cdiv(count, BLOCK),)](
+                *(given, weight, bias, mean, variance, eps, given if plus is None else plus, relu_to or 0.0, out),
+                *(count, given.shape[1], plus is not None, relu, BLOCK),
+            )
         ctx.save_for_backward(weight, variance, *([out] if relu else []))
         ctx.eps, ctx.has_plus, ctx.relu_to = eps, plus is not None, relu_to
         return out
@@ -85,10 +86,11 @@ class _Normed(torch.autograd.Function):
         count, of_given, relu = gradient.numel(), torch.empty_like(gradient), ctx.relu_to is not None
         # Without a ReLU the gradient of what is added is the gradient itself.
         of_plus = torch.empty_like(gradient) if ctx.has_plus and relu else gradient
-        _backward[(triton.cdiv(count, BLOCK),)](
-            *(gradient, weight, variance, ctx.eps, ctx.relu_to or 0.0, kept[0] if relu else gradient, of_given),
-            *(of_plus, count, gradient.shape[1], of_plus is not gradient, relu, BLOCK),
-        )
+        with torch.cuda.device_of(gradient):
+            _backward[(triton.cdiv(count, BLOCK),)](
+                *(gradient, weight, variance, ctx.eps, ctx.relu_to or 0.0, kept[0] if relu else gradient, of_given),
+                *(of_plus, count, gradient.shape[1], of_plus is not gradient, relu, BLOCK),
+            )
         return of_given, None, of_plus if ctx.has_plus else None, None
 
 
@@ -148,14 +150,20 @@ def _spread(gradient, d0, d1, d2, d3, out, count, height, width, channels, CONVS
     tl.store(out + at, values, inside)
 
 
+def knows(bias: Tensor, dilations: Sequence[int]) -> bool:
+    """Whether `shifted_sum` and `spread` can compute a head of these."""
+    return bias.dtype == torch.float32 and len(dilations) <= MOST_CONVS
+
+
 def shifted_sum(of_taps: Tensor, bias: Tensor, size: tuple[int, int], dilations: Sequence[int]) -> Tensor:
     """Taps (B, h·w, n·9·C) and a bias (C,) float32 -> (B, h, w, C) float32."""
     images, convs = len(of_taps), len(dilations)
     out = torch.empty((images, *size, len(bias)), dtype=torch.float32, device=of_taps.device)
     count = out.numel()
-    _sum[(triton.cdiv(count, TAPS_BLOCK),)](
-        *(of_taps, bias.contiguous(), *_four(dilations), out, count, *size, len(bias), convs, TAPS_BLOCK)
-    )
+    with torch.cuda.device_of(of_taps):
+        _sum[(triton.cdiv(count, TAPS_BLOCK),)](
+            *(of_taps, bias.contiguous(), *_four(dilations), out, count, *size, len(bias), convs, TAPS_BLOCK)
+        )
     return out
 
 
@@ -165,12 +173,12 @@ def spread(gradient: Tensor, dilations: Sequence[int], dtype: torch.dtype) -> Te
     convs = len(dilations)
     out = torch.empty((images, height * width, convs * 9 * channels), dtype=dtype, device=gradient.device)
     count = out.numel()
-    _spread[(triton.cdiv(count, TAPS_BLOCK),)](
-        *(gradient, *_four(dilations), out, count, height, width, channels, convs, TAPS_BLOCK)
-    )
+    with torch.cuda.device_of(gradient):
+        _spread[(triton.cdiv(count, TAPS_BLOCK),)](
+            *(gradient, *_four(dilations), out, count, height, width, channels, convs, TAPS_BLOCK)
+        )
     return out
 
 
 def _four(dilations: Sequence[int]) -> tuple[int, ...]:
-    assert len(dilations) <= MOST_CONVS
     return (*dilations, *[0] * (MOST_CONVS - len(dilations)))

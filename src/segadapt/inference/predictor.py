@@ -12,7 +12,7 @@ programs do.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -217,11 +217,13 @@ class Predictor:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Eval mode without gradients; afterwards every module is in the mode it was in."""
+        """Eval mode without gradients, on the device; afterwards every module is in the mode it was in."""
         training = [module for module in self._running_network.modules() if module.training]
         self._running_network.eval()
         try:
-            with torch.inference_mode():
+            # A pass is recorded on the current GPU, which need not be the network's.
+            on_gpu = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+            with torch.inference_mode(), on_gpu:
                 yield
         finally:
             for module in training:

@@ -81,9 +81,12 @@ class _Shifted(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, of_taps: Tensor, bias: Tensor, size: tuple[int, int], dilations: list[int]) -> Tensor:
         ctx.size, ctx.dilations, ctx.dtype = size, dilations, of_taps.dtype
-        kernels = ctx.kernels = gpu_kernels(of_taps) if _fits(bias, dilations) else None
-        if kernels is not None:
-            return cast(Tensor, kernels.shifted_sum(of_taps, bias, size, dilations).permute(0, 3, 1, 2).contiguous())
+        kernels = gpu_kernels(of_taps)
+        ctx.kernels = kernels if kernels is not None and kernels.knows(bias, dilations) else None
+        if ctx.kernels is not None:
+            return cast(
+                Tensor, ctx.kernels.shifted_sum(of_taps, bias, size, dilations).permute(0, 3, 1, 2).contiguous()
+            )
         taps = of_taps.view(len(of_taps), *size, len(dilations), 9, -1)
         total = bias.expand(*taps.shape[:3], -1)  # (B, h, w, C)
         for number, dilation in enumerate(dilations):
@@ -113,11 +116,6 @@ class _Shifted(torch.autograd.Function):
             seen = (images, height, width, 3, 3, channels), (image, row, pixel, d * row, d * pixel, 1)
             found[:, :, :, number].copy_(padded.as_strided(*seen))
         return found.view(images, height * width, -1), of_bias, None, None
-
-
-def _fits(bias: Tensor, dilations: list[int]) -> bool:
-    """Whether the kernels of a GPU know such a head."""
-    return bias.dtype == torch.float32 and len(dilations) <= 4
 
 
 def _moved(length: int, by: int) -> tuple[slice, slice]:
