@@ -9,7 +9,8 @@ Written in Triton, which comes with PyTorch's builds for NVIDIA's and AMD's GPUs
 """
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, cast
 
 import torch
 import triton  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -25,6 +26,11 @@ TAPS_BLOCK = 256
 """Numbers of a head that one program computes."""
 MOST_CONVS = 4
 """Convolutions of a head that the kernels know."""
+
+
+def _on_device_of(tensor: Tensor) -> AbstractContextManager[None]:
+    """Triton launches on the current GPU, which need not be the tensor's."""
+    return cast(AbstractContextManager[None], torch.cuda.device_of(tensor))  # type: ignore[no-untyped-call]
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
@@ -69,7 +75,7 @@ class _Normed(torch.autograd.Function):
     ) -> Tensor:
         weight, bias, mean, variance, eps = norm
         out, count, relu = torch.empty_like(given), given.numel(), relu_to is not None
-        with torch.cuda.device_of(given):  # Triton launches on the current one
+        with _on_device_of(given):
             _forward[(triton.cdiv(count, BLOCK),)](
                 *(given, weight, bias, mean, variance, eps, given if plus is None else plus, relu_to or 0.0, out),
                 *(count, given.shape[1], plus is not None, relu, BLOCK),
@@ -86,7 +92,7 @@ class _Normed(torch.autograd.Function):
         count, of_given, relu = gradient.numel(), torch.empty_like(gradient), ctx.relu_to is not None
         # Without a ReLU the gradient of what is added is the gradient itself.
         of_plus = torch.empty_like(gradient) if ctx.has_plus and relu else gradient
-        with torch.cuda.device_of(gradient):
+        with _on_device_of(gradient):
             _backward[(triton.cdiv(count, BLOCK),)](
                 *(gradient, weight, variance, ctx.eps, ctx.relu_to or 0.0, kept[0] if relu else gradient, of_given),
                 *(of_plus, count, gradient.shape[1], of_plus is not gradient, relu, BLOCK),
@@ -160,7 +166,7 @@ def shifted_sum(of_taps: Tensor, bias: Tensor, size: tuple[int, int], dilations:
     images, convs = len(of_taps), len(dilations)
     out = torch.empty((images, *size, len(bias)), dtype=torch.float32, device=of_taps.device)
     count = out.numel()
-    with torch.cuda.device_of(of_taps):
+    with _on_device_of(of_taps):
         _sum[(triton.cdiv(count, TAPS_BLOCK),)](
             *(of_taps, bias.contiguous(), *_four(dilations), out, count, *size, len(bias), convs, TAPS_BLOCK)
         )
@@ -173,7 +179,7 @@ def spread(gradient: Tensor, dilations: Sequence[int], dtype: torch.dtype) -> Te
     convs = len(dilations)
     out = torch.empty((images, height * width, convs * 9 * channels), dtype=dtype, device=gradient.device)
     count = out.numel()
-    with torch.cuda.device_of(gradient):
+    with _on_device_of(gradient):
         _spread[(triton.cdiv(count, TAPS_BLOCK),)](
             *(gradient, *_four(dilations), out, count, height, width, channels, convs, TAPS_BLOCK)
         )
