@@ -166,7 +166,7 @@ def test_another_file_in_its_place_is_opened_anew(tmp_path: Path) -> None:
     photographs(tmp_path / "b.zip", "b.jpg", "a.jpg").replace(root)
     assert number(root / "a.jpg") == 1
     root.unlink()
-    with pytest.raises(SegadaptError, match=r"a.zip/a.jpg: no longer exists"):
+    with pytest.raises(SegadaptError, match=r"a.zip/a.jpg: does not exist"):
         read_rgb(root / "a.jpg")
 
 

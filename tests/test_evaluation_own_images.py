@@ -102,7 +102,7 @@ def test_labels_in_another_encoding_and_label_space(model: segadapt.Model) -> No
         ((np.stack(IMAGES), TRUTH[0]), {}, "a batch of images without as many labels"),
         ((IMAGES[0], TRUTH[0]), {"encoding": "cityscape"}, "has no encoding 'cityscape'"),
         ((IMAGES[0], TRUTH[0]), {"label_space": "cityscape19"}, "unknown label space"),
-        (("gone.png", TRUTH[0]), {}, "gone.png: no longer exists"),
+        (("gone.png", TRUTH[0]), {}, "gone.png: does not exist"),
     ],
 )  # fmt: skip
 def test_what_is_no_pair_is_told(model: segadapt.Model, pair: Any, more: dict[str, Any], told: str) -> None:

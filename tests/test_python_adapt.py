@@ -11,6 +11,7 @@ from PIL import Image
 
 import segadapt
 from planning import without_report
+from segadapt.setup.adapt import _write
 from test_setup_init import blocks, write_grey, write_photos, write_target
 
 TINY: dict[str, Any] = {"steps": 1, "size": (32, 24), "device": "cpu", "method": "sean"}
@@ -98,3 +99,28 @@ def test_misuse_is_told(changed: dict[str, Any], told: str, tmp_path: Path) -> N
     with pytest.raises(segadapt.UsageError) as raised:
         segadapt.adapt(**{"source": source, "target": target, "out": tmp_path / "run"} | TINY | changed)
     assert told in str(raised.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("labels", ["gone.png", "broken.png", "."])
+def test_a_label_file_that_cannot_be_read_is_named(labels: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no picture")
+    pairs = [(np.zeros((8, 8, 3), np.uint8), tmp_path / labels)]
+    with pytest.raises(segadapt.SegadaptError) as raised:
+        segadapt.adapt(pairs, [np.zeros((8, 8, 3), np.uint8)], "a,b", out=tmp_path / "run", **TINY)
+    assert str(raised.value).startswith(f"{tmp_path / labels}: ")
+
+
+def test_of_a_larger_data_set_before_nothing_is_left(tmp_path: Path) -> None:
+    """Else a training would read it."""
+    items = [(np.full((8, 8, 3), k, np.uint8), np.full((8, 8), k, np.uint8)) for k in range(3)]
+    root = tmp_path / "target"
+    assert _write(items, root, "target")
+    kept = (root / "images/000000.png").stat().st_mtime_ns
+    (root / "images/000001.png").write_text("cut short")
+    assert not _write([image for image, _ in items[:2]], root, "target")
+    assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png")) == [
+        "images/000000.png",
+        "images/000001.png",
+    ]
+    assert (root / "images/000000.png").stat().st_mtime_ns == kept
+    assert np.asarray(Image.open(root / "images/000001.png"))[0, 0, 0] == 1

@@ -191,4 +191,4 @@ def file_size(path: Path) -> int:
     try:
         return size_of(path)
     except OSError as failure:
-        raise SegadaptError("no longer exists", where=path, remedy="Restore the file.") from failure
+        raise SegadaptError("does not exist", where=path, remedy="Restore the file, or correct its path.") from failure

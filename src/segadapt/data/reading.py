@@ -37,7 +37,7 @@ def decoding(path: Path) -> Iterator[None]:
     except SegadaptError:
         raise
     except FileNotFoundError as failure:
-        raise SegadaptError("no longer exists", where=path, remedy="Restore the file.") from failure
+        raise SegadaptError("does not exist", where=path, remedy="Restore the file, or correct its path.") from failure
     # Pillow raises OSError, SyntaxError, ValueError, zlib.error, struct.error and more for broken files.
     except Exception as failure:
         raise SegadaptError(

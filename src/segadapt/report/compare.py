@@ -111,14 +111,21 @@ def compare(
     another label space or on other images, for what is not there to compare, and for unknown names.
     """
     _need_stages(runs, stages)
+    others = sorted(
+        {str(mapping(stage.domain(domain)).get("split")) for run in runs for stage in run.stages} - {"None"}
+    )
     if split is not None:
         runs = [on_split(run, domain, split) for run in runs]
     notes = [f"{run.folder.name}: {said}" for run in runs for said in _missing(run)]
     references = {id(run): found for run in runs if (found := _reference(run, domain)) is not None}
     notes += [f"{run.folder.name}: no stage has scores on {domain}" for run in runs if id(run) not in references]
     if not references:
+        if others:
+            raise UsageError(
+                f"no stage has scores on {domain} {split}", where="--split", remedy=f"There are {', '.join(others)}."
+            )
         raise UsageError(
-            f"no stage has scores on {domain}{f' {split}' if split else ''} yet",
+            f"no stage has scores on {domain} yet",
             where=", ".join(str(run.folder) for run in runs),
             remedy="Run their stages to the end, with labels on val; `segadapt report` looks at runs without labels.",
         )

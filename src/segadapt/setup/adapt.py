@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from segadapt.data.reading import opened
 from segadapt.devices import choose_device
-from segadapt.errors import UsageError
+from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import user_path, write_with
 from segadapt.inference.model import Model, load
 from segadapt.inference.pixels import is_one, rgb_pixels
@@ -104,20 +106,28 @@ def _place(given: DataLike, side: str, data: Path, classes: ClassesLike, ignored
 
 
 def _write(items: DataLike, root: Path, side: str) -> bool:
-    """Write images, and labels of pairs, as PNG; those that are there already stay. Gives whether there are labels."""
+    """Write images, and labels of pairs, as PNG, and nothing else is left there; gives whether there are labels.
+
+    What is there already with the same pixels stays as it is: unchanged files let a run resume.
+    """
     count = labelled = 0
+    left = {path for folder in ("images", "labels") for path in (root / folder).glob("[0-9]*.png")}
     for number, item in enumerate(_each(items)):
         where = f"{side} {number}"
         image, labels = (item, None) if is_one(item) else _pair(item, where)
-        _save(rgb_pixels(image), root / "images" / f"{number:06d}.png")
-        if labels is not None:
-            _save(_ids(labels, where), root / "labels" / f"{number:06d}.png")
-            labelled += 1
+        made = {"images": rgb_pixels(image)} | ({} if labels is None else {"labels": _ids(labels, where)})
+        for kind, pixels in made.items():
+            path = root / kind / f"{number:06d}.png"
+            _save(pixels, path)
+            left.discard(path)
+        labelled += labels is not None
         count += 1
     if not count:
         raise UsageError("holds no images", where=side, remedy="Give a folder, or (image, labels) pairs.")
     if side == "source" and labelled < count:
         raise UsageError(f"{count - labelled} of {count} images have no labels", where=side, remedy="Give pairs.")
+    for path in left:  # of a larger data set before
+        path.unlink()
     return labelled > 0
 
 
@@ -139,7 +149,7 @@ def _pair(item: Any, where: str) -> tuple[Any, Any]:
 def _ids(labels: Any, where: str) -> NDArray[np.uint8]:
     """Raw ids (H, W), or colours (H, W, 3), of a label map in memory or a file."""
     if isinstance(labels, (str, Path)):
-        with Image.open(labels) as picture:
+        with opened(Path(labels)) as picture:
             return _ids(picture, where)
     if isinstance(labels, Image.Image):
         labels = np.asarray(
@@ -158,9 +168,8 @@ def _ids(labels: Any, where: str) -> NDArray[np.uint8]:
 
 
 def _save(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write a picture, unless it is there with the same pixels: an unchanged file lets a run resume."""
-    if path.is_file():
-        with Image.open(path) as there:
-            if np.array_equal(np.asarray(there), pixels):
-                return
+    """Write a picture, unless it is there with the same pixels."""
+    with suppress(SegadaptError), opened(path) as there:  # which is not there, or broken
+        if np.array_equal(np.asarray(there), pixels):
+            return
     write_with(path, lambda file: Image.fromarray(pixels).save(file, "PNG", compress_level=1))
