@@ -235,5 +235,5 @@ def test_evaluations_on_another_split_are_scores_of_the_models_that_they_scored(
         assert middle(ours.scores["miou"]) == pytest.approx(middle(theirs.scores["miou"]) / 2)
     assert middle(test.rows[1].difference) == pytest.approx(middle(val.rows[1].difference) / 2)
     assert middle(test.rows[1].gap) == pytest.approx(middle(val.rows[1].gap))
-    with pytest.raises(UsageError, match=r"no stage has scores on target train\. There are test, val\."):
+    with pytest.raises(UsageError, match=r"no stage has scores on target train\. Scored: test, val\."):
         compared(seeds, split="train")

@@ -122,7 +122,7 @@ def compare(
     if not references:
         if others:
             raise UsageError(
-                f"no stage has scores on {domain} {split}", where="--split", remedy=f"There are {', '.join(others)}."
+                f"no stage has scores on {domain} {split}", where="--split", remedy=f"Scored: {', '.join(others)}."
             )
         raise UsageError(
             f"no stage has scores on {domain} yet",
