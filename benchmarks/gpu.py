@@ -64,7 +64,7 @@ class Scale:
     images: int  # of a round of evaluation
 
 
-FULL = Scale(Setup(NAMED["published"]), 3, 20, 8, Lengths(ours=200, warm_up=60, reference=8, log_every=20), 4)
+FULL = Scale(Setup(NAMED["published"]), 3, 20, 4, Lengths(ours=200, warm_up=60, reference=8, log_every=20), 4)
 TINY = Scale(Setup(NAMED["tiny"], "deeplab_small"), 1, 1, 2, Lengths(ours=6, warm_up=2, reference=2, log_every=1), 1)
 
 
@@ -91,7 +91,7 @@ class Plan:
         others = [name for name in EVERY if name != MAIN]
         found = [
             Part(f"{MAIN} step, bf16", 40, lambda: self.step(MAIN, "bf16", graph=True)),
-            Part(f"{MAIN} end to end, bf16", 75, self.end_to_end),
+            Part(f"{MAIN} end to end, bf16", 140, self.end_to_end),
             Part(f"{MAIN} kernels", 15, self.kernels),
             Part(f"{MAIN} step, fp32", 25, lambda: self.step(MAIN, "fp32", graph=True)),
             Part(f"{MAIN} eager step, bf16", 20, lambda: self.step(MAIN, "bf16", graph=False)),

@@ -125,8 +125,8 @@ def test_a_run_with_a_teacher_that_learns(tmp_path: Path, capfd: pytest.CaptureF
     assert "stands in for it" in said and "a fresh network" not in said
 
 
-def frozen_norm() -> BatchNorm2d:
-    norm = BatchNorm2d(6).eval().requires_grad_(False)
+def frozen_norm(channels: int = 6) -> BatchNorm2d:
+    norm = BatchNorm2d(channels).eval().requires_grad_(False)
     for values in (norm.weight, norm.bias, norm.running_mean):
         assert values is not None
         values.data.normal_()

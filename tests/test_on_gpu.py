@@ -24,6 +24,7 @@ from segadapt.evaluation.confusion import Confusion
 from segadapt.evaluation.criteria import CRITERIA
 from segadapt.methods.registry import METHODS
 from segadapt.models.deeplab_v2 import Bottleneck
+from segadapt.models.efficientnet_lite import SameConv2d
 from segadapt.models.heads import _Shifted
 from segadapt.plugin_loading import load_plugin
 from segadapt.setup import machine
@@ -103,11 +104,14 @@ def test_an_evaluation_during_training_counts_without_waiting() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("relu_to", [None, math.inf, 1.0])
 @pytest.mark.parametrize("has_shortcut", [False, True])
-def test_norm_shortcut_and_relu_in_one_kernel(precision: Precision, relu_to: float | None, has_shortcut: bool) -> None:
+@pytest.mark.parametrize("channels", [6, 200])
+def test_norm_shortcut_and_relu_in_one_kernel(
+    precision: Precision, relu_to: float | None, has_shortcut: bool, channels: int
+) -> None:
     """Against PyTorch's operations in float32 on what the convolution gave: within one rounding of the result."""
     torch.manual_seed(0)
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
-    norm, shape = frozen_norm().cuda(), (2, 6, 33, 57)
+    norm, shape = frozen_norm(channels).cuda(), (2, channels, 33, 57)
 
     def drawn() -> Tensor:
         return torch.randn(shape, device="cuda").to(dtype).contiguous(memory_format=torch.channels_last)
@@ -131,6 +135,70 @@ def test_norm_shortcut_and_relu_in_one_kernel(precision: Precision, relu_to: flo
     gradients = (torch.autograd.grad(y, leaves, towards.to(y.dtype)) for y in (found, wanted))
     for ours, theirs in zip(*gradients, strict=True):
         close(ours, theirs)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("relu_to", [None, 1.0])
+@pytest.mark.parametrize(("channels", "size"), [(6, (33, 57)), (200, (5, 7)), (70, (190, 130))])
+def test_the_gradients_of_a_norm_that_learns(
+    precision: Precision, relu_to: float | None, channels: int, size: tuple[int, int]
+) -> None:
+    """As in float64, but where a ReLU begins or ends: there rounding decides. A second time they are the same."""
+    torch.manual_seed(0)
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    norm = frozen_norm(channels).cuda().requires_grad_()
+    exact = copy.deepcopy(norm).double()
+
+    def drawn() -> Tensor:
+        return torch.randn(2, channels, *size, device="cuda").to(dtype).contiguous(memory_format=torch.channels_last)
+
+    given, shortcut, towards = drawn().requires_grad_(), drawn(), drawn()
+    before = exact(given.double()) + shortcut.double()
+    wanted = before if relu_to is None else F.hardtanh(before, 0.0, relu_to)
+    towards = towards.masked_fill((before.abs() < 0.02) | ((before - 1).abs() < 0.02), 0.0)
+    kernels = gpu_kernels(given)
+    assert kernels is not None
+    found = kernels.normed(given, norm, shortcut, relu_to)
+    ours, again = (
+        torch.autograd.grad(found, [given, norm.weight, norm.bias], towards, retain_graph=True) for _ in range(2)
+    )
+    theirs = torch.autograd.grad(wanted, [given, exact.weight, exact.bias], towards.double())
+    assert all(map(torch.equal, ours, again))
+    # The sums are float32, of inputs that are known exactly.
+    roundings = (2 * torch.finfo(dtype).eps, *[16 * torch.finfo(torch.float32).eps] * 2)
+    for one, other, rounding in zip(ours, theirs, roundings, strict=True):
+        assert (one.double() - other).abs().max() < rounding * other.abs().max()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "dilation", "size"),
+    [(24, 3, 1, 1, (33, 57)), (200, 5, 1, 2, (10, 15)), (40, 5, 2, 1, (31, 43)), (16, 3, 2, 1, (80, 120))],
+)
+def test_depthwise_convolutions(
+    precision: Precision, channels: int, kernel: int, stride: int, dilation: int, size: tuple[int, int]
+) -> None:
+    """As the CPU computes them in float64, there and back; a second time the gradients are the same."""
+    torch.manual_seed(0)
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+    conv = SameConv2d(channels, channels, kernel, stride, dilation=dilation, groups=channels, bias=False)
+    conv.weight.data = conv.weight.data.to(dtype).float()
+    given = torch.randn(2, channels, *size).to(dtype)
+    moved, there = copy.deepcopy(conv).cuda(), given.cuda().requires_grad_()
+    conv, given = conv.double(), given.double().requires_grad_()
+    with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+        found = moved(there)
+    assert any("Depthwise" in name for name in graph_of(found))
+    wanted = conv(given)
+    towards = torch.randn_like(wanted).to(dtype)
+    ours, again = (
+        torch.autograd.grad(found, [there, *moved.parameters()], towards.cuda(), retain_graph=True) for _ in range(2)
+    )
+    assert all(map(torch.equal, ours, again))
+    theirs = torch.autograd.grad(wanted, [given, *conv.parameters()], towards.double())
+    roundings = (*[2 * torch.finfo(dtype).eps] * 2, 16 * torch.finfo(torch.float32).eps)  # sums are float32
+    for one, other, rounding in zip((found, *ours), (wanted, *theirs), roundings, strict=True):
+        assert (one.cpu().double() - other).abs().max() < rounding * other.abs().max()
 
 
 def test_a_frozen_network_uses_the_kernel_and_gives_what_the_cpu_gives() -> None:

@@ -85,12 +85,14 @@ def normed(
     """`norm(conv(activations))`, (B, F, H, W) -> (B, C, h, w); with a shortcut `plus` and a ReLU where they are wanted.
 
     `relu_to` is where the ReLU ends: infinity, or 6 for ReLU6.
-    One operation after another, as in the published networks; in quicker ones where a norm is frozen. On a GPU norm,
-    sum and ReLU are one kernel (`gpu_kernels`); else under autocast the norm goes into the weights (`_in_weights`).
+    One operation after another, as in the published networks, or in quicker ones: on a GPU a norm in eval mode, the sum
+    and the ReLU are one kernel (`gpu_kernels`); otherwise, under autocast a frozen norm goes into the convolution's
+    weights (`_in_weights`).
     """
     device = activations.device.type
     frozen = isinstance(norm, BatchNorm2d) and norm.is_frozen
-    kernels = gpu_kernels(activations) if frozen else None
+    resting = isinstance(norm, BatchNorm2d) and not norm.training
+    kernels = gpu_kernels(activations) if resting else None
     if kernels is not None:
         given = conv(activations)
         if kernels.fits(given, plus):

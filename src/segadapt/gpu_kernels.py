@@ -1,7 +1,9 @@
 """Kernels of a GPU for what PyTorch computes in many: `devices.gpu_kernels` says where they can be used.
 
-- A frozen batch norm, the shortcut that is added to it and its ReLU are one kernel, and one backward. A network like
-  ResNet-101 else spends as long in these as in its convolutions: each reads and writes all activations.
+- A batch norm with fixed statistics, the shortcut that is added to it and its ReLU are one kernel, and one backward
+  (two where its weight and bias learn). A network like ResNet-101 otherwise spends as long in these as in its
+  convolutions: each reads and writes all activations.
+- Depthwise convolutions (`gpu_depthwise`), forward and backward, where cuDNN is slow.
 - The shifted sum of an atrous head's taps (`models.heads.summed`) is one, and one backward, instead of some forty that
   each move next to nothing.
 
@@ -18,10 +20,18 @@ import triton.language as tl  # type: ignore[import-not-found, import-untyped, u
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from segadapt.gpu_depthwise import How, depthwise, fits_depthwise
+
+__all__ = ["How", "depthwise", "fits", "fits_depthwise", "knows", "normed", "shifted_sum", "spread"]
+
 BLOCK = 1024
 """Activations that one program of a kernel computes."""
 MOST = 2**31 - BLOCK
 """Activations that 32 bits can count."""
+ROWS, WIDTH = 32, 64
+"""Positions and channels of a tile whose sums over positions are a norm's gradients."""
+MOST_SUMS = 256
+"""Partial sums per channel; their sum is a second kernel, so that its order is always the same."""
 TAPS_BLOCK = 256
 """Numbers of a head that one program computes."""
 MOST_CONVS = 4
@@ -64,40 +74,81 @@ def _backward(gradient, weight, variance, eps, top, out, of_given, of_plus, coun
     tl.store(of_given + at, values * factor, inside)
 
 
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def _backward_and_sums(gradient, given, weight, mean, variance, eps, top, out, of_given, of_plus, sums, rows, channels, PLUS: tl.constexpr, RELU: tl.constexpr, TURNS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
+    block, channel = tl.program_id(0), tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    known = channel < channels
+    inverse = 1.0 / tl.sqrt(tl.load(variance + channel, known, other=1.0) + eps)
+    factor, centre = tl.load(weight + channel, known) * inverse, tl.load(mean + channel, known)
+    of_weight, of_bias = tl.zeros((WIDTH,), tl.float32), tl.zeros((WIDTH,), tl.float32)
+    for turn in range(TURNS):
+        row = (block * TURNS + turn) * ROWS + tl.arange(0, ROWS)
+        at, inside = row[:, None] * channels + channel[None, :], (row < rows)[:, None] & known[None, :]
+        values = tl.load(gradient + at, inside, other=0.0).to(tl.float32)
+        if RELU:
+            after = tl.load(out + at, inside, other=0.0).to(tl.float32)
+            values = tl.where((after <= 0) | (after >= top), 0.0, values)
+        if PLUS:
+            tl.store(of_plus + at, values, inside)
+        tl.store(of_given + at, values * factor[None, :], inside)
+        normalized = (tl.load(given + at, inside, other=0.0).to(tl.float32) - centre[None, :]) * inverse[None, :]
+        of_weight += tl.sum(values * normalized, 0)
+        of_bias += tl.sum(values, 0)
+    tl.store(sums + block * 2 * channels + channel, of_weight, known)
+    tl.store(sums + (block * 2 + 1) * channels + channel, of_bias, known)
+
+
 class _Normed(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         given: Tensor,
-        norm: tuple[Tensor, Tensor, Tensor, Tensor, float],
+        weight: Tensor,
+        bias: Tensor,
+        statistics: tuple[Tensor, Tensor, float],
         plus: Tensor | None,
         relu_to: float | None,
     ) -> Tensor:
-        weight, bias, mean, variance, eps = norm
+        mean, variance, eps = statistics
         out, count, relu = torch.empty_like(given), given.numel(), relu_to is not None
         with _on_device_of(given):
             _forward[(triton.cdiv(count, BLOCK),)](
                 *(given, weight, bias, mean, variance, eps, given if plus is None else plus, relu_to or 0.0, out),
                 *(count, given.shape[1], plus is not None, relu, BLOCK),
             )
-        ctx.save_for_backward(weight, variance, *([out] if relu else []))
+        ctx.learns = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]  # then its input is needed again
+        ctx.save_for_backward(weight, mean, variance, given if ctx.learns else None, out if relu else None)
         ctx.eps, ctx.has_plus, ctx.relu_to = eps, plus is not None, relu_to
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, variance, *kept = ctx.saved_tensors
+        weight, mean, variance, given, out = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        count, of_given, relu = gradient.numel(), torch.empty_like(gradient), ctx.relu_to is not None
+        of_given, relu = torch.empty_like(gradient), ctx.relu_to is not None
         # Without a ReLU the gradient of what is added is the gradient itself.
         of_plus = torch.empty_like(gradient) if ctx.has_plus and relu else gradient
+        how = ctx.eps, ctx.relu_to or 0.0, out if relu else gradient, of_given, of_plus
+        switches = of_plus is not gradient, relu
+        of_norm: tuple[Tensor | None, ...] = (None, None)
+        channels, count = gradient.shape[1], gradient.numel()
         with _on_device_of(gradient):
-            _backward[(triton.cdiv(count, BLOCK),)](
-                *(gradient, weight, variance, ctx.eps, ctx.relu_to or 0.0, kept[0] if relu else gradient, of_given),
-                *(of_plus, count, gradient.shape[1], of_plus is not gradient, relu, BLOCK),
-            )
-        return of_given, None, of_plus if ctx.has_plus else None, None
+            if ctx.learns:
+                rows = count // channels
+                turns = triton.next_power_of_2(triton.cdiv(rows, ROWS * MOST_SUMS))
+                blocks, width = triton.cdiv(rows, ROWS * turns), min(WIDTH, triton.next_power_of_2(channels))
+                sums = torch.empty((blocks, 2, channels), dtype=torch.float32, device=gradient.device)
+                _backward_and_sums[(blocks, triton.cdiv(channels, width))](
+                    *(gradient, given, weight, mean, variance, *how, sums, rows, channels),
+                    *(*switches, turns, ROWS, width),
+                )
+                of_norm = sums.sum(0).to(weight.dtype).unbind()
+            else:
+                _backward[(triton.cdiv(count, BLOCK),)](
+                    *(gradient, weight, variance, *how, count, channels, *switches, BLOCK)
+                )
+        return of_given, *of_norm, None, of_plus if ctx.has_plus else None, None
 
 
 def fits(given: Tensor, plus: Tensor | None) -> bool:
@@ -111,15 +162,14 @@ def fits(given: Tensor, plus: Tensor | None) -> bool:
 
 
 def normed(given: Tensor, norm: torch.nn.BatchNorm2d, plus: Tensor | None, relu_to: float | None) -> Tensor:
-    """`norm(given)` of a frozen norm, with `plus` and a ReLU that ends at `relu_to` where they are given.
+    """`norm(given)` by the running statistics, with `plus` and a ReLU that ends at `relu_to` where they are given.
 
-    (B, C, H, W) on a GPU, see `fits`. Gradients flow to `given` and `plus`.
+    (B, C, H, W) on a GPU, see `fits`. Gradients flow to `given`, `plus`, and the norm's weight and bias if they learn.
     """
-    assert norm.running_mean is not None and norm.running_var is not None
-    of_norm = (norm.weight.detach(), norm.bias.detach(), norm.running_mean, norm.running_var, norm.eps)
+    statistics = (norm.running_mean, norm.running_var, norm.eps)
     if plus is not None:
         plus = plus.contiguous(memory_format=torch.channels_last)
-    return _Normed.apply(given, of_norm, plus, relu_to)  # type: ignore[no-any-return, no-untyped-call]
+    return _Normed.apply(given, norm.weight, norm.bias, statistics, plus, relu_to)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]

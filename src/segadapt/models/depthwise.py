@@ -19,13 +19,20 @@ from torch.nn import functional as F
 Pair = tuple[int, int]
 
 
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether each channel is convolved with a square kernel of its own, with one stride and one dilation."""
+    return (
+        conv.groups == conv.in_channels == conv.out_channels
+        and len(set(conv.kernel_size)) == len(set(conv.stride)) == len(set(conv.dilation)) == 1
+    )
+
+
 def gains_from_depthwise(conv: nn.Conv2d, activations: Tensor) -> bool:
     """Whether `depthwise_conv2d` should do it: on a CPU under autocast, where the library's backward pass is slow."""
     return (
         activations.device.type == "cpu"
         and torch.is_autocast_enabled("cpu")
-        and conv.groups == conv.in_channels == conv.out_channels
-        and len(set(conv.stride)) == len(set(conv.dilation)) == 1
+        and is_depthwise(conv)
         and max(conv.kernel_size) * conv.stride[0] * conv.dilation[0] > 3
     )
 

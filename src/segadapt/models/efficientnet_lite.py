@@ -16,11 +16,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segadapt.batch_norm import BatchNorm2d, normed
-from segadapt.models.depthwise import depthwise_conv2d, gains_from_depthwise
+from segadapt.devices import gpu_kernels
+from segadapt.models.depthwise import depthwise_conv2d, gains_from_depthwise, is_depthwise
 from segadapt.models.folding import fold
 from segadapt.models.segmenter import TENSORFLOW, NetworkOptions, Segmenter
 
@@ -75,6 +77,11 @@ class SameConv2d(nn.Conv2d):
             )
         ]
         (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in needed)
+        kernels = gpu_kernels(features) if is_depthwise(self) else None
+        if kernels is not None and kernels.fits_depthwise(features, weights):
+            size = tuple(-(-side // self.stride[0]) for side in features.shape[-2:])
+            how = kernels.How(self.stride[0], top, left, self.dilation[0], size)
+            return cast(Tensor, kernels.depthwise(features, weights, bias, how))
         padding = (top, left)
         if top != bottom or left != right:  # else the convolution does it itself
             features, padding = F.pad(features, (left, right, top, bottom)), (0, 0)
@@ -127,7 +134,10 @@ class Decoder(nn.Module):
         context = reduced + self.pool(reduced.mean((2, 3), keepdim=True))
         for branch in self.context:
             context = context + branch(reduced)
-        context = F.interpolate(self.joined(context), size=shallow.shape[-2:], mode="bilinear", align_corners=False)
+        joined = self.joined(context)
+        if joined.is_cuda:  # where the channels do not lie last, each thread computes all of them
+            joined = joined.contiguous(memory_format=torch.channels_last)
+        context = F.interpolate(joined, size=shallow.shape[-2:], mode="bilinear", align_corners=False)
         return cast(Tensor, self.refine(F.relu6(context + self.shallow(shallow))))
 
 
@@ -136,9 +146,9 @@ def norm(channels: int) -> BatchNorm2d:
     return BatchNorm2d(channels, eps=EPSILON, momentum=MOMENTUM)
 
 
-def depthwise(channels: int, dilation: int) -> nn.Conv2d:
+def depthwise(channels: int, dilation: int) -> SameConv2d:
     """A depthwise 3×3 convolution that keeps the size."""
-    return nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels)
+    return SameConv2d(channels, channels, 3, dilation=dilation, groups=channels)
 
 
 class EfficientNetLite0(Segmenter):
