@@ -93,7 +93,7 @@ class Plan:
             Part(f"{MAIN} step, bf16", 40, lambda: self.step(MAIN, "bf16", graph=True)),
             Part(f"{MAIN} end to end, bf16", 140, self.end_to_end),
             Part(f"{MAIN} kernels", 15, self.kernels),
-            Part(f"{MAIN} step, fp32", 25, lambda: self.step(MAIN, "fp32", graph=True)),
+            Part(f"{MAIN} step, fp32", 60, lambda: self.step(MAIN, "fp32", graph=True)),
             Part(f"{MAIN} eager step, bf16", 20, lambda: self.step(MAIN, "bf16", graph=False)),
         ]
         found += [Part(f"{n} step, bf16", 20, lambda n=n: self.step(n, "bf16", graph=True)) for n in others]  # type: ignore[misc]
