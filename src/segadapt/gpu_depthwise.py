@@ -19,12 +19,14 @@ ROWS, SUM_ROWS, WIDTH = 16, 32, 64
 """Positions of a tile, of one whose sums are gradients of weights, and channels of both."""
 PROGRAMS = 4096
 """Programs that a GPU has at once, more or less: so many compute the gradients of the weights."""
+SIZES = ["rows", "height", "width", "from_height", "from_width", "top", "left", "dilation"]
+"""Numbers for whose values no kernel of its own is compiled: a network has some forty kinds of layers otherwise."""
 FLOATS = torch.float32, torch.bfloat16, torch.float16
 MOST = 2**31 - 2**16
 """Activations that 32 bits can count."""
 
 
-@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+@triton.jit(do_not_specialize=SIZES)  # type: ignore[untyped-decorator, unused-ignore]
 def _gather(source, weights, bias, out, rows, channels, height, width, from_height, from_width, top, left, dilation, STRIDE: tl.constexpr, SIDE: tl.constexpr, TURNED: tl.constexpr, BIAS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
     # A position of `out` gathers from `source`: the output from the input, or the input's gradient from the output's.
     position = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -52,15 +54,15 @@ def _gather(source, weights, bias, out, rows, channels, height, width, from_heig
     tl.store(out + at, total, inside[:, None] & known[None, :])
 
 
-@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
-def _weight_sums(gradient, source, sums, rows, channels, height, width, from_height, from_width, top, left, dilation, STRIDE: tl.constexpr, SIDE: tl.constexpr, TURNS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
+@triton.jit(do_not_specialize=[*SIZES, "turns"])  # type: ignore[untyped-decorator, unused-ignore]
+def _weight_sums(gradient, source, sums, rows, channels, height, width, from_height, from_width, top, left, dilation, turns, STRIDE: tl.constexpr, SIDE: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
     block, place = tl.program_id(0), tl.program_id(2)
     channel = tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     known = channel < channels
     down, right = (place // SIDE) * dilation - top, (place % SIDE) * dilation - left
     total = tl.zeros((WIDTH,), tl.float32)
-    for turn in range(TURNS):
-        position = (block * TURNS + turn) * ROWS + tl.arange(0, ROWS)
+    for turn in range(turns):
+        position = (block * turns + turn) * ROWS + tl.arange(0, ROWS)
         column, row, image = position % width, (position // width) % height, position // (width * height)
         y, x = row * STRIDE + down, column * STRIDE + right
         there = (position < rows) & (y >= 0) & (x >= 0) & (y < from_height) & (x < from_width)
@@ -144,13 +146,13 @@ def _of_weights(gradient: Tensor, given: Tensor, weights: Tensor, how: How) -> T
     side = weights.shape[2]
     (blocks, groups), rows, width = _tiles(gradient, SUM_ROWS)
     wanted = max(1, PROGRAMS // (groups * side * side))
-    turns = triton.next_power_of_2(triton.cdiv(blocks, wanted))
+    turns = triton.cdiv(blocks, wanted)
     blocks = triton.cdiv(blocks, turns)
     sums = torch.empty((blocks, side * side, gradient.shape[1]), dtype=torch.float32, device=gradient.device)
     with torch.cuda.device_of(gradient):  # type: ignore[no-untyped-call]
         _weight_sums[(blocks, groups, side * side)](
-            *(gradient, given, sums, rows, *_sizes(gradient, given, how)),
-            *(how.stride, side, turns, SUM_ROWS, width),
+            *(gradient, given, sums, rows, *_sizes(gradient, given, how), turns),
+            *(how.stride, side, SUM_ROWS, width),
         )
     return sums.sum(0).mT.reshape(weights.shape).to(weights.dtype)
 

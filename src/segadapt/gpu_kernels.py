@@ -74,15 +74,15 @@ def _backward(gradient, weight, variance, eps, top, out, of_given, of_plus, coun
     tl.store(of_given + at, values * factor, inside)
 
 
-@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
-def _backward_and_sums(gradient, given, weight, mean, variance, eps, top, out, of_given, of_plus, sums, rows, channels, PLUS: tl.constexpr, RELU: tl.constexpr, TURNS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
+@triton.jit(do_not_specialize=["rows", "turns"])  # type: ignore[untyped-decorator, unused-ignore]
+def _backward_and_sums(gradient, given, weight, mean, variance, eps, top, out, of_given, of_plus, sums, rows, channels, turns, PLUS: tl.constexpr, RELU: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
     block, channel = tl.program_id(0), tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
     known = channel < channels
     inverse = 1.0 / tl.sqrt(tl.load(variance + channel, known, other=1.0) + eps)
     factor, centre = tl.load(weight + channel, known) * inverse, tl.load(mean + channel, known)
     of_weight, of_bias = tl.zeros((WIDTH,), tl.float32), tl.zeros((WIDTH,), tl.float32)
-    for turn in range(TURNS):
-        row = (block * TURNS + turn) * ROWS + tl.arange(0, ROWS)
+    for turn in range(turns):
+        row = (block * turns + turn) * ROWS + tl.arange(0, ROWS)
         at, inside = row[:, None] * channels + channel[None, :], (row < rows)[:, None] & known[None, :]
         values = tl.load(gradient + at, inside, other=0.0).to(tl.float32)
         if RELU:
@@ -136,12 +136,12 @@ class _Normed(torch.autograd.Function):
         with _on_device_of(gradient):
             if ctx.learns:
                 rows = count // channels
-                turns = triton.next_power_of_2(triton.cdiv(rows, ROWS * MOST_SUMS))
+                turns = triton.cdiv(rows, ROWS * MOST_SUMS)
                 blocks, width = triton.cdiv(rows, ROWS * turns), min(WIDTH, triton.next_power_of_2(channels))
                 sums = torch.empty((blocks, 2, channels), dtype=torch.float32, device=gradient.device)
                 _backward_and_sums[(blocks, triton.cdiv(channels, width))](
-                    *(gradient, given, weight, mean, variance, *how, sums, rows, channels),
-                    *(*switches, turns, ROWS, width),
+                    *(gradient, given, weight, mean, variance, *how, sums, rows, channels, turns),
+                    *(*switches, ROWS, width),
                 )
                 of_norm = sums.sum(0).to(weight.dtype).unbind()
             else:
