@@ -69,6 +69,7 @@ SLOW: dict[str, tuple[str, ...]] = {
         "test_what_differs_from_pytorch_is_not_written",
     ),
     "test_fuzz.py": ("test_whatever_is_read_is_taken_or_refused_in_words",),
+    "test_inference_batches.py": ("test_pseudo_labels_in_batches_and_another_batch_does_nothing_again",),
     "test_inference_fast.py": (
         "test_a_network_made_for_inference_says_the_same",
         "test_the_fast_predictor_says_what_the_plain_one_does",

@@ -54,7 +54,7 @@ def test_ctrl_c_anywhere_else_is_one_line(world: World, capsys: CapSys, monkeypa
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("segadapt.inference.streams.run_stream", interrupted)
+    monkeypatch.setattr("segadapt.inference.label_pictures.label_pictures", interrupted)
     outcome = command(capsys, *world.predict(world.model))
     assert (outcome.code, outcome.err) == (130, "error: stopped.\n")
 
@@ -158,7 +158,7 @@ def test_an_error_that_nobody_has_foreseen(world: World, capsys: CapSys, monkeyp
         def fails(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("segadapt.inference.streams.run_stream", fails)
+        monkeypatch.setattr("segadapt.inference.label_pictures.label_pictures", fails)
         outcome = command(capsys, *world.predict(world.model))
         assert outcome.code == 1 and len(outcome.errors) == 1
         return outcome.errors[0]

@@ -3,6 +3,7 @@
 import json
 import math
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,27 +213,29 @@ def test_quick_scores_of_some_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.numeric
-@pytest.mark.parametrize("shares", [2, 5, 9])
-def test_sums_of_shares_are_those_of_all_images(tmp_path: Path, shares: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("shares", "batch"), [(2, 1), (5, 1), (9, 1), (2, 2), (4, 2)])
+def test_sums_of_shares_are_those_of_all_images(
+    tmp_path: Path, shares: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two target domains and a source, 3 + 1 + 3 images: none twice, each share about as many, some perhaps none."""
     for part, count in (("a", 3), ("b", 1), ("s", 3)):
         painted = [blocks(SPACE, seed) for seed in range(ord(part), ord(part) + count)]
         paint(tmp_path / part, SPACE, "val", painted, painted[1:] + painted[:1])
     target = JoinedDataset((opened(tmp_path / "a", SPACE), opened(tmp_path / "b", SPACE)))
-    source, predictor = opened(tmp_path / "s", SPACE), Predictor(colour_network(SPACE), SIZE)
-    seen, logits = [0], predictor.logits
+    source, predictor = opened(tmp_path / "s", SPACE), Predictor(colour_network(SPACE), SIZE, batch=batch)
+    seen, logits = [0], predictor.batch_logits
 
-    def counted(image: NDArray[np.uint8]) -> torch.Tensor:
-        seen[-1] += 1
-        return logits(image)
+    def counted(images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        seen[-1] += len(images)
+        return logits(images)
 
-    monkeypatch.setattr(predictor, "logits", counted)
+    monkeypatch.setattr(predictor, "batch_logits", counted)
     whole, parts = quick_sums(predictor, SPACE, target_val=target, source_val=source), []
     for share in range(shares):
         seen.append(0)
         own = quick_sums(predictor, SPACE, target_val=target, source_val=source, share=(share, shares))
         parts.append(own)
-    assert seen[0] == sum(seen[1:]) == 7 and max(seen[1:]) - min(seen[1:]) <= 1
+    assert seen[0] == sum(seen[1:]) == 7 and max(seen[1:]) - min(seen[1:]) <= batch
     assert all(list(part) == list(whole) for part in parts)
     together = {name: torch.stack([part[name] for part in parts]).sum(0) for name in whole}
     for name, values in whole.items():

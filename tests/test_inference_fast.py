@@ -141,7 +141,7 @@ def test_the_fast_predictor_says_what_the_plain_one_does(name: str, options: dic
     first, second = np.sort(expected, axis=0)[[-1, -2]]
     clear = first - second > 1e-4
     assert clear.mean() > 0.99 and len(np.unique(labels)) > 1
-    rated, some = fast.rated_label_map(image(), None, every=3)
+    rated, some = fast.rated_label_maps([image()], [None], every=3)[0]
     np.testing.assert_allclose(some.numpy(), confidence[::3, ::3], atol=1e-4)
     for ours in (found[0], fast.labels(image()), fast.label_map(image()).numpy(), rated.numpy()):
         np.testing.assert_array_equal(ours[clear], labels[clear])

@@ -1,6 +1,7 @@
 """Folders in, pictures out: places, resuming, broken files, formats, bounded memory."""
 
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space
+from segadapt.data.reading import read_rgb
 from segadapt.errors import SegadaptError, UsageError, UsageErrors
 from segadapt.inference.formats import output_paths, overlay, parse_formats, picture
-from segadapt.inference.streams import AHEAD, Flow, Job, ahead, find_images, readers, run_stream
+from segadapt.inference.streams import (
+    AHEAD,
+    Flow,
+    Job,
+    StreamResult,
+    ahead,
+    batches_of,
+    find_images,
+    read_batches,
+    readers,
+    run_batches,
+    save_png,
+)
 
 Picture = NDArray[np.uint8]
 
@@ -23,8 +37,18 @@ def save(path: Path, value: int = 0) -> Path:
     return path
 
 
-def negative(image: Picture) -> tuple[Image.Image, ...]:
-    return (Image.fromarray(255 - image),)
+def negatives(jobs: Sequence[Job], flow: Flow = Flow(), seen: list[int] | None = None) -> StreamResult:
+    """Write the negative of each image; `seen` gets the sizes of the batches."""
+
+    def work(images: Sequence[Picture]) -> list[Picture]:
+        if seen is not None:
+            seen.append(len(images))
+        return [255 - image for image in images]
+
+    def write(job: Job, made: Picture) -> None:
+        save_png(job.outputs[0], Image.fromarray(made))
+
+    return run_batches(jobs, lambda job: np.asarray(read_rgb(job.image)), work, write, flow)
 
 
 def test_places_keep_the_folders(tmp_path: Path) -> None:
@@ -60,18 +84,18 @@ def test_inputs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_a_second_run_does_what_is_missing(tmp_path: Path) -> None:
     jobs = [Job(save(tmp_path / f"{n}.png", n), (tmp_path / "out" / f"{n}.png",)) for n in range(10)]
     steps: list[tuple[int, int]] = []
-    result = run_stream(jobs[:4], negative, Flow(progress=lambda done, total: steps.append((done, total))))
+    result = negatives(jobs[:4], Flow(progress=lambda done, total: steps.append((done, total))))
     assert (result.written, result.skipped) == (4, 0)
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
     before = jobs[0].outputs[0].stat().st_mtime_ns
     jobs[2].outputs[0].unlink()
 
-    result = run_stream(jobs, negative)
+    result = negatives(jobs)
     assert (result.written, result.skipped) == (7, 3)
     assert jobs[0].outputs[0].stat().st_mtime_ns == before
     for number, job in enumerate(jobs):
         assert np.asarray(Image.open(job.outputs[0]))[0, 0].tolist() == [255 - number, 255, 255]
-    assert run_stream(jobs, negative, Flow(overwrite=True)).written == 10
+    assert negatives(jobs, Flow(overwrite=True)).written == 10
     assert not list((tmp_path / "out").glob(".*"))
 
 
@@ -81,7 +105,7 @@ def test_a_broken_image_does_not_stop_the_others(tmp_path: Path) -> None:
     with pytest.raises(
         SegadaptError, match=r"1\.png: cannot be read as an image .*the other 2 images are done"
     ) as raised:
-        run_stream(jobs, negative)
+        negatives(jobs)
     assert raised.value.exit_code == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
 
@@ -89,7 +113,7 @@ def test_a_broken_image_does_not_stop_the_others(tmp_path: Path) -> None:
 def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     for mode in ("L", "RGBA", "P", "LA"):
         Image.new(mode, (4, 3)).save(tmp_path / f"{mode}.png")
-        run_stream([Job(tmp_path / f"{mode}.png", (tmp_path / "out.png",))], negative, Flow(overwrite=True))
+        negatives([Job(tmp_path / f"{mode}.png", (tmp_path / "out.png",))], Flow(overwrite=True))
         assert np.asarray(Image.open(tmp_path / "out.png")).shape == (3, 4, 3)
 
 
@@ -105,6 +129,49 @@ def test_few_images_are_in_memory_at_once(tmp_path: Path) -> None:
     for _image in ahead(read, range(60)):
         most = max(most, sum(image() is not None for image in images))
     assert most <= AHEAD + 2  # those ahead, the one in hand, the one being handed out
+
+
+def test_few_more_than_a_batch_are_in_memory_at_once() -> None:
+    images: list[weakref.ref[Picture]] = []
+
+    def read(number: int) -> Picture:
+        image = np.zeros((2, 2, 3), np.uint8)
+        images.append(weakref.ref(image))
+        return image
+
+    most = 0
+    for _batch in read_batches(batches_of(range(60), 8), read, threads=2):
+        most = max(most, sum(image() is not None for image in images))
+    assert most <= 8 + (AHEAD + 7) + 1  # the batch in hand, those ahead, the one being handed out
+
+
+def test_batches_follow_from_the_list_whoever_works_on_them(tmp_path: Path) -> None:
+    """Three ranks, of which one stops, and a second run work on the batches of one; what is there stays."""
+    assert batches_of("abcdefgh", 3) == ["abc", "def", "gh"]
+    assert [batches_of("abcdefgh", 3, (rank, 2)) for rank in range(2)] == [["abc", "gh"], ["def"]]
+    jobs = [Job(save(tmp_path / f"{n}.png", n), (tmp_path / "out" / f"{n}.png",)) for n in range(11)]
+    sizes: list[int] = []
+    for rank in (2, 0):
+        negatives(jobs, Flow(batch=3, shard=(rank, 3)), sizes)
+    stopped = negatives(jobs, Flow(batch=3, shard=(1, 3), stopped=lambda: True), sizes)
+    assert (stopped.written, stopped.left) == (0, 3) and sizes == [3, 3, 2]
+    jobs[0].outputs[0].unlink()
+    before = jobs[1].outputs[0].stat().st_mtime_ns
+    again = negatives(jobs, Flow(batch=3), sizes)
+    assert (again.written, again.skipped, again.left) == (6, 5, 0) and sizes[3:] == [3, 3]
+    assert jobs[1].outputs[0].stat().st_mtime_ns == before
+    for number, job in enumerate(jobs):
+        assert np.asarray(Image.open(job.outputs[0]))[0, 0].tolist() == [255 - number, 255, 255]
+
+
+def test_an_error_in_a_writer_arrives(tmp_path: Path) -> None:
+    jobs = [Job(save(tmp_path / f"{n}.png"), (tmp_path / f"{n}.out.png",)) for n in range(3)]
+
+    def write(job: Job, number: int) -> None:
+        raise SegadaptError("the disk is full", where=job.outputs[0], remedy="Make room.")
+
+    with pytest.raises(SegadaptError, match="the disk is full"):
+        run_batches(jobs, lambda job: 0, list, write)
 
 
 def test_an_error_in_a_reader_arrives() -> None:

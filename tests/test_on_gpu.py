@@ -3,9 +3,12 @@
 import copy
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +17,9 @@ from torch.nn import functional as F
 import matrix
 from by_hand import CPU
 from plugged import EXAMPLES, own_registries
+from scored_runs import SIZE, blocks, colour_network, opened, paint
 from segadapt.batch_norm import BatchNorm2d
+from segadapt.data.label_spaces import load_label_space
 from segadapt.devices import gpu_kernels
 from segadapt.engine.graphs import CudaGraph, Graphed
 from segadapt.engine.rates import Rates
@@ -22,10 +27,16 @@ from segadapt.engine.runtime import Precision
 from segadapt.engine.updater import Updater
 from segadapt.evaluation.confusion import Confusion
 from segadapt.evaluation.criteria import CRITERIA
+from segadapt.evaluation.evaluate import Tally, evaluate_domain, quick_sums
+from segadapt.inference.predictor import Predictor
+from segadapt.inference.replay import Replayed
+from segadapt.inference.stylizer import Stylizer
+from segadapt.inference.transfers import Fetched, sent
 from segadapt.methods.registry import METHODS
 from segadapt.models.deeplab_v2 import Bottleneck
 from segadapt.models.efficientnet_lite import SameConv2d
 from segadapt.models.heads import _Shifted
+from segadapt.models.style_transfer import StyleTransfer
 from segadapt.plugin_loading import load_plugin
 from segadapt.setup import machine
 from segadapt.setup.self_test import self_test
@@ -37,6 +48,7 @@ with own_registries():
     NAMES = list(METHODS)
 EACH_METHOD = pytest.mark.parametrize("name", NAMES)
 STEPS = 10
+SPACE = load_label_space("cityscapes19")
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +111,85 @@ def test_an_evaluation_during_training_counts_without_waiting() -> None:
         here = CRITERIA[name](19)
         here.add(logits)
         assert criterion.value() == pytest.approx(here.value(), rel=1e-3), name
+
+
+def test_batches_are_counted_without_waiting_and_as_on_a_cpu(tmp_path: Path) -> None:
+    """Pixels, single images and calibration of an evaluation, its passes replayed, and what is fetched for files."""
+    labels = [blocks(SPACE, seed, classes=11) for seed in range(24)]
+    paint(tmp_path, SPACE, "val", labels, labels[1:] + labels[:1])
+    data = opened(tmp_path, SPACE)
+    names = [pair.name for pair in data.pairs]
+    images, known = ([read(number) for number in range(24)] for read in (data.image, data.label))
+    found, fetched = [], []
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for device in ("cpu", "cuda"):
+            predictor = Predictor(colour_network(SPACE), SIZE, scales=(1, 2), mirror=True, device=device)
+            assert predictor.batch == (1 if device == "cpu" else 4)
+            tally, batch = Tally(predictor, SPACE, SPACE), predictor.batch
+            for start in range(0, 24, batch):
+                if device == "cuda" and start >= 4 * batch:  # until then, libraries set up and passes are recorded
+                    torch.cuda.set_sync_debug_mode("error")
+                here = slice(start, start + batch)
+                fetched += [Fetched(own) for own in tally.add(names[here], images[here], known[here])]
+            torch.cuda.set_sync_debug_mode("default")
+            found.append(tally.scores())
+    assert isinstance(predictor._pass, Replayed) and len(predictor._pass._graphs) == 2
+    for one, other in zip(fetched[:24], fetched[24:], strict=True):
+        np.testing.assert_array_equal(other.numpy(), one.numpy())
+    for key in ("confusion", "per_image", "miou"):
+        assert found[1][key] == found[0][key]
+    assert found[1]["ece"] == pytest.approx(found[0]["ece"], abs=1e-2)
+
+
+def test_an_evaluation_in_batches_keeps_and_scores_what_one_on_a_cpu_does(tmp_path: Path) -> None:
+    """Nine images: the last batch has one. From files to what is kept, with the threads that read and write."""
+    labels = [blocks(SPACE, seed) for seed in range(9)]
+    paint(tmp_path, SPACE, "val", labels, labels[1:] + labels[:1])
+    kept: list[dict[str, Any]] = []
+    scores = []
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for device in ("cpu", "cuda"):
+            kept.append({})
+            predictor, data = Predictor(colour_network(SPACE), SIZE, device=device), opened(tmp_path, SPACE)
+
+            def keep(name: str, image: Any, predicted: Any, into: dict[str, Any] = kept[-1]) -> None:
+                into[name] = predicted.copy()
+
+            scored = evaluate_domain(predictor, data, SPACE, SPACE, layout="cityscapes", split="val", keep=keep)
+            sums = quick_sums(predictor, SPACE, target_val=data)
+            scores.append((scored["confusion"], scored["per_image"], sums["target_miou"].tolist()))
+    assert scores[0] == scores[1] and list(kept[0]) and kept[0].keys() == kept[1].keys()
+    assert all((kept[1][name] == predicted).all() for name, predicted in kept[0].items())
+
+
+def test_what_is_sent_and_fetched_arrives_unmixed() -> None:
+    """Many at once, whose memory is used again as soon as it is free; the values are asked for in another thread."""
+    device, random = torch.device("cuda", 0), np.random.default_rng(0)
+    given = [random.integers(0, 256, (64, 96, 3), np.uint8) for _ in range(64)]
+    noise = heavy = torch.randn(1024, 1024, device=device)
+    fetched = []
+    for number in range(0, 64, 4):
+        pixels = sent(given[number : number + 4], device)
+        heavy = (noise @ heavy).clamp(-1, 1)  # the copies run far ahead of it
+        fetched += [Fetched(one.permute(2, 0, 1) + (heavy[0, 0] * 0).to(torch.uint8)) for one in pixels]
+        del pixels
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: one.numpy(), fetched))
+    for image, same in zip(given, found, strict=True):
+        np.testing.assert_array_equal(same, image.transpose(2, 0, 1))
+
+
+def test_stylized_images_are_those_of_the_cpu() -> None:
+    """Within a level of their values, recorded passes and the last, smaller batch too."""
+    torch.manual_seed(0)
+    generator, random = StyleTransfer(), np.random.default_rng(0)
+    images = [np.kron(random.integers(0, 256, (8, 12, 3), np.uint8), np.ones((4, 4, 1), np.uint8)) for _ in range(9)]
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        there = Stylizer(copy.deepcopy(generator), (48, 32), device="cuda")
+        here = Stylizer(generator, (48, 32))
+        for start in range(0, 9, 2):
+            wanted = here(images[start : start + 2]).astype(int)
+            assert np.abs(there(images[start : start + 2]) - wanted).max() <= 1
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from segadapt.data.label_spaces import IGNORE, load_label_space
 from segadapt.data.made import with_labels
 from segadapt.data.settings import DomainSettings, open_domain
 from segadapt.errors import Stopped
-from segadapt.inference.predictor import Predictor, ViewRules
+from segadapt.inference.predictor import OutputSizes, Predictor, ViewRules
 from segadapt.weights.saved import load_model
 from tiny_runs import run
 
@@ -138,20 +139,20 @@ def test_a_killed_stage_resumes_exactly(forks: Forks, tmp_path: Path) -> None:
 
 def test_a_signal_ends_the_image_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, seen = write_stages(tmp_path, pseudo_labels={}), []
-    call = Predictor.confident_labels
+    call = Predictor.confident_label_maps
 
-    def interrupted(self: Predictor, image: Labels, size: tuple[int, int]) -> object:
-        seen.append(image)
+    def interrupted(self: Predictor, images: Sequence[Labels], sizes: OutputSizes) -> object:
+        seen.append(len(images))
         if len(seen) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return call(self, image, size)
+        return call(self, images, sizes)
 
-    monkeypatch.setattr(Predictor, "confident_labels", interrupted)
+    monkeypatch.setattr(Predictor, "confident_label_maps", interrupted)
     with pytest.raises(Stopped, match="4 of 6 images left to do"):
         run(recipe, tmp_path / "run")
     assert not (tmp_path / "run/pseudo_labels/labels").exists()
     run(recipe, tmp_path / "run")
-    assert len(seen) == 6
+    assert seen == [1] * 6
     assert (tmp_path / "run/pseudo_labels/result.json").exists()
 
 

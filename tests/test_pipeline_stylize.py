@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,13 +107,13 @@ def test_a_killed_stage_resumes_exactly(forks: Forks, tmp_path: Path) -> None:
 
 def test_a_signal_ends_the_batch_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = write_stages(tmp_path, stylize={"batch": 2})
-    call = Stylizer.__call__
+    call = Stylizer.on_device
 
-    def interrupted(self: Stylizer, images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    def interrupted(self: Stylizer, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
         os.kill(os.getpid(), signal.SIGINT)
         return call(self, images)
 
-    monkeypatch.setattr(Stylizer, "__call__", interrupted)
+    monkeypatch.setattr(Stylizer, "on_device", interrupted)
     with pytest.raises(Stopped, match="4 of 6 images left to do") as stopped:
         run(recipe, tmp_path / "run")
     assert stopped.value.exit_code == 128 + signal.SIGINT
@@ -125,9 +126,10 @@ def test_a_signal_ends_the_batch_first(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_two_ranks_write_what_one_writes(forks: Forks, tmp_path: Path) -> None:
     recipe = write_stages(tmp_path, stylize={"batch": 2}, pseudo_labels={})
-    for process in forks.ranks(2, ["run", str(recipe), "--threads", "1", "--out", str(tmp_path / "two")], tmp_path):
+    machine = ("runtime.threads=1", "runtime.inference_batch=4")  # of six images
+    for process in forks.ranks(2, ["run", str(recipe), *machine, "--out", str(tmp_path / "two")], tmp_path):
         assert process.wait() == 0, process.said.read_text()
-    run(recipe, tmp_path / "one", "runtime.threads=1")
+    run(recipe, tmp_path / "one", *machine)
     for stage in ("stylize", "pseudo_labels"):
         assert files(tmp_path / "two" / stage) == files(tmp_path / "one" / stage)
 

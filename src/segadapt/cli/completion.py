@@ -152,5 +152,8 @@ def _keys(recipe: dict[str, Any], incomplete: str) -> list[str]:
 
 
 _RUNTIME = dict.fromkeys(
-    ("device", "precision", "threads", "workers", "compile", "cuda_graphs", "trackers", "track_images_every")
+    (
+        *("device", "precision", "threads", "workers", "compile", "cuda_graphs", "inference_batch"),
+        *("trackers", "track_images_every"),
+    )
 )

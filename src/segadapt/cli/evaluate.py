@@ -10,6 +10,7 @@ from segadapt.cli.completion import one_of, spaces_and_files
 from segadapt.cli.output import AsJson, OutputFile, console_beside, need_folder_name
 from segadapt.cli.views import (
     MODEL,
+    Batch,
     Device,
     Formats,
     Mirror,
@@ -71,6 +72,7 @@ def evaluate(
     mirror: Mirror = None,
     window: Window = None,
     size: Size = None,
+    batch: Batch = None,
     official: Official = False,
     device: Device = "auto",
     precision: PrecisionName = "fp32",
@@ -92,7 +94,7 @@ def evaluate(
     from segadapt.inference.formats import parse_formats
     from segadapt.inference.model import find_models
 
-    views = Views.parse(scales, mirror, window, size, official, device, precision)
+    views = Views.parse(scales, mirror, window, size, official, device, precision, batch)
     others = {"images": images, "labels": labels, "encoding": encoding, "exif": exif}
     data, forms = Data(domain, layout, root, others, split, image_list, label_space), parse_formats(formats)
     files = [file for model in models for file in find_models(model)]

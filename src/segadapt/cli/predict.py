@@ -1,7 +1,7 @@
 """The verb `predict`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,6 +23,7 @@ from segadapt.cli.predict_video import (
 )
 from segadapt.cli.views import (
     MODEL,
+    Batch,
     Device,
     ExifOption,
     LabelSpaceOption,
@@ -56,6 +57,7 @@ def predict(
     mirror: Mirror = None,
     window: Window = None,
     size: Size = None,
+    batch: Batch = None,
     official: Official = False,
     exif: ExifOption = "turn",
     device: Device = "auto",
@@ -69,7 +71,7 @@ def predict(
     segadapt predict runs/gta5 drive.mp4 -o predicted.mp4 --view side-by-side
     """
     need_folder_name(out)
-    views = Views.parse(scales, mirror, window, size, official, device, precision)
+    views = Views.parse(scales, mirror, window, size, official, device, precision, batch)
     options = VideoOptions.parse(view, beside, every, smooth, fps, seconds, overwrite, parse_exif(exif), label_space)
     if options.writes_video(out):
         predict_video(model, inputs, out, formats, options, views)
@@ -83,21 +85,18 @@ def _predict_images(
     model: Path, inputs: list[str], out: Path, formats: str, options: VideoOptions, views: Views
 ) -> None:
     """Images that have nothing to do with one another."""
-    from segadapt.inference.formats import output_paths, parse_formats, picture
-    from segadapt.inference.streams import Flow, Job, readers, run_stream
+    from segadapt.inference.formats import output_paths, parse_formats
+    from segadapt.inference.label_pictures import label_pictures
+    from segadapt.inference.streams import Flow, Job, readers
     from segadapt.video.inputs import images_of
 
     forms = parse_formats(formats)
     jobs = [Job(image, output_paths(out, place, forms)) for image, place in images_of(inputs, out)]
     saved = load_segmenter(model, options.label_space)
-    predictor, space = views.predictor(saved), saved.header.space
-
-    def pictures(image: Any) -> list[Any]:
-        labels = predictor.labels(image)
-        return [picture(labels, space, form, image) for form in forms]
-
+    predictor = views.predictor(saved)
     with progress_bar("predict") as progress:
-        flow = Flow(threads=readers(predictor.device), overwrite=options.overwrite, progress=progress)
-        done = run_stream(jobs, pictures, flow, options.exif)
+        threads = readers(predictor.device)
+        flow = Flow(predictor.batch, threads=threads, overwrite=options.overwrite, progress=progress)
+        done = label_pictures(jobs, predictor, saved.header.space, forms, flow, options.exif)
     there = f", {done.skipped} were already done" if done.skipped else ""
     say(f"{done.written} images predicted{there}: {out}")

@@ -195,11 +195,18 @@ def predict_frames(
 def _models(
     models: Sequence[Path], options: VideoOptions, views: Views
 ) -> tuple[list["FrameLabels"], list["LabelSpace"], list[str]]:
-    """Each model with its label space and its name."""
+    """Each model with its label space and its name. Raises UsageError for `--batch`."""
+    from segadapt.errors import UsageError
     from segadapt.inference.model import MODEL, find_model
     from segadapt.video.smoothing import FrameLabels
     from segadapt.weights.hub import is_hub
 
+    if views.batch is not None:
+        raise UsageError(
+            "is for images that have nothing to do with one another: frames go through the network one by one",
+            where="--batch",
+            remedy="Leave it out.",
+        )
     files = [find_model(model) for model in models]
     saved = [load_segmenter(file, options.label_space) for file in files]
     labels = [FrameLabels(views.predictor(each), options.smooth) for each in saved]

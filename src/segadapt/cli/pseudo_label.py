@@ -10,6 +10,7 @@ from segadapt.cli.output import need_folder_name, say
 from segadapt.cli.views import (
     MODEL,
     PUBLISHED_SCALES,
+    Batch,
     Device,
     ExifOption,
     LabelSpaceOption,
@@ -35,6 +36,7 @@ def pseudo_label(
     scales: Annotated[str, typer.Option(help="Input scales to average over.")] = PUBLISHED_SCALES,
     mirror: Annotated[bool, typer.Option(help="Average over the image and its mirror image.")] = True,
     size: Size = None,
+    batch: Batch = None,
     select: Select = None,
     keep: Annotated[float, typer.Option(help="Share of each class's pixels to keep: the most confident ones.")] = 0.5,
     certain: Annotated[float, typer.Option(help="Confidence from which a pixel is kept in any case.")] = 0.9,
@@ -78,7 +80,7 @@ def pseudo_label(
     turning = parse_exif(exif)
     images, saved = find_images(inputs, out), load_segmenter(model, label_space)
     space = saved.header.space
-    with placing(device, precision, "pseudo-label") as (runtime, display):
+    with placing(device, precision, "pseudo-label", batch) as (runtime, display):
         found = make_pseudo_labels(runtime, saved, space, images, out, settings, display, overwrite, turning)
         if runtime.is_main:
             write_summary(out, find_model(model), saved, images, space, settings, found, turning)

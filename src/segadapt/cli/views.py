@@ -37,6 +37,12 @@ Mirror = Annotated[
 ]
 Window = Annotated[str | None, typer.Option(metavar="WxH", help="Slide a window of this size over the input.")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="The network's input size; default: the model's own.")]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Images that the network sees at once. Default: 1 on a CPU; on a GPU up to 4, as memory allows."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", autocompletion=one_of("auto", "cpu", "cuda"))]
 PrecisionName = Annotated[str, typer.Option(help="fp32 or bf16.", autocompletion=one_of("fp32", "bf16"))]
 ExifOption = Annotated[
@@ -83,6 +89,7 @@ class Views:
     official: bool
     device: str
     precision: "Precision"
+    batch: int | None = None
 
     @classmethod
     def parse(
@@ -94,6 +101,7 @@ class Views:
         official: bool,
         device: str,
         precision: str,
+        batch: int | None = None,
     ) -> "Views":
         """From the options' texts; `official` gives the views that are left open. Raises UsageError for a wrong one."""
         if scales is None:
@@ -106,6 +114,7 @@ class Views:
             official,
             device,
             parse_precision(precision),
+            batch,
         )
 
     def predictor(self, saved: "SavedModel") -> "Predictor":
@@ -125,6 +134,7 @@ class Views:
             device=choose_device(self.device),
             precision=self.precision,
             plain=self.official,
+            batch=self.batch,
         )
 
 
@@ -162,12 +172,14 @@ def checked(kind: "type[AnySettings]", **values: object) -> "AnySettings":
 
 
 @contextmanager
-def placing(device: str, precision: str, description: str) -> "Iterator[tuple[Runtime, Display]]":
+def placing(
+    device: str, precision: str, description: str, batch: int | None = None
+) -> "Iterator[tuple[Runtime, Display]]":
     """Where a verb runs (under torchrun: one of its ranks), and its progress on stderr."""
     from segadapt.engine import runtime
     from segadapt.pipeline.show import Display
 
-    settings = runtime.RuntimeSettings(device=device, precision=parse_precision(precision))
+    settings = runtime.RuntimeSettings(device=device, precision=parse_precision(precision), inference_batch=batch)
     with runtime.start(settings) as place:
         display = Display(place.is_main)
         with display.showing(description):

@@ -46,6 +46,13 @@ class RuntimeSettings(Settings):
         description="on a GPU, replay training steps as one CUDA graph. auto: on one rank, wherever a step can be "
         "captured; on: on several ranks too, and an error where it cannot; off: never",
     )
+    inference_batch: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="images that a segmenter sees at once in evaluations and pseudo_labels; null: 1 on a CPU, on a GPU "
+        "up to 4, by the sizes of network and input",
+    )
     trackers: tuple[TrackerName, ...] = Field(
         (), description="where trainings are shown beside the run's own page: tensorboard, mlflow, trackio"
     )
@@ -73,6 +80,9 @@ class Runtime:
     measure_workers: bool = False  # whether so many are used as reading turns out to need
     compile: bool = False
     cuda_graphs: Literal["auto", "on", "off"] = "auto"
+    inference_batch: int | None = (
+        None  # images that a segmenter sees at once when it does not train; None: as many as pay
+    )
     ahead_on_cpu: bool = False  # a CPU is treated as a device that the host runs ahead of: for tests
 
     @property
@@ -213,6 +223,7 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
                 *(device, precision, rank, ranks, threads, workers, measure),
                 compile=settings.compile,
                 cuda_graphs=settings.cuda_graphs,
+                inference_batch=settings.inference_batch,
             )
     finally:
         torch.set_num_threads(threads_before)  # whoever called the run keeps its own number

@@ -96,7 +96,9 @@ class Confusion:
         if self._on_device is None:
             return counts.clone()
         on_device = self._on_device[: counts.shape[0], : counts.shape[1]]
-        return on_device + counts.to(on_device.device)
+        return (
+            on_device + counts.to(on_device.device) if self._counts.any() else on_device.clone()
+        )  # no copy to wait for
 
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union per class, (C,) in percent; NaN for a class in neither labels nor predictions."""

@@ -1,6 +1,6 @@
 """Choosing a model without labels: criteria, and how well they agree with the score that they stand in for.
 
-All see softmax maps of target images at the network's native stride, one image at a time, and higher is better. Each
+All see softmax maps of target images at the network's native stride, and higher is better. Each
 is a function of sums over images, so that several processes can see some of the images each.
 """
 
@@ -57,7 +57,7 @@ class InfoMax(Criterion):
 
     High when single predictions are sure (second term) and all classes are used (first term): the mutual information
     between image and prediction (Bridle et al., NIPS 1991; as criterion for domain adaptation: Musgrave et al., 2022,
-    arXiv 2208.07360). Softmax maps at the network's native stride, one image at a time.
+    arXiv 2208.07360). Softmax maps at the network's native stride.
     """
 
     @property

@@ -1,17 +1,20 @@
-"""Scores of a network on a data set: in the model's own label space or in another one, one image at a time.
+"""Scores of a network on a data set: in the model's own label space or in another one.
 
     scores = evaluate_domain(predictor, dataset, model_space, score_space, layout="cityscapes", split="val")
     scores["miou"], scores["subsets"]["cityscapes13"], scores["per_class"]["road"]      # percent
 
-Full-size images against full-size labels. What a 19-class model says about 16 or 13 classes is a subset of its scores
-(the same counts, fewer classes in the mean). In a label space of its own names, each prediction counts as the class of
-the same name; one without a counterpart counts as "other", which is never right.
+Full-size images against full-size labels; the network sees them in batches, everything else one by one. What a 19-class
+model says about 16 or 13 classes is a subset of its scores (the same counts, fewer classes in the mean). In a label
+space of its own names, each prediction counts as the class of the same name; one without a counterpart counts as
+"other", which is never right.
 """
 
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,8 @@ from segadapt.evaluation.per_image import PerImage, joined_images
 from segadapt.files import digest, sha256
 from segadapt.inference.formats import Format, output_paths, picture
 from segadapt.inference.predictor import Predictor
-from segadapt.inference.streams import AHEAD, ahead, readers, save_png
+from segadapt.inference.streams import Writers, batches_of, read_batches, readers, save_png
+from segadapt.inference.transfers import Fetched, sent
 from segadapt.weights.saved import ModelHeader
 
 Image = NDArray[np.uint8]
@@ -40,7 +44,22 @@ Labels = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 Keep = Callable[[str, Image, Labels], None]
-"""Called with an image's name, its pixels and its predicted train ids in the model's label space."""
+"""Called with an image's name, its pixels and its predicted train ids in the model's label space; in threads."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An image as it was read for an evaluation."""
+
+    name: str
+    pixels: Image  # (H, W, 3) at the size of the network's input
+    labels: Labels  # (H, W) at their own size; empty where the data set has none
+    whole: Image | None  # (H, W, 3) at its own size, where that is asked for
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(W, H) of the labels."""
+        return self.labels.shape[1], self.labels.shape[0]
 
 
 def evaluate_domain(
@@ -64,14 +83,21 @@ def evaluate_domain(
     """
     if dataset.labels is None or dataset.labels.space != score_space:
         raise ValueError(f"the data set must be opened with its labels in {score_space.name}")
-    tally = Tally(predictor, model_space, score_space)
-    images = _read(dataset, list(range(len(dataset))), predictor, threads, whole=keep is not None)
-    for number, (index, image, labels) in enumerate(images, start=1):
-        predictions = tally.add(dataset.pairs[index].name, image, labels)
-        if keep is not None:
-            keep(dataset.pairs[index].name, image, predictions.cpu().numpy())
-        if progress is not None:
-            progress(number, len(dataset))
+    tally, done = Tally(predictor, model_space, score_space), 0
+    threads = threads or readers(predictor.device)
+    batches = batches_of(range(len(dataset)), predictor.batch)
+    read = _read(dataset, batches, predictor, threads, whole=keep is not None)
+    with closing(read) as images, Writers(threads, threads + predictor.batch) as writers:
+        for batch in images:
+            predictions = tally.add(
+                [one.name for one in batch], [one.pixels for one in batch], [one.labels for one in batch]
+            )
+            if keep is not None:
+                for one, labels in zip(batch, predictions, strict=True):
+                    writers.write(_keep, keep, one, Fetched(labels))
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(dataset))
     return {
         "layout": layout,
         "root": str(dataset.root.absolute()),
@@ -90,7 +116,7 @@ def evaluate_domain(
 
 
 class Tally:
-    """Counts a network's predictions on one labelled image after another, on the device, and gives all scores.
+    """Counts a network's predictions on labelled images, on the device, and gives all scores.
 
     `model_space` are the network's classes, `score_space` those of the labels. Raises UsageError when the two have no
     class in common.
@@ -103,24 +129,26 @@ class Tally:
         self._confusion = Confusion(score_space.classes, self._other)
         self._rated, self._per_image = Calibration(), PerImage()
 
-    def add(self, name: str, image: Image, labels: Labels) -> Tensor:
-        """Count an image (H, W, 3), whole or at the size of the network's input, at the size of its labels (H, W).
+    def add(self, names: Sequence[str], images: Sequence[Image], labels: Sequence[Labels]) -> list[Tensor]:
+        """Count images (H, W, 3), whole or at the size of the network's input, at the size of their labels (H, W).
 
-        Gives the predicted train ids in the model's label space, uint8 (H, W), where they were made.
+        The network sees them in one batch. Gives the predicted train ids in the model's label space, uint8 (H, W) of
+        each, where they were made.
         """
-        size, every, one = (
-            (labels.shape[1], labels.shape[0]),
-            calibration.EVERY,
-            Confusion(self.space.classes, self._other),
-        )
-        predictions, confidence = self.predictor.rated_label_map(image, size, every)
+        sizes = [(own.shape[1], own.shape[0]) for own in labels]
+        found = self.predictor.rated_label_maps(images, sizes, calibration.EVERY)
+        for name, own, (predictions, confidence) in zip(names, labels, found, strict=True):
+            self._add(name, sent([own], predictions.device)[0], predictions, confidence)
+        return [predictions for predictions, _ in found]
+
+    def _add(self, name: str, labels: Tensor, predictions: Tensor, confidence: Tensor) -> None:
+        """Count one image."""
+        one, every = Confusion(self.space.classes, self._other), calibration.EVERY
         scored = self._table[predictions.int()]
         _count(one, labels, scored)
         self._confusion.merge(one)
         self._per_image.add(name, one)
-        some = torch.from_numpy(labels[::every, ::every].copy()).to(scored.device, non_blocking=True)
-        self._rated.add(some, scored[::every, ::every], confidence)
-        return predictions
+        self._rated.add(labels[::every, ::every], scored[::every, ::every], confidence)
 
     def scores(self) -> dict[str, Any]:
         """All scores so far, as JSON has them."""
@@ -253,31 +281,36 @@ def quick_sums(
     threads: int | None = None,
     share: tuple[int, int] = (0, 1),
 ) -> dict[str, Tensor]:
-    """What the scores of an evaluation during training are made from, over this share of the images.
+    """What the scores of an evaluation during training are made from, over this share of the batches of images.
 
     By score, on the CPU: pixels (C, C) int64 or a criterion's `sums`; the sums of all shares add up to those of all
     images, and one without an image has zeros. One whole pass per image; the predictor's scales, mirror and window are
     not used. The criteria (`CRITERIA`) see the images of `target_val`, never its labels; without labels there,
     `target_miou` is left out. With `limit`, so many images per data set, evenly spread. `share`: which one, of how
-    many. `threads` as in `evaluate_domain`. Raises SegadaptError for a broken file.
+    many; all must have predictors of one `batch`. `threads` as in `evaluate_domain`. Raises SegadaptError for a broken
+    file.
     """
     sums: dict[str, Tensor] = {}
     number, shares = share
-    passed = 0  # images of all shares so far: a data set begins where the one before has ended
+    threads = threads or readers(predictor.device)
+    passed = 0  # batches of all shares so far: a data set begins where the one before has ended
     for name, dataset in (("target", target_val), ("source", source_val)):
         if dataset is None:
             continue
         confusion = Confusion(space.classes)
         criteria = {name: make(len(space)) for name, make in CRITERIA.items()} if name == "target" else {}
         for leaf in dataset.leaves:
-            indices = spread(len(leaf), limit)
-            own, passed = indices[(number - passed) % shares :: shares], passed + len(indices)
-            for _, image, labels in _read(leaf, own, predictor, threads):
-                logits = predictor.logits(image)
-                for criterion in criteria.values():
-                    criterion.add(logits)
-                if labels.size:
-                    _count(confusion, labels, predictor.label_map_from(logits, (labels.shape[1], labels.shape[0])))
+            batches = batches_of(spread(len(leaf), limit), predictor.batch)
+            own, passed = batches[(number - passed) % shares :: shares], passed + len(batches)
+            with closing(_read(leaf, own, predictor, threads)) as images:
+                for batch in images:
+                    logits = predictor.batch_logits([one.pixels for one in batch])
+                    for criterion in criteria.values():
+                        criterion.add(logits)
+                    for place, one in enumerate(batch):
+                        if one.labels.size:
+                            predictions = predictor.label_map_from(logits[place : place + 1], one.size)
+                            _count(confusion, sent([one.labels], predictions.device)[0], predictions)
         if dataset.labels is not None:
             sums[f"{name}_miou"] = torch.from_numpy(confusion.counts)
         sums |= {name: criterion.sums for name, criterion in criteria.items()}
@@ -316,28 +349,33 @@ def spread(length: int, limit: int | None) -> list[int]:
 
 
 def _read(
-    dataset: SegmentationDataset, indices: list[int], predictor: Predictor, threads: int | None, whole: bool = False
-) -> Iterator[tuple[int, Image, Labels]]:
-    """(index, image, labels), decoded a few ahead.
+    dataset: SegmentationDataset,
+    batches: Sequence[Sequence[int]],
+    predictor: Predictor,
+    threads: int,
+    whole: bool = False,
+) -> Generator[list[_Read]]:
+    """Batches of images by their indices, decoded ahead; with `whole` at their own size, too."""
 
-    Images have the size of the network's input, or (`whole`) their own; labels are empty where the data set has none.
-    """
-
-    def read(index: int) -> tuple[int, Image, Labels]:
+    def read(index: int) -> _Read:
         labels = np.zeros((0, 0), np.uint8) if dataset.labels is None else dataset.label(index)
         image = dataset.image(index)
-        return index, image if whole else predictor.resized(image), labels
+        return _Read(dataset.pairs[index].name, predictor.resized(image), labels, image if whole else None)
 
-    threads = threads or readers(predictor.device)
-    return ahead(read, indices, threads, max(AHEAD, threads))
+    return read_batches(batches, read, threads, predictor.device)
 
 
-def _count(confusion: Confusion, labels: Labels, predictions: Tensor) -> None:
-    """Count one image, where its predictions are."""
+def _keep(keep: Keep, one: _Read, labels: Fetched) -> None:
+    assert one.whole is not None
+    keep(one.name, one.whole, labels.numpy())
+
+
+def _count(confusion: Confusion, labels: Tensor, predictions: Tensor) -> None:
+    """Count one image, where its labels and predictions are."""
     if predictions.device.type == "cpu":
-        confusion.add(labels, predictions.numpy())  # quicker there
+        confusion.add(labels.numpy(), predictions.numpy())  # quicker there
     else:
-        confusion.add_on_device(torch.from_numpy(labels).to(predictions.device, non_blocking=True), predictions)
+        confusion.add_on_device(labels, predictions)
 
 
 def _prediction_table(model_space: LabelSpace, score_space: LabelSpace) -> Labels:

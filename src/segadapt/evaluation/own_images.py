@@ -6,6 +6,7 @@ scores.miou, scores.per_class["road"]          # percent
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,35 +62,46 @@ def evaluate(
     the model's label space, 255 ignored, or those of `label_space` (a name, a file or a loaded one), whose classes are
     matched by name; `encoding` is how they hold them, and `ignore` a further value that is ignored (-100).
 
-    One image is in memory at a time; `progress` is told how many are done. Raises UsageError for what is no pair, no
-    image or no label map, and for none at all; SegadaptError for labels that the encoding does not know.
+    One batch of images is in memory at a time (on a CPU one image); `progress` is told how many are done. Raises
+    UsageError for what is no pair, no image or no label map, and for none at all; SegadaptError for labels that the
+    encoding does not know.
     """
     loaded = model if isinstance(model, Model) else load(model)
     space = label_space if isinstance(label_space, LabelSpace) else None
     if space is None:
         space = loaded.label_space if label_space is None else load_label_space(str(label_space))
-    reader, tally, count = (
+    reader, tally = (
         LabelReader(space, space.need_encoding(encoding)),
         Tally(loaded.predictor, loaded.label_space, space),
-        0,
     )
-    for image, labels in _single(pairs):
-        where = str(image) if isinstance(image, (str, Path)) else f"pair {count}"
-        pixels, known = rgb_pixels(image), _train_ids(labels, reader, ignore, where)
-        if pixels.shape[:2] != known.shape:
-            sizes = [f"{shape[1]}×{shape[0]}" for shape in (known.shape, pixels.shape)]
-            raise UsageError(
-                f"labels are {sizes[0]}, but the image is {sizes[1]}", where=where, remedy="Correct one of them."
-            )
-        tally.add(where, pixels, known)
-        count += 1
-        if progress is not None:
-            progress(count)
+    singles, count = _single(pairs), 0
+    while batch := list(islice(singles, loaded.predictor.batch)):
+        known = [_known(pair, reader, ignore, count + place) for place, pair in enumerate(batch)]
+        tally.add(*zip(*known, strict=True))
+        for _ in batch:
+            count += 1
+            if progress is not None:
+                progress(count)
     if not count:
         raise UsageError(
             "there are none", where="pairs", remedy="Give (image, labels) pairs; a generator gives them once."
         )
     return _scores(tally, count)
+
+
+def _known(
+    pair: tuple[AnyImage, AnyLabels], reader: LabelReader, ignore: int | None, number: int
+) -> tuple[str, NDArray[np.uint8], NDArray[np.uint8]]:
+    """What a pair is called, its pixels and its train ids. Raises UsageError when these differ in size."""
+    image, labels = pair
+    where = str(image) if isinstance(image, (str, Path)) else f"pair {number}"
+    pixels, known = rgb_pixels(image), _train_ids(labels, reader, ignore, where)
+    if pixels.shape[:2] != known.shape:
+        sizes = [f"{shape[1]}×{shape[0]}" for shape in (known.shape, pixels.shape)]
+        raise UsageError(
+            f"labels are {sizes[0]}, but the image is {sizes[1]}", where=where, remedy="Correct one of them."
+        )
+    return where, pixels, known
 
 
 def _scores(tally: Tally, images: int) -> Scores:

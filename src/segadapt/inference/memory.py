@@ -19,6 +19,8 @@ from segadapt.errors import UsageError
 
 WORTH_COUNTING = 2**23
 """Pixels of a pass from which it is counted: four images of 2048×1024, some gigabytes."""
+BUDGET, MOST = 2**31, 4
+"""Bytes that a pass of several images may take, and the most images: beyond them a GPU is busy with few as well."""
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -55,10 +57,31 @@ def pass_bytes(network: nn.Module, shape: tuple[int, int, int, int], dtype: torc
 
     What kernels take for themselves beside them is not counted.
     """
-    ghost = copy.deepcopy(network).to("meta").eval()
+    tensors = [*network.parameters(), *network.buffers()]
+    ghosts: dict[int, Any] = {id(tensor): _ghost(tensor) for tensor in tensors}  # else weights were copied on their way
+    ghost = copy.deepcopy(network, ghosts).to("meta").eval()
     with torch.no_grad(), PeakMemory() as counted:
         ghost(torch.empty(shape, dtype=dtype, device="meta"))
     return int(counted.peak)
+
+
+def _ghost(tensor: Tensor) -> Tensor:
+    """The same without values."""
+    there = tensor.detach().to("meta")
+    return nn.Parameter(there, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else there
+
+
+def images_within(network: nn.Module, shape: tuple[int, int, int, int], dtype: torch.dtype, beside: int) -> int:
+    """How many images go through a network at once, 1 … MOST, if `shape` is the largest pass of one: within BUDGET.
+
+    `beside` it so many bytes are needed for each. It follows from the two alone, not from what is free: so that
+    a run which is resumed, or one on several GPUs, has the same batches.
+    """
+    try:
+        each = pass_bytes(network, shape, dtype) + beside
+    except (NotImplementedError, RuntimeError):  # a network of one's own that asks for values: nobody knows
+        return 1
+    return min(MOST, max(1, BUDGET // max(1, each)))
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -74,8 +97,8 @@ def need_memory(
     network: nn.Module,
     shape: tuple[int, int, int, int],
     dtype: torch.dtype,
-    device: torch.device,
     beside: int,
+    device: torch.device,
     remedy: str,
 ) -> None:
     """Raise UsageError when a pass of `shape` (B, 3, H, W), and `beside` it so many bytes, is more than is free."""
@@ -87,9 +110,10 @@ def need_memory(
     except (NotImplementedError, RuntimeError):  # a network of one's own that asks for values: nobody knows
         return
     if free is not None and wanted > free:
+        size = f"{shape[3]}×{shape[2]}"
+        needs = f"an input of {size} needs" if shape[0] == 1 else f"{shape[0]} inputs of {size} in one pass need"
         raise UsageError(
-            f"an input of {shape[3]}×{shape[2]} needs about {wanted / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB "
-            f"are free ({device})",
+            f"{needs} about {wanted / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free ({device})",
             where="size",
             remedy=remedy,
         )

@@ -17,6 +17,7 @@ from segadapt.files import is_file, is_folder, user_path
 from segadapt.inference.formats import OPACITY, Format, overlay, parse_formats, picture, save_picture
 from segadapt.inference.pixels import AnyImage, is_one, rgb_pixels
 from segadapt.inference.predictor import Predictor
+from segadapt.inference.streams import batches_of
 from segadapt.methods.registry import METHODS
 from segadapt.plain_data import read_yaml
 from segadapt.plugin_loading import load_installed
@@ -75,22 +76,17 @@ class Model:
 
         An image is a file's path, a Pillow image, an RGB array (H, W, 3) or an RGB tensor (3, H, W) on any device, of
         uint8, 0 … 255, or of floating-point numbers, 0 … 1. A batch is `list(batch)`. Images of a list pass through the
-        network in batches of `batch` (None: four on a GPU; one on a CPU, where larger batches are no faster). All
+        network in batches of `batch` (None: up to four on a GPU; one on a CPU, where larger ones are no faster). All
         results of a list are held in memory: C · H · W · 4 bytes each.
 
         Raises UsageError for an image of another kind, SegadaptError for a file that is not an image.
         """
         if is_one(image):
             return self._predictions([image])[0]
-        predictor, images = self.predictor, list(cast(Sequence[AnyImage], image))
-        if batch is None:
-            batch = 1 if predictor.device.type == "cpu" else 4
-        if batch < 1:
+        if batch is not None and batch < 1:
             raise UsageError(f"{batch} is not a batch size", where="batch", remedy="Give 1 or more.")
-        if predictor.window is not None and len(predictor.views) > 1:
-            batch = 1  # the logits of windows are as large as the input: those of many views are not kept
-        groups = (images[start : start + batch] for start in range(0, len(images), batch))
-        return [found for group in groups for found in self._predictions(group)]
+        batches = batches_of(list(cast(Sequence[AnyImage], image)), self.predictor.at_once(batch))
+        return [found for images in batches for found in self._predictions(images)]
 
     def _predictions(self, images: Sequence[AnyImage]) -> list[Prediction]:
         pixels = [rgb_pixels(image) for image in images]

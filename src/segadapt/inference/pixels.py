@@ -21,14 +21,6 @@ def is_one(image: object) -> TypeGuard[AnyImage]:
     return isinstance(image, (str, Path, Image.Image, np.ndarray, Tensor))
 
 
-def on_device(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 RGB images (B, H, W, 3) -> uint8 (B, 3, H, W) there; the host does not wait until a GPU has them."""
-    pixels = torch.tensor(images)
-    if device.type == "cuda":  # from other memory the host would wait for the copy
-        pixels = pixels.pin_memory()
-    return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
-
-
 def rgb_pixels(image: Any) -> NDArray[np.uint8]:
     """uint8 RGB (H, W, 3) of a path, a Pillow image, an array (H, W, 3) or a tensor (3, H, W).
 

@@ -14,7 +14,7 @@ programs do.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -22,15 +22,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from segadapt.inference.memory import need_memory
+from segadapt.inference.memory import images_within, need_memory
 from segadapt.inference.networks import Precision, ready
-from segadapt.inference.pixels import on_device
 from segadapt.inference.replay import Replayed
 from segadapt.inference.row_blocks import row_blocks
+from segadapt.inference.transfers import pixels_on
+from segadapt.inference.windows import blended
+from segadapt.losses import precise
 from segadapt.models.segmenter import Segmenter
 from segadapt.quirks import QuirkySettings
 
-WINDOW_OVERLAP = 1 / 3  # of a window, at least, is shared with its neighbour
 QUADRANTS_FROM = 1.5  # the scale from which `ViewRules.quadrants` cuts the input
 
 
@@ -60,6 +61,10 @@ class ViewRules:
 
 PUBLISHED_RULES = ViewRules(quadrants=True, softmax_order=True, sum_at_input=True)
 
+Pixels = NDArray[np.uint8]
+"""An image, RGB (H, W, 3)."""
+OutputSizes = Sequence[tuple[int, int] | None]
+"""(W', H') of the result for each image; None: its own."""
 View = tuple[float, bool]
 """Scale, and whether mirrored."""
 ViewLogits = tuple[View, Tensor]
@@ -75,7 +80,8 @@ class Predictor:
     `size` (W, H) is the network's input size; `scales` multiply it; `mirror` adds the mirror image of every scale;
     `window` (w, h) cuts each scaled input into overlapping windows, for inputs larger than the network should see at
     once. `device` moves the network (None: where it is); with `precision="bf16"` it runs under autocast, and its logits
-    become float32 before anything else happens to them. `rules` say how several views are put together.
+    become float32 before anything else happens to them. `rules` say how several views are put together. `batch` is how
+    many images go through at once where there are many, None: as many as pay (see `at_once`).
 
     Unless `plain`, what runs is a copy of the network as it is now, made for inference. The network itself, its train
     or eval mode too, is as before after each call.
@@ -96,7 +102,10 @@ class Predictor:
         device: torch.device | str | None = None,
         precision: Precision = "fp32",
         plain: bool = False,
+        batch: int | None = None,
     ) -> None:
+        if batch is not None and batch < 1:
+            raise ValueError(f"{batch} is not a batch size")
         if min(size) < 1 or not scales or min(scales) <= 0 or (window is not None and min(window) < 1):
             raise ValueError(f"size {size}, scales {scales} and window {window} must be positive")
         network.need_size(*size, where="size")
@@ -110,93 +119,125 @@ class Predictor:
         # Not a method of its own: a predictor that refers to itself would keep its network until Python looks for such.
         native = partial(_native_logits, self._running_network, precision)
         self._pass = native if plain or self.device.type != "cuda" else Replayed(native)
-        self._need_memory()
         self.views = [
             (scale, mirrored) for scale in self.scales for mirrored in ((False, True) if mirror else (False,))
         ]
+        self._wanted = batch
+        remedy = "Give a smaller size or batch, or slide a window over it: --window 1024x1024, window=(1024, 1024)."
+        need_memory(self._running_network, *self._largest_pass(self.at_once(batch or 1)), self.device, remedy)
 
-    def _need_memory(self) -> None:
-        """Raise UsageError when the largest input that the network is going to see does not fit into memory."""
+    @cached_property
+    def batch(self) -> int:
+        """How many images go through the network at once where there are several, see `at_once`."""
+        return self.at_once(self._wanted)
+
+    def at_once(self, wanted: int | None) -> int:
+        """How many images go through the network at once: `wanted`, or as many as pay.
+
+        None means one on a CPU, which is no faster with several, and if `plain`; on a GPU up to four, by the sizes of
+        network and input alone. It is one in any case for several views through windows: their logits are as large as
+        the input, and summed one view after another.
+        """
+        if self.window is not None and len(self.views) > 1:
+            return 1
+        if wanted is not None or self.plain or self.device.type == "cpu":
+            return wanted or 1
+        return images_within(self._running_network, *self._largest_pass(1))
+
+    def _largest_pass(self, images: int) -> tuple[tuple[int, int, int, int], torch.dtype, int]:
+        """Shape and dtype of the largest input of the network for so many images, and the bytes that lie beside it."""
         width, height = (max(self.network.smallest_input, round(side * max(self.scales))) for side in self.size)
-        whole = width * height * (12 + 4 * self.network.classes * (self.window is not None))  # the input, its scores
+        whole = images * width * height * (12 + 4 * self.network.classes * (self.window is not None))  # input, scores
         if self.window is not None:
             width, height = min(width, self.window[0]), min(height, self.window[1])
-        images = 2 if self.mirror and not self.plain else 1
-        remedy = "Give a smaller size, or slide a window over it: --window 1024x1024, window=(1024, 1024)."
-        need_memory(self._running_network, (images, 3, height, width), torch.uint8, self.device, whole, remedy)
+        passed = images * (2 if self.mirror and not self.plain else 1)
+        return (passed, 3, height, width), torch.uint8, whole
 
-    def labels(self, image: NDArray[np.uint8], output_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    def labels(self, image: Pixels, output_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """uint8 RGB (H, W, 3) -> train ids uint8 (H', W'); `output_size` (W', H') is the image's own by default."""
         return self.label_map(image, output_size).cpu().numpy()
 
-    def label_map(self, image: NDArray[np.uint8], output_size: tuple[int, int] | None = None) -> Tensor:
+    def label_map(self, image: Pixels, output_size: tuple[int, int] | None = None) -> Tensor:
         """As `labels`, on the device, for which the host does not wait."""
-        with self._running():
-            size = _height_width(image, output_size)
-            return self._most_likely(self._scores(self._views(self._pixels(image)), size), size)
+        return self.label_maps([image], [output_size])[0]
 
-    def rated_label_map(
-        self, image: NDArray[np.uint8], output_size: tuple[int, int] | None, every: int
-    ) -> tuple[Tensor, Tensor]:
-        """As `label_map`, and the probability of the class at every `every`-th pixel of every `every`-th row.
+    def label_maps(self, images: Sequence[Pixels], output_sizes: OutputSizes) -> list[Tensor]:
+        """As `label_map`, of images that the network sees in one batch."""
+        with self._running():
+            return [self._most_likely(scores, size) for scores, size in self._each(images, output_sizes)]
+
+    def rated_label_maps(
+        self, images: Sequence[Pixels], output_sizes: OutputSizes, every: int
+    ) -> list[tuple[Tensor, Tensor]]:
+        """As `label_maps`, and the probability of the class at every `every`-th pixel of every `every`-th row.
 
         float32 (⌈H' / every⌉, ⌈W' / every⌉) in 0 … 1, on the device: of all pixels it would take as long as the labels.
         """
+        found = []
         with self._running():
-            size = _height_width(image, output_size)
-            sampled = torch.empty((self.network.classes, *(-(-side // every) for side in size)), device=self.device)
-            scores = self._scores(self._views(self._pixels(image)), size)
-            labels = self._most_likely(_sampled(scores, sampled, every), size)
-            several = len(self.views) > 1  # whose scores are the sum of softmax maps
-            return labels, (sampled / len(self.views) if several else sampled.softmax(dim=0)).amax(dim=0)
+            for scores, size in self._each(images, output_sizes):
+                sampled = torch.empty((self.network.classes, *(-(-side // every) for side in size)), device=self.device)
+                labels = self._most_likely(_sampled(scores, sampled, every), size)
+                several = len(self.views) > 1  # whose scores are the sum of softmax maps
+                rated = sampled / len(self.views) if several else sampled.softmax(dim=0)
+                found.append((labels, rated.amax(dim=0)))
+        return found
 
-    def probabilities(
-        self, image: NDArray[np.uint8], output_size: tuple[int, int] | None = None
-    ) -> NDArray[np.float32]:
+    def probabilities(self, image: Pixels, output_size: tuple[int, int] | None = None) -> NDArray[np.float32]:
         """uint8 RGB (H, W, 3) -> float32 (C, H', W') that sums to 1 over the classes."""
-        with self._running():
-            return self._whole_probabilities(self._views(self._pixels(image)), _height_width(image, output_size))
+        return self.batch_probabilities([image], [output_size])[0]
 
-    def batch_probabilities(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """As `probabilities`, each at its image's own size, of images that the network sees in one batch."""
+    def batch_probabilities(
+        self, images: Sequence[Pixels], output_sizes: OutputSizes | None = None
+    ) -> list[NDArray[np.float32]]:
+        """As `probabilities`, of images that the network sees in one batch."""
+        found = []
         with self._running():
-            views = list(self._views(torch.cat([self._pixels(image) for image in images])))
-            return [
-                self._whole_probabilities(
-                    ((view, logits[number : number + 1]) for view, logits in views), _height_width(image, None)
-                )
-                for number, image in enumerate(images)
-            ]
+            for scores, size in self._each(images, output_sizes or [None] * len(images)):
+                whole = torch.empty((self.network.classes, *size), dtype=torch.float32, device=self.device)
+                for rows, probabilities in self._probabilities(scores):
+                    whole[:, rows] = probabilities[0]
+                found.append(whole.cpu().numpy())
+        return found
 
     def confident_labels(
-        self, image: NDArray[np.uint8], output_size: tuple[int, int] | None = None
+        self, image: Pixels, output_size: tuple[int, int] | None = None
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """uint8 RGB (H, W, 3) -> train ids uint8 (H', W') and the probability of each, float32 (H', W') in 0..1."""
-        with self._running():
-            size = _height_width(image, output_size)
-            confidence = torch.empty(size, dtype=torch.float32, device=self.device)
-            labels = torch.empty(size, dtype=torch.uint8, device=self.device)
-            for rows, probabilities in self._probabilities(self._views(self._pixels(image)), size):
-                highest = probabilities[0].max(dim=0)
-                confidence[rows], labels[rows] = highest.values, highest.indices
-            return labels.cpu().numpy(), confidence.cpu().numpy()
+        labels, confidence = self.confident_label_maps([image], [output_size])[0]
+        return labels.cpu().numpy(), confidence.cpu().numpy()
 
-    def attention(
-        self, image: NDArray[np.uint8], output_size: tuple[int, int] | None = None
-    ) -> NDArray[np.float32] | None:
+    def confident_label_maps(self, images: Sequence[Pixels], output_sizes: OutputSizes) -> list[tuple[Tensor, Tensor]]:
+        """As `confident_labels`, on the device, of images that the network sees in one batch."""
+        found = []
+        with self._running():
+            for scores, size in self._each(images, output_sizes):
+                confidence = torch.empty(size, dtype=torch.float32, device=self.device)
+                labels = torch.empty(size, dtype=torch.uint8, device=self.device)
+                for rows, probabilities in self._probabilities(scores):
+                    highest = probabilities[0].max(dim=0)
+                    confidence[rows], labels[rows] = highest.values, highest.indices
+                found.append((labels, confidence))
+        return found
+
+    def attention(self, image: Pixels, output_size: tuple[int, int] | None = None) -> NDArray[np.float32] | None:
         """uint8 RGB (H, W, 3) -> attention float32 (H', W') in (0, 1), whole image; None if the network has none."""
         with self._running():
             with _autocast(self.device, self.precision):
-                attention = self._running_network(self._pixels(image)).attention
+                attention = self._running_network(self._pixels([image])).attention
             if attention is None:
                 return None
             attention = self.network.upsample(attention.float(), _height_width(image, output_size))
             return attention[0, 0].cpu().numpy()
 
-    def logits(self, image: NDArray[np.uint8]) -> Tensor:
+    def logits(self, image: Pixels) -> Tensor:
         """uint8 RGB (H, W, 3) -> float32 logits (1, C, h, w) at native stride on the device: one view, whole."""
+        return self.batch_logits([image])
+
+    def batch_logits(self, images: Sequence[Pixels]) -> Tensor:
+        """As `logits`, of images that the network sees in one batch: (B, C, h, w)."""
         with self._running():
-            return self._pass(self._pixels(image))
+            return self._pass(self._pixels(images))
 
     def label_map_from(self, logits: Tensor, output_size: tuple[int, int]) -> Tensor:
         """Native logits (1, C, h, w) -> train ids uint8 (H', W') on the device, as `labels` for one whole view."""
@@ -204,7 +245,7 @@ class Predictor:
             size = (output_size[1], output_size[0])
             return self._most_likely(self._upsampled([logits], size, several=False), size)
 
-    def resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def resized(self, image: Pixels) -> NDArray[np.uint8]:
         """uint8 RGB (H, W, 3) at the network's input size, bicubic: what every method here does first.
 
         A thread that reads images may do it, then give the `output_size`. Raises ValueError for what is no such image.
@@ -229,21 +270,24 @@ class Predictor:
             for module in training:
                 module.training = True
 
-    def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
-        """uint8 RGB (H, W, 3) -> uint8 (1, 3, *size) on the device."""
-        return on_device(self.resized(image)[None], self.device)
+    def _pixels(self, images: Sequence[Pixels]) -> Tensor:
+        """uint8 RGB (H, W, 3), B of them -> uint8 (B, 3, *size) on the device."""
+        return pixels_on([self.resized(image) for image in images], self.device)
 
-    def _whole_probabilities(self, views: Iterable[ViewLogits], size: tuple[int, int]) -> NDArray[np.float32]:
-        """The logits of each view of one image -> float32 (C, H', W')."""
-        found = torch.empty((self.network.classes, *size), dtype=torch.float32, device=self.device)
-        for rows, probabilities in self._probabilities(views, size):
-            found[:, rows] = probabilities[0]
-        return found.cpu().numpy()
+    def _each(self, images: Sequence[Pixels], output_sizes: OutputSizes) -> Iterator[tuple[Scores, tuple[int, int]]]:
+        """The scores of each image, from passes of all of them, and the size (H', W') that they have."""
+        views: Iterable[ViewLogits] = self._views(self._pixels(images))
+        if len(images) > 1:
+            views = list(views)  # of one image, each view's are summed before the next one is seen
+        for number, (image, output_size) in enumerate(zip(images, output_sizes, strict=True)):
+            size = _height_width(image, output_size)
+            own = ((view, logits[number : number + 1]) for view, logits in views)
+            yield self._scores(own, size), size
 
-    def _probabilities(self, views: Iterable[ViewLogits], size: tuple[int, int]) -> Scores:
+    def _probabilities(self, scores: Scores) -> Scores:
         """Rows with probabilities (1, C, n, W') that sum to 1 over the classes: the mean over all views."""
-        for rows, scores in self._scores(views, size):
-            yield rows, scores.softmax(dim=1) if len(self.views) == 1 else scores.div_(len(self.views))
+        for rows, block in scores:
+            yield rows, block.softmax(dim=1) if len(self.views) == 1 else block.div_(len(self.views))
 
     def _scores(self, views: Iterable[ViewLogits], size: tuple[int, int]) -> Scores:
         """Rows with scores (1, C, n, W'): upsampled logits of the only view, or the sum of all views' softmax maps."""
@@ -314,44 +358,26 @@ class Predictor:
         )
 
     def _slide(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) -> logits (B, C, h, w); blended (B, C, H, W) where the window is smaller than the input.
-
-        Each window's logits count with a weight that falls linearly from its middle to its borders, where a network
-        sees least context, so that no seams show; with the rule `half_windows` all count alike.
-        """
+        """Pixels (B, 3, H, W) -> logits (B, C, h, w); blended (B, C, H, W) where the window is smaller."""
         height, width = pixels.shape[-2:]
-        window_width, window_height = self.window or (width, height)
-        if window_width >= width and window_height >= height:
+        window = self.window or (width, height)
+        if window[0] >= width and window[1] >= height:
             return self._pass(pixels)
-        window_width, window_height = min(window_width, width), min(window_height, height)
-        half = self.rules.half_windows
-        starts = _starts_half_apart if half else _starts
-        weight = _tent(window_height, self.device)[:, None] * _tent(window_width, self.device)[None, :]
-        if half:
-            weight = torch.ones_like(weight)
-        total = torch.zeros((len(pixels), self.network.classes, height, width), device=self.device)
-        weights = torch.zeros((height, width), device=self.device)
-        for top in starts(height, window_height):
-            for left in starts(width, window_width):
-                here = (..., slice(top, top + window_height), slice(left, left + window_width))
-                logits = self.network.upsample(self._pass(pixels[here]), (window_height, window_width))
-                total[here] += weight * logits
-                weights[here] += weight
-        return total.div_(weights)
+        return blended(self.network, self._pass, pixels, window, self.rules.half_windows)
 
 
 def _native_logits(network: Segmenter, precision: Precision, pixels: Tensor) -> Tensor:
     """Pixels uint8 or float (B, 3, H, W) -> the main head's logits (B, C, h, w) at native stride, float32."""
     with _autocast(pixels.device, precision):
         logits: Tensor = network(pixels).logits
-    return logits.float().contiguous()
+    return precise(logits).contiguous()
 
 
 def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def _height_width(image: NDArray[np.uint8], output_size: tuple[int, int] | None) -> tuple[int, int]:
+def _height_width(image: Pixels, output_size: tuple[int, int] | None) -> tuple[int, int]:
     width, height = output_size or (image.shape[1], image.shape[0])
     return height, width
 
@@ -364,22 +390,3 @@ def _sampled(scores: Scores, into: Tensor, every: int) -> Scores:
         first = -(-top // every)
         into[:, first : first + some.shape[1]] = some
         yield rows, block
-
-
-def _starts(length: int, window: int) -> list[int]:
-    """Where windows begin so that they cover `length` evenly and overlap by at least WINDOW_OVERLAP of a window."""
-    step = max(1, int(window * (1 - WINDOW_OVERLAP)))
-    count = 1 + max(0, -(-(length - window) // step))
-    return [round(index * (length - window) / max(1, count - 1)) for index in range(count)]
-
-
-def _starts_half_apart(length: int, window: int) -> list[int]:
-    """Where windows begin, half a window apart, the last at the end: as the published HRDA cuts its input."""
-    step = max(1, window // 2)
-    return [min(index * step, length - window) for index in range(1 + -(-(length - window) // step))]
-
-
-def _tent(length: int, device: torch.device) -> Tensor:
-    """(length,) weights that rise linearly from both ends to the middle, all above 0."""
-    rising = torch.arange(1, length + 1, device=device, dtype=torch.float32)
-    return torch.minimum(rising, rising.flip(0))

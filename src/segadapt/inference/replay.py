@@ -5,7 +5,7 @@ are large; and the host has images to read meanwhile.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ Kind = tuple[torch.Size, torch.dtype]
 PLAIN = 2
 """Passes of each kind that are launched as always: in them libraries choose their kernels."""
 MOST = 8
-"""Kinds that are recorded; each keeps the memory of a pass."""
+"""Kinds that are recorded; each keeps its input and its result, all together the memory of the largest pass."""
 
 
 class Graph(Protocol):
@@ -32,13 +32,13 @@ class Graph(Protocol):
 class CudaGraph:
     """PyTorch's."""
 
-    def __init__(self) -> None:
-        self._graph = torch.cuda.CUDAGraph()
+    def __init__(self, pool: Any = None) -> None:
+        self._graph, self._pool = torch.cuda.CUDAGraph(), pool
         self._result = torch.empty(0)
 
     def capture(self, work: Callable[[], Tensor]) -> None:
         """See `Graph`. Other threads may read images meanwhile."""
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, pool=self._pool, capture_error_mode="thread_local"):
             self._result = work()
 
     def replay(self) -> Tensor:
@@ -47,14 +47,29 @@ class CudaGraph:
         return self._result
 
 
+class InOnePool:
+    """Makes graphs of which only one is computed at a time, each result copied before the next: they share memory.
+
+    So all together need what the largest does, and their results.
+    """
+
+    def __init__(self) -> None:
+        self._pool: Any = None
+
+    def __call__(self) -> CudaGraph:
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        return CudaGraph(self._pool)
+
+
 class Replayed:
     """Does `work` on a tensor, as a graph where its kind has come before: the same values, in a tensor of their own.
 
     What `work` computes with must stay where it is. Where a pass cannot be recorded, all are launched as always.
     """
 
-    def __init__(self, work: Work, make: Callable[[], Graph] = CudaGraph) -> None:
-        self.work, self.make = work, make
+    def __init__(self, work: Work, make: Callable[[], Graph] | None = None) -> None:
+        self.work, self.make = work, make or InOnePool()
         self.refused: str | None = None  # why nothing more is recorded
         self._passes: dict[Kind, int] = {}
         self._graphs: dict[Kind, tuple[Tensor, Graph]] = {}

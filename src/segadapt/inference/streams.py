@@ -3,7 +3,7 @@
 Decoding and encoding run in threads beside the network (Pillow lets go of the interpreter lock), the number of images
 in memory is bounded, every file appears whole or not at all, and a second run does only what is missing. Which images
 share a batch depends on the list of images alone, so that a run which was killed, or one over several ranks, writes
-the same files to the last bit.
+the same files to the last bit. All have the size of the network's input by then: their own sizes play no part.
 """
 
 from collections import deque
@@ -12,19 +12,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from segadapt.data.archive import is_folder
 from segadapt.data.catalog import IMAGE_SUFFIXES, LAYOUTS
-from segadapt.data.orientation import Exif
-from segadapt.data.reading import picture_sizes, read_rgb
+from segadapt.data.reading import picture_sizes
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError, UsageErrors
 from segadapt.files import is_file, write_with
+from segadapt.inference.transfers import Pace
 from segadapt.processes import usable_cores
 
 AHEAD = 3  # images decoded before they are asked for, at least
@@ -90,6 +89,50 @@ def ahead(
                 future.cancel()
 
 
+def batches_of(items: Sequence[Item], batch: int, share: tuple[int, int] = (0, 1)) -> list[Sequence[Item]]:
+    """The items in batches, of which a share, (number, shares), has every `shares`-th: they follow from the items."""
+    number, shares = share
+    return [items[start : start + batch] for start in range(0, len(items), batch)][number::shares]
+
+
+def read_batches(
+    batches: Sequence[Sequence[Item]], read: Callable[[Item], Result], threads: int, device: torch.device | None = None
+) -> Generator[list[Result]]:
+    """What `read` gives for the items of each batch; as many as a batch are read in advance, a few at least.
+
+    With the `device` that works on them: asked for the next batch, it lets a GPU get on with those before (`Pace`).
+    """
+    pace = None if device is None else Pace(device)
+    most = max(AHEAD, threads) + max(map(len, batches), default=1) - 1
+    with closing(ahead(read, (item for batch in batches for item in batch), threads, most)) as found:
+        for batch in batches:
+            yield [next(found) for _ in batch]
+            if pace is not None:
+                pace.keep()
+
+
+class Writers:
+    """Threads that write results while the next ones are made; at most `most` wait. Errors come up when it ends."""
+
+    def __init__(self, threads: int, most: int) -> None:
+        self._pool, self._most = ThreadPoolExecutor(threads), most
+        self._pending: deque[Future[Any]] = deque()
+
+    def __enter__(self) -> "Writers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        with self._pool:
+            while self._pending and kind is None:
+                self._pending.popleft().result()
+
+    def write(self, function: Callable[..., object], *given: object) -> None:
+        """Call it in a thread, and wait while too many wait already."""
+        self._pending.append(self._pool.submit(function, *given))
+        while len(self._pending) > self._most:
+            self._pending.popleft().result()
+
+
 def find_images(inputs: Sequence[Path], without: Path | None = None) -> list[tuple[Path, Path]]:
     """(image, its place in an output folder, without suffix) of files and, recursively, folders; natural order in each.
 
@@ -144,30 +187,6 @@ def need_other_places(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
             raise UsageError("would overwrite an input", where=path, remedy="Choose another folder.")
 
 
-def run_stream(
-    jobs: Sequence[Job],
-    pictures: Callable[[NDArray[np.uint8]], Sequence[Image.Image]],
-    flow: Flow = Flow(),
-    exif: Exif = "turn",
-) -> StreamResult:
-    """Read each job's image, call `pictures` on it and save what it returns under the job's outputs, as PNG.
-
-    Otherwise as `run_batches`.
-    """
-
-    def write(job: Job, made: Sequence[Image.Image]) -> None:
-        for path, picture in zip(job.outputs, made, strict=True):
-            save_png(path, picture)
-
-    return run_batches(
-        jobs,
-        lambda job: np.asarray(read_rgb(job.image, exif=exif)),
-        lambda images: [pictures(image) for image in images],
-        write,
-        flow,
-    )
-
-
 def run_batches(
     jobs: Sequence[Job],
     read: Callable[[Job], Item],
@@ -177,13 +196,14 @@ def run_batches(
 ) -> StreamResult:
     """`read` each job in threads, `work` on a batch of them at a time here, `write` each result in threads.
 
+    So that a GPU need not wait for the threads, results are `Fetched`, whose values only `write` asks for.
     Jobs whose outputs are all there are left alone, unless the flow says otherwise. An image that cannot be
     read does not stop the others; a SegadaptError names each such image at the end. Raises UsageError when an output
     lies where an image does.
     """
     need_other_places((job.image for job in jobs), (path for job in jobs for path in job.outputs))
-    (rank, ranks), batch, threads = flow.shard, flow.batch, flow.threads
-    batches = [jobs[start : start + batch] for start in range(0, len(jobs), batch)][rank::ranks]
+    batch, threads = flow.batch, flow.threads
+    batches = batches_of(jobs, batch, flow.shard)
 
     def lacks(job: Job) -> bool:
         return flow.overwrite or not all(path.is_file() for path in job.outputs)
@@ -192,26 +212,20 @@ def run_batches(
     count = sum(map(len, batches))
     skipped = count - sum(map(len, todo))
     written, broken = 0, list[SegadaptError]()
-    images = ahead(_told(read), (job for group in todo for job in group), threads, max(AHEAD, threads) + batch)
-    with closing(images), ThreadPoolExecutor(threads) as writers:
-        writing: deque[Future[None]] = deque()
+    with closing(read_batches(todo, _told(read), threads)) as images, Writers(threads, threads + batch) as writers:
         for group in todo:
             if flow.stopped():
                 break
-            found = [(job, next(images)) for job in group]
+            found = list(zip(group, next(images), strict=True))
             broken += [image for _, image in found if isinstance(image, SegadaptError)]
             fine = [(job, image) for job, image in found if not isinstance(image, SegadaptError)]
             results = work([image for _, image in fine]) if fine else []
             for (job, _), result in zip(fine, results, strict=True):
                 if lacks(job):
-                    writing.append(writers.submit(write, job, result))
-            while len(writing) > threads + batch:
-                writing.popleft().result()
+                    writers.write(write, job, result)
             written += len(group)
             if flow.progress is not None:
                 flow.progress(skipped + written, count)
-        for future in writing:
-            future.result()
     if broken:
         raise _all_of(broken, written)
     return StreamResult(written, skipped, count - skipped - written)

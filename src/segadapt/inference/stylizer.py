@@ -5,19 +5,23 @@ minus mean), gets the mean back, is clipped to 0..255, rounded, and resized bicu
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from segadapt.data.orientation import Exif
 from segadapt.data.reading import read_rgb
 from segadapt.inference.memory import need_memory
 from segadapt.inference.networks import Precision, ready
-from segadapt.inference.pixels import on_device
+from segadapt.inference.replay import Replayed
 from segadapt.inference.streams import Flow, Job, StreamResult, run_batches, save_png
+from segadapt.inference.transfers import Fetched, pixels_on
 from segadapt.models.style_transfer import StyleTransfer
 
 USUAL_SIZE = (1024, 512)  # (W, H) of the published style transfer, for generators that do not say theirs
@@ -48,18 +52,29 @@ class Stylizer:
         self.device = next(network.parameters()).device
         remedy = "Give a smaller size; output_size, or each image's own, is that of the copies."
         need_memory(
-            self.network, (1, 3, size[1], size[0]), next(self.network.parameters()).dtype, self.device, 0, remedy
+            self.network, (1, 3, size[1], size[0]), next(self.network.parameters()).dtype, 0, self.device, remedy
         )
-        self._autocast = plain and precision == "bf16"
+        painted = partial(_painted, self.network, truncated, plain and precision == "bf16")
+        self._pass = painted if plain or self.device.type != "cuda" else Replayed(painted)
 
     def __call__(self, images: Sequence[Pixels]) -> Pixels:
         """uint8 RGB images (H, W, 3) of `size` -> the stylized ones, uint8 RGB (B, H, W, 3)."""
-        pixels = on_device(np.stack(images), self.device)
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-            styled = self.network(self.network.pixels(pixels)).float()
-            rgb = self.network.pixels.inverse(styled).clamp_(0, 255)
-            rgb = rgb if self.truncated else rgb.round_()
-            return rgb.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return self.on_device(images).cpu().numpy()
+
+    def on_device(self, images: Sequence[Pixels]) -> Tensor:
+        """The same where they are made, for which the host does not wait."""
+        on_gpu = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        with torch.inference_mode(), on_gpu:
+            return self._pass(pixels_on(images, self.device))
+
+
+def _painted(network: StyleTransfer, truncated: bool, low: bool, pixels: Tensor) -> Tensor:
+    """uint8 (B, 3, H, W) -> the stylized images, uint8 RGB (B, H, W, 3); `low`: under autocast to bf16."""
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=low):
+        styled = network(network.pixels(pixels)).float()
+        rgb = network.pixels.inverse(styled).clamp_(0, 255)
+        rgb = rgb if truncated else rgb.round_()
+        return rgb.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 @dataclass(frozen=True)
@@ -88,12 +103,12 @@ def stylize(
         image = read_rgb(job.image, exif=exif)
         return _Original(np.asarray(image.resize(stylizer.size, Image.Resampling.BICUBIC)), image.size)
 
-    def work(originals: Sequence[_Original]) -> list[tuple[Pixels, tuple[int, int]]]:
-        styled = stylizer([original.pixels for original in originals])
-        return [(pixels, output_size or original.size) for pixels, original in zip(styled, originals, strict=True)]
+    def work(originals: Sequence[_Original]) -> list[tuple[Fetched, tuple[int, int]]]:
+        styled = stylizer.on_device([original.pixels for original in originals])
+        return [(Fetched(own), output_size or one.size) for own, one in zip(styled, originals, strict=True)]
 
-    def write(job: Job, made: tuple[Pixels, tuple[int, int]]) -> None:
+    def write(job: Job, made: tuple[Fetched, tuple[int, int]]) -> None:
         pixels, size = made
-        save_png(job.outputs[0], Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), png_level)
+        save_png(job.outputs[0], Image.fromarray(pixels.numpy()).resize(size, Image.Resampling.BICUBIC), png_level)
 
     return run_batches(jobs, read, work, write, flow)

@@ -143,6 +143,7 @@ def _agreed_plan(recipe: Recipe, run: Run, choice: Choice) -> list[Planned]:
             "precision": place.precision,
             "compiling": place.compile,
             "CUDA graphs": place.cuda_graphs,
+            "inference batch": place.inference_batch,
             **flat(told),
         }
     )

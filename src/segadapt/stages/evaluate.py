@@ -113,6 +113,7 @@ def write_scores(
         device=run.runtime.device,
         precision=run.runtime.precision,
         plain=settings.official,
+        batch=run.runtime.inference_batch,
     )
     scores: dict[str, dict[str, Any]] = {}
     for side, parts in _labelled(settings, domains).items():

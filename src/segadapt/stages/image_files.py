@@ -106,7 +106,7 @@ def flow(
     display: Display,
     stopped: Callable[[], bool],
     *,
-    batch: int = 1,
+    batch: int,
     overwrite: bool = False,
 ) -> Flow:
     """This rank's share of the images, told on the display, until a signal comes."""

@@ -2,7 +2,7 @@
 
 First the network: for each image its arg-max and confidence, each as a file. Then the selection, which needs the
 confidences of the whole set and is made from these files alone, in well under a second per hundred images. So a killed
-stage resumes exactly, and memory holds one image.
+stage resumes exactly, and memory holds a few images.
 """
 
 from collections.abc import Sequence
@@ -31,6 +31,7 @@ from segadapt.files import need_file, sha256, user_path, write_json
 from segadapt.inference.formats import Format, picture
 from segadapt.inference.predictor import Predictor, ViewRules
 from segadapt.inference.streams import Job, StreamResult, ahead, need_other_places, run_batches, save_png
+from segadapt.inference.transfers import Fetched
 from segadapt.quirks import QuirkySettings
 from segadapt.references import PSEUDO_LABELS, SEGMENTER, Names
 from segadapt.settings import Size
@@ -250,30 +251,33 @@ def _through_network(
         device=runtime.device,
         precision=runtime.precision,
         plain=settings.official,
+        batch=runtime.inference_batch,
     )
     table = np.arange(256, dtype=np.uint8)
     if saved.header.space != space:
         table = remap(saved.header.space, space)
         table[table == UNKNOWN] = IGNORE
 
-    def work(pixels: Sequence[Labels]) -> list[tuple[Labels, Labels]]:
-        found = [predictor.confident_labels(image, predictor.size) for image in pixels]
-        return [(table[labels], pseudo_labels.confidence_levels(confidence)) for labels, confidence in found]
+    def work(pixels: Sequence[Labels]) -> list[tuple[Fetched, Fetched]]:
+        found = predictor.confident_label_maps(pixels, [predictor.size] * len(pixels))
+        return [(Fetched(labels), Fetched(confidence)) for labels, confidence in found]
 
-    def write(job: Job, made: tuple[Labels, Labels]) -> None:
-        save_png(job.outputs[0], picture(made[0], space, "colour"))
-        save_png(job.outputs[1], Image.fromarray(made[1]))
+    def write(job: Job, made: tuple[Fetched, Fetched]) -> None:
+        labels, confidence = (fetched.numpy() for fetched in made)
+        save_png(job.outputs[0], picture(table[labels], space, "colour"))
+        save_png(job.outputs[1], Image.fromarray(pseudo_labels.confidence_levels(confidence)))
 
     jobs = [
         Job(image, (folder / ARGMAX / f"{place}.png", folder / CONFIDENCE / f"{place}.png")) for image, place in images
     ]
+    batch = runtime.from_main(lambda: predictor.batch)  # ranks that counted otherwise would leave images out
     with stopping(runtime, folder) as stopped:
         done = run_batches(
             jobs,
             lambda job: np.asarray(read_rgb(job.image, predictor.size, exif)),
             work,
             write,
-            flow(runtime, display, stopped, overwrite=overwrite),
+            flow(runtime, display, stopped, batch=batch, overwrite=overwrite),
         )
         stopped.end(done)
     return done

@@ -323,19 +323,17 @@ def evaluation_during_training(
     """Scores of the method's result on the validation images, of which each rank sees its share; None without any."""
     if domains.source_val is None and domains.target_val is None:
         return None
-    runtime = run.runtime
+    runtime, batch = run.runtime, run.runtime.inference_batch
 
-    def own() -> dict[str, torch.Tensor]:
+    def predictor() -> Predictor:
         network = method.result
         assert isinstance(network, Segmenter)
-        predictor = Predictor(
-            network,
-            settings.target_size or settings.size,
-            precision=runtime.precision,
-            plain=settings.official,
-        )
+        size = settings.target_size or settings.size
+        return Predictor(network, size, precision=runtime.precision, plain=settings.official, batch=batch)
+
+    def own() -> dict[str, torch.Tensor]:
         return quick_sums(
-            predictor,
+            predictor(),
             run.space,
             target_val=domains.target_val,
             source_val=domains.source_val,
@@ -345,6 +343,8 @@ def evaluation_during_training(
         )
 
     def evaluate() -> dict[str, float]:
+        nonlocal batch
+        batch = batch or runtime.from_main(lambda: predictor().batch)  # ranks that counted otherwise would share badly
         sums = runtime.together(own)
         return quick_scores({name: runtime.sum(values) for name, values in sums.items()}, run.space)
 
