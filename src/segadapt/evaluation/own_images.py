@@ -20,7 +20,7 @@ from segadapt.data.reading import LabelReader
 from segadapt.errors import UsageError
 from segadapt.evaluation.evaluate import Tally
 from segadapt.inference.model import Model, load
-from segadapt.inference.pixels import AnyImage, rgb_pixels
+from segadapt.inference.pixels import AnyImage, label_values, rgb_pixels
 
 AnyLabels = Path | str | Image.Image | NDArray[Any] | Tensor
 """A label map: a file, a Pillow image, or whole numbers (H, W); for encodings of colours uint8 RGB (H, W, 3)."""
@@ -123,11 +123,8 @@ def _train_ids(labels: AnyLabels, reader: LabelReader, ignore: int | None, where
     if isinstance(labels, (str, Path)):
         return reader.read(Path(labels))
     if isinstance(labels, Image.Image):
-        labels = np.asarray(reader.channel(labels, where))
-    raw = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    colours = reader.space.is_rgb(reader.encoding)
-    if raw.ndim == 3 and raw.shape[0] == 1:
-        raw = raw[0]
+        labels = reader.channel(labels, where)
+    raw, colours = label_values(labels), reader.space.is_rgb(reader.encoding)
     if not (raw.ndim == 3 and raw.shape[2] == 3 if colours else raw.ndim == 2) or raw.dtype.kind not in "uib":
         expected = "uint8 RGB (H, W, 3)" if colours else "whole numbers (H, W)"
         raise UsageError(f"labels are {raw.dtype} {raw.shape}", where=where, remedy=f"Give {expected}.")

@@ -58,6 +58,15 @@ def rgb_pixels(image: Any) -> NDArray[np.uint8]:
     return image
 
 
+def label_values(labels: Any) -> NDArray[Any]:
+    """The values of a label map, (H, W) or colours (H, W, 3), of a Pillow image as it is, an array or a tensor.
+
+    An axis of length 1 before them, as data sets add it, is dropped.
+    """
+    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    return values[0] if values.ndim == 3 and values.shape[0] == 1 else values
+
+
 def _from_shares(image: NDArray[np.float64]) -> NDArray[np.uint8]:
     """uint8 of values 0 … 1, as most programs have them before they subtract a mean. Raises UsageError for others."""
     low, high = (float(image.min()), float(image.max())) if image.size else (0.0, 0.0)

@@ -10,14 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from segadapt.data.reading import opened
 from segadapt.devices import choose_device
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import user_path, write_with
 from segadapt.inference.model import Model, load
-from segadapt.inference.pixels import is_one, rgb_pixels
+from segadapt.inference.pixels import is_one, label_values, rgb_pixels
 from segadapt.pipeline.run import run_recipe
 from segadapt.setup.class_names import ClassesLike
 from segadapt.setup.label_values import Value
@@ -152,11 +151,9 @@ def _ids(labels: Any, where: str) -> NDArray[np.uint8]:
         with opened(Path(labels)) as picture:
             return _ids(picture, where)
     if isinstance(labels, Image.Image):
-        labels = np.asarray(
-            labels if labels.mode in ("L", "P", "1", "RGB") or labels.mode[0] == "I" else labels.convert("RGB")
-        )
-    raw = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    raw = raw[0] if raw.ndim == 3 and raw.shape[0] == 1 else raw
+        as_it_is = labels.mode in ("L", "P", "1", "RGB") or labels.mode[0] == "I"
+        labels = labels if as_it_is else labels.convert("RGB")
+    raw = label_values(labels)
     whole = raw.dtype.kind in "uib" and (raw.ndim == 2 or (raw.ndim == 3 and raw.shape[2] == 3))
     if not whole or (raw.size and not 0 <= int(raw.min()) <= int(raw.max()) <= 255):
         raise UsageError(
