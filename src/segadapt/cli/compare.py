@@ -45,7 +45,10 @@ def compare(
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="FILE.csv, .json, or a figure: .svg, .pdf, .png; - prints CSV."
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="FILE.csv, .json, .md (a Markdown table), or a figure: .svg, .pdf, .png; - prints CSV.",
         ),
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="The figure shows the IoU of each class.")] = False,
@@ -59,7 +62,7 @@ def compare(
     from segadapt.report.compare import compare as put_together
     from segadapt.report.records import read_run
 
-    output = None if out is None else OutputFile.parse(out, "--out", (".csv", ".json", *FIGURES))
+    output = None if out is None else OutputFile.parse(out, "--out", (".csv", ".json", ".md", *FIGURES))
     if per_class and (output is None or output.suffix not in FIGURES):
         raise UsageError(
             "applies to a figure only", where="--per-class", remedy=f"Give --out FILE{FIGURES[0]} with it."
@@ -82,16 +85,19 @@ def compare(
 
 
 def _write(output: OutputFile, compared: "Comparison", per_class: bool) -> None:
-    """CSV, JSON or a figure, as the suffix says."""
+    """CSV, JSON, Markdown or a figure, as the suffix says."""
     from segadapt.evaluation.pictures import as_figure
     from segadapt.files import write_json, write_text
     from segadapt.report.compare_figures import classes_figure, scores_figure
+    from segadapt.report.compare_markdown import as_markdown
 
     with output.file() as path:
         if output.suffix == ".csv":
             write_text(path, as_csv(compared))
         elif output.suffix == ".json":
             write_json(path, compared.plain())
+        elif output.suffix == ".md":
+            write_text(path, as_markdown(compared))
         else:
             as_figure(path, (classes_figure if per_class else scores_figure)(compared))
 

@@ -153,7 +153,8 @@ def compare(
 def on_split(run: RunRecord, domain: str, split: str) -> RunRecord:
     """The run as if its stages had been scored on this split: by themselves, or by a stage that evaluates their model.
 
-    Of several such stages the first one counts. A stage without scores there has none.
+    Of several such stages the first one counts, and the others are rows of their own: they see a model in other views.
+    A stage without scores there has none.
     """
 
     def there(stage: StageRecord) -> bool:
@@ -163,12 +164,14 @@ def on_split(run: RunRecord, domain: str, split: str) -> RunRecord:
     for stage in run.of("evaluation"):
         if there(stage):
             by_model.setdefault(stage.settings.get("model"), stage)
-    stages = []
+    stages, counted = [], set()
     for stage in run.stages:
         if stage.role != "evaluation":
             found = stage if there(stage) else by_model.get(f"@{stage.name}")
             stages.append(replace(stage, evaluation=None if found is None else found.evaluation))
-    return replace(run, stages=tuple(stages))
+            counted.add(None if found is None else found.name)
+    others = [stage for stage in run.of("evaluation") if there(stage) and stage.name not in counted]
+    return replace(run, stages=(*stages, *others))
 
 
 def _need_stages(runs: Sequence[RunRecord], stages: Sequence[str] | None) -> None:
