@@ -44,12 +44,7 @@ def compare(
     as_json: AsJson = False,
     out: Annotated[
         str | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="FILE.csv, .json, .md (a Markdown table), or a figure: .svg, .pdf, .png; - prints CSV.",
-        ),
+        typer.Option("--out", "-o", metavar="FILE", help="FILE.csv, .json, .md, .svg, .pdf or .png; - prints CSV."),
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="The figure shows the IoU of each class.")] = False,
 ) -> None:
