@@ -1,9 +1,10 @@
-"""Kernels of a GPU for what PyTorch computes in many: `devices.gpu_kernels` says where they can be used.
+"""GPU kernels that fuse several of PyTorch's: `devices.gpu_kernels` says where they can be used.
 
-- A frozen batch norm, the shortcut that is added to it and its ReLU are one kernel, and one backward. A network like
-  ResNet-101 else spends as long in these as in its convolutions: each reads and writes all activations.
-- The shifted sum of an atrous head's taps (`models.heads.summed`) is one, and one backward, instead of some forty that
-  each move next to nothing.
+- A frozen batch norm, the shortcut that is added to it and its ReLU are one kernel, and one in the backward pass.
+  Otherwise a network like ResNet-101 spends as long in these as in its convolutions, since each reads and writes all
+  activations.
+- The shifted sum of an atrous head's taps (`models.heads.summed`) is one kernel, and one in the backward pass, instead
+  of some forty that each do very little.
 
 Written in Triton, which comes with PyTorch's builds for NVIDIA's and AMD's GPUs.
 """
@@ -19,13 +20,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BLOCK = 1024
-"""Activations that one program of a kernel computes."""
+"""Activations computed by one program of a kernel."""
 MOST = 2**31 - BLOCK
-"""Activations that 32 bits can count."""
+"""The largest number of activations that 32 bits can index."""
 TAPS_BLOCK = 256
-"""Numbers of a head that one program computes."""
+"""Values of a head computed by one program."""
 MOST_CONVS = 4
-"""Convolutions of a head that the kernels know."""
+"""Number of a head's convolutions that the kernels support."""
 
 
 def _on_device_of(tensor: Tensor) -> AbstractContextManager[None]:
@@ -37,14 +38,14 @@ def _on_device_of(tensor: Tensor) -> AbstractContextManager[None]:
 def _forward(given, weight, bias, mean, variance, eps, plus, top, out, count, channels, PLUS: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
-    channel = at % channels  # channels lie last in memory
+    channel = at % channels  # channels are last in memory
     factor = tl.load(weight + channel, inside).to(tl.float32) / tl.sqrt(tl.load(variance + channel, inside) + eps)
     shift = tl.load(bias + channel, inside) - tl.load(mean + channel, inside) * factor
     values = tl.load(given + at, inside).to(tl.float32) * factor + shift
     if PLUS:
         values += tl.load(plus + at, inside).to(tl.float32)
     if RELU:
-        values = tl.where(values <= 0, 0.0, values)  # what is no number stays so, as with PyTorch's
+        values = tl.where(values <= 0, 0.0, values)  # NaN stays NaN, as in PyTorch
         values = tl.where(values >= top, top, values)
     tl.store(out + at, values, inside)
 
@@ -90,7 +91,7 @@ class _Normed(torch.autograd.Function):
         weight, variance, *kept = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         count, of_given, relu = gradient.numel(), torch.empty_like(gradient), ctx.relu_to is not None
-        # Without a ReLU the gradient of what is added is the gradient itself.
+        # Without a ReLU the gradient of the shortcut is the incoming gradient.
         of_plus = torch.empty_like(gradient) if ctx.has_plus and relu else gradient
         with _on_device_of(gradient):
             _backward[(triton.cdiv(count, BLOCK),)](
@@ -101,7 +102,7 @@ class _Normed(torch.autograd.Function):
 
 
 def fits(given: Tensor, plus: Tensor | None) -> bool:
-    """Whether the kernels can compute these: (B, C, H, W) with the channels last in memory, in float32 or less."""
+    """Whether the kernels support these: (B, C, H, W) with channels last in memory, at most float32."""
     return (
         given.dtype in (torch.float32, torch.bfloat16, torch.float16)
         and 0 < given.numel() < MOST
@@ -111,7 +112,7 @@ def fits(given: Tensor, plus: Tensor | None) -> bool:
 
 
 def normed(given: Tensor, norm: torch.nn.BatchNorm2d, plus: Tensor | None, relu_to: float | None) -> Tensor:
-    """`norm(given)` of a frozen norm, with `plus` and a ReLU that ends at `relu_to` where they are given.
+    """`norm(given)` of a frozen norm, plus the shortcut `plus`, through a ReLU capped at `relu_to`, if given.
 
     (B, C, H, W) on a GPU, see `fits`. Gradients flow to `given` and `plus`.
     """
@@ -133,7 +134,7 @@ def _sum(taps, bias, d0, d1, d2, d3, out, count, height, width, channels, CONVS:
         dilation = d0 if number == 0 else d1 if number == 1 else d2 if number == 2 else d3
         own = tl.zeros((BLOCK,), tl.float32)
         for tap in tl.static_range(9):
-            down, right = (1 - tap // 3) * dilation, (1 - tap % 3) * dilation  # from where the tap's value comes
+            down, right = (1 - tap // 3) * dilation, (1 - tap % 3) * dilation  # where the tap's value comes from
             there = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
             source = ((pixel + down * width + right).to(tl.int64) * (CONVS * 9) + number * 9 + tap) * channels + channel
             own += tl.load(taps + source, inside & there, other=0.0).to(tl.float32)
@@ -150,14 +151,14 @@ def _spread(gradient, d0, d1, d2, d3, out, count, height, width, channels, CONVS
     number, pixel = left % CONVS, left // CONVS
     column, row = pixel % width, (pixel // width) % height
     dilation = tl.where(number == 0, d0, tl.where(number == 1, d1, tl.where(number == 2, d2, d3)))
-    down, right = (tap // 3 - 1) * dilation, (tap % 3 - 1) * dilation  # where the tap's value has gone
+    down, right = (tap // 3 - 1) * dilation, (tap % 3 - 1) * dilation  # where the tap's value went
     there = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
     values = tl.load(gradient + (pixel + down * width + right) * channels + channel, inside & there, other=0.0)
     tl.store(out + at, values, inside)
 
 
 def knows(bias: Tensor, dilations: Sequence[int]) -> bool:
-    """Whether `shifted_sum` and `spread` can compute a head of these."""
+    """Whether `shifted_sum` and `spread` support a head of these."""
     return bias.dtype == torch.float32 and len(dilations) <= MOST_CONVS
 
 

@@ -3,9 +3,9 @@
     scores = evaluate_domain(predictor, dataset, model_space, score_space, layout="cityscapes", split="val")
     scores["miou"], scores["subsets"]["cityscapes13"], scores["per_class"]["road"]      # percent
 
-Full-size images against full-size labels. What a 19-class model says about 16 or 13 classes is a subset of its scores
-(the same counts, fewer classes in the mean). In a label space of its own names, each prediction counts as the class of
-the same name; one without a counterpart counts as "other", which is never right.
+Full-size images against full-size labels. The scores of a 19-class model on 16 or 13 classes are a subset of its scores
+(the same counts, fewer classes in the mean). In another label space, each prediction counts as the class of the same
+name; one without a counterpart counts as "other", which is never right.
 """
 
 import csv
@@ -38,7 +38,7 @@ from segadapt.weights.saved import ModelHeader
 Image = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
+"""Called with (images done, number of images)."""
 Keep = Callable[[str, Image, Labels], None]
 """Called with an image's name, its pixels and its predicted train ids in the model's label space."""
 
@@ -58,8 +58,8 @@ def evaluate_domain(
 ) -> dict[str, Any]:
     """Scores over all images of `dataset`, with labels in `score_space`: one of evaluation.json's domains.
 
-    The class of a pixel is decided at the size of its label map. `layout`, `split` and `image_list` are for the record,
-    `threads` decode (None: as many as suit the device). Raises UsageError when the two label spaces have no class in
+    Classes are predicted at the size of the label map. `layout`, `split` and `image_list` are only recorded, `threads`
+    decode (None: as many as suit the device). Raises UsageError when the two label spaces have no class in
     common, SegadaptError for a broken file.
     """
     if dataset.labels is None or dataset.labels.space != score_space:
@@ -90,7 +90,7 @@ def evaluate_domain(
 
 
 class Tally:
-    """Counts a network's predictions on one labelled image after another, on the device, and gives all scores.
+    """Counts a network's predictions on labelled images one by one, on the device, and computes all scores.
 
     `model_space` are the network's classes, `score_space` those of the labels. Raises UsageError when the two have no
     class in common.
@@ -106,7 +106,7 @@ class Tally:
     def add(self, name: str, image: Image, labels: Labels) -> Tensor:
         """Count an image (H, W, 3), whole or at the size of the network's input, at the size of its labels (H, W).
 
-        Gives the predicted train ids in the model's label space, uint8 (H, W), where they were made.
+        Returns the predicted train ids in the model's label space, uint8 (H, W), on their device.
         """
         size, every, one = (
             (labels.shape[1], labels.shape[0]),
@@ -123,7 +123,7 @@ class Tally:
         return predictions
 
     def scores(self) -> dict[str, Any]:
-        """All scores so far, as JSON has them."""
+        """All scores so far, for JSON."""
         return {
             **scores_of(self._confusion, self.space),
             **calibrated(self._rated.plain()),
@@ -132,7 +132,7 @@ class Tally:
 
 
 def with_pooled(scores: Mapping[str, dict[str, Any]], space: LabelSpace) -> dict[str, dict[str, Any]]:
-    """The same, and before those of several domains of a side (`target.acdc`) those of all its pixels (`target`)."""
+    """The same; for a side of several domains (`target.acdc`) preceded by the scores over all its pixels (`target`)."""
     found: dict[str, dict[str, Any]] = {}
     for name, own in scores.items():
         side, dot, _ = name.partition(".")
@@ -173,7 +173,7 @@ def scores_of(confusion: Confusion, space: LabelSpace) -> dict[str, Any]:
 
 
 def completed(scores: dict[str, Any]) -> dict[str, Any]:
-    """The scores of a domain with what files of earlier versions lack, as far as it follows from their counts."""
+    """The scores of a domain, completed with those that files of earlier versions lack but their counts determine."""
     if not scores.get("confusion"):
         return scores
     classes, counts = list(scores["per_class"]), np.array(scores["confusion"], np.int64)
@@ -191,12 +191,12 @@ def _beside_iou(confusion: Confusion) -> dict[str, Any]:
 
 
 def calibrated(found: dict[str, Any]) -> dict[str, Any]:
-    """The counts of a calibration, and the expected calibration error in percent that follows from them."""
+    """The counts of a calibration and the expected calibration error computed from them, in percent."""
     return {"ece": expected_calibration_error(found), "calibration": found}
 
 
 def doubt_about(scores: dict[str, Any], classes: Sequence[str]) -> str | None:
-    """Why the scores of a domain say nothing, from its labels; None when they hold two classes, or more."""
+    """Why the scores of a domain are meaningless, judging by its labels; None if these have at least two classes."""
     wrong = one_class_only([sum(row) for row in scores["confusion"]], classes)
     return wrong and f"{wrong}: these scores mean nothing. `segadapt data check` examines all labels"
 
@@ -253,17 +253,17 @@ def quick_sums(
     threads: int | None = None,
     share: tuple[int, int] = (0, 1),
 ) -> dict[str, Tensor]:
-    """What the scores of an evaluation during training are made from, over this share of the images.
+    """The sums behind the scores of an evaluation during training, over this share of the images.
 
     By score, on the CPU: pixels (C, C) int64 or a criterion's `sums`; the sums of all shares add up to those of all
     images, and one without an image has zeros. One whole pass per image; the predictor's scales, mirror and window are
-    not used. The criteria (`CRITERIA`) see the images of `target_val`, never its labels; without labels there,
-    `target_miou` is left out. With `limit`, so many images per data set, evenly spread. `share`: which one, of how
-    many. `threads` as in `evaluate_domain`. Raises SegadaptError for a broken file.
+    not used. The criteria (`CRITERIA`) use the images of `target_val`, never its labels; without labels there,
+    `target_miou` is left out. With `limit`, at most so many images per data set, evenly spread. `share`: (which one, of
+    how many). `threads` as in `evaluate_domain`. Raises SegadaptError for a broken file.
     """
     sums: dict[str, Tensor] = {}
     number, shares = share
-    passed = 0  # images of all shares so far: a data set begins where the one before has ended
+    passed = 0  # images of all shares so far: a data set starts where the previous one ended
     for name, dataset in (("target", target_val), ("source", source_val)):
         if dataset is None:
             continue
@@ -297,7 +297,7 @@ def quick_scores(sums: Mapping[str, Tensor], space: LabelSpace) -> dict[str, flo
 def prediction_writer(folder: Path, formats: tuple[Format, ...], space: LabelSpace) -> Keep:
     """A `Keep` that writes each prediction to `folder` under its image's name, in `formats`.
 
-    Cityscapes names stay (`frankfurt/frankfurt_000000_000294_leftImg8bit.png`), as its benchmark server expects them.
+    Cityscapes names are kept (`frankfurt/frankfurt_000000_000294_leftImg8bit.png`), as its benchmark server expects.
     """
 
     def keep(name: str, image: Image, labels: Labels) -> None:
@@ -333,9 +333,9 @@ def _read(
 
 
 def _count(confusion: Confusion, labels: Labels, predictions: Tensor) -> None:
-    """Count one image, where its predictions are."""
+    """Count one image on its predictions' device."""
     if predictions.device.type == "cpu":
-        confusion.add(labels, predictions.numpy())  # quicker there
+        confusion.add(labels, predictions.numpy())  # faster there
     else:
         confusion.add_on_device(torch.from_numpy(labels).to(predictions.device, non_blocking=True), predictions)
 

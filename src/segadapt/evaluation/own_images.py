@@ -1,4 +1,4 @@
-"""Scores of a model on images that somebody's own program reads: `segadapt.evaluate(model, pairs)`.
+"""Scores of a model on images that the user's own program reads: `segadapt.evaluate(model, pairs)`.
 
 scores = segadapt.evaluate("runs/mine", [("a.png", "a_ids.png"), (image, labels)])
 scores.miou, scores.per_class["road"]          # percent
@@ -28,7 +28,7 @@ AnyLabels = Path | str | Image.Image | NDArray[Any] | Tensor
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores over all images of a model, in percent, by the rules of docs/evaluation.md; None where there is none."""
+    """Scores over all images of a model, in percent, by the rules of docs/evaluation.md; None for a missing score."""
 
     images: int
     label_space: LabelSpace
@@ -59,10 +59,11 @@ def evaluate(
     An image is what `Model.predict` takes, labels are a path, a Pillow image, an array or a tensor (H, W) of the same
     size; or both are batches of tensors or arrays, (B, 3, H, W) or (B, H, W, 3) with (B, H, W). Labels are train ids of
     the model's label space, 255 ignored, or those of `label_space` (a name, a file or a loaded one), whose classes are
-    matched by name; `encoding` is how they hold them, and `ignore` a further value that is ignored (-100).
+    matched by name; `encoding` is how they are stored, and `ignore` a further value that is ignored (-100).
 
-    One image is in memory at a time; `progress` is told how many are done. Raises UsageError for what is no pair, no
-    image or no label map, and for none at all; SegadaptError for labels that the encoding does not know.
+    One image is in memory at a time; `progress` is called with the number done. Raises UsageError for anything that is
+    not a pair, an image or a label map, and for no pairs at all; SegadaptError for labels that the encoding does not
+    know.
     """
     loaded = model if isinstance(model, Model) else load(model)
     space = label_space if isinstance(label_space, LabelSpace) else None
@@ -100,7 +101,7 @@ def _scores(tally: Tally, images: int) -> Scores:
 
 
 def _single(pairs: Iterable[Any]) -> Iterator[tuple[AnyImage, AnyLabels]]:
-    """The pairs one by one, those of batches too."""
+    """The pairs one by one, with batches unpacked."""
     for number, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             size = f" of {len(pair)}" if isinstance(pair, (tuple, list)) else ""
@@ -119,7 +120,7 @@ def _single(pairs: Iterable[Any]) -> Iterator[tuple[AnyImage, AnyLabels]]:
 
 
 def _train_ids(labels: AnyLabels, reader: LabelReader, ignore: int | None, where: str) -> NDArray[np.uint8]:
-    """Train ids (H, W) of a label map, 255 ignored. Raises UsageError for what is none, SegadaptError for its ids."""
+    """Train ids (H, W) of a label map, 255 ignored. Raises UsageError for anything else, SegadaptError for its ids."""
     if isinstance(labels, (str, Path)):
         return reader.read(Path(labels))
     if isinstance(labels, Image.Image):

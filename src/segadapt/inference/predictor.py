@@ -2,12 +2,12 @@
 
 The published evaluation (SEAN, SE-GAN) is the default: the image is resized to the network's input size with Pillow's
 bicubic filter, the logits are upsampled to the output size by the network's own corner rule, and each pixel takes the
-class of its largest logit. With several views (scales, mirror images) the upsampled softmax maps are averaged; the
-published programs did so by rules of their own (`ViewRules`).
+class of its largest logit. With several views (scales, mirror images) the upsampled softmax outputs are averaged; the
+published programs have their own rules for this (`ViewRules`).
 
-One image goes through at a time, or a few in one batch. By default in a quicker way whose numbers are the same up to
-rounding: batch norm is folded into the convolutions, an image and its mirror image share a call of the network, and on
-a CPU logits at full size are made a few rows at a time. `plain=True` does everything step by step as the published
+Images are processed one at a time, or in small batches. By default this takes shortcuts that give the same numbers up
+to rounding: batch norm is folded into the convolutions, an image and its mirror image share a call of the network, and
+on a CPU full-size logits are computed a few rows at a time. `plain=True` does everything step by step, as the published
 programs do.
 """
 
@@ -36,7 +36,7 @@ QUADRANTS_FROM = 1.5  # the scale from which `ViewRules.quadrants` cuts the inpu
 
 @dataclass(frozen=True)
 class ViewRules:
-    """How several views become one softmax map, and several windows one view.
+    """How several views are combined into one softmax output, and several windows into one view.
 
     All off: each view is upsampled to the output size, then softmax, then the mean. The published SE-GAN program has
     the first three on; one view alone is always treated as its evaluation does. HRDA's and MIC's has the last one on.
@@ -49,7 +49,7 @@ class ViewRules:
 
     @classmethod
     def of(cls, settings: QuirkySettings) -> "ViewRules":
-        """As the quirks of a stage say; those that its method does not have are off."""
+        """From the quirks of a stage; those that its method does not have are off."""
         return cls(**{rule.name: settings.quirk(rule.name) for rule in fields(cls)})
 
     @property
@@ -70,15 +70,15 @@ Scores = Iterator[tuple[slice, Tensor]]
 
 
 class Predictor:
-    """A network together with how images go through it.
+    """A network together with how it processes images.
 
     `size` (W, H) is the network's input size; `scales` multiply it; `mirror` adds the mirror image of every scale;
     `window` (w, h) cuts each scaled input into overlapping windows, for inputs larger than the network should see at
     once. `device` moves the network (None: where it is); with `precision="bf16"` it runs under autocast, and its logits
-    become float32 before anything else happens to them. `rules` say how several views are put together.
+    become float32 before anything else happens to them. `rules` say how several views are combined.
 
-    Unless `plain`, what runs is a copy of the network as it is now, made for inference. The network itself, its train
-    or eval mode too, is as before after each call.
+    Unless `plain`, an inference copy of the network in its current state runs. The network itself, including its train
+    or eval mode, is unchanged after each call.
 
     Raises ValueError for a size, scale or window that is not positive, UsageError for an input that is too large for
     the memory that is free.
@@ -107,7 +107,7 @@ class Predictor:
         self.device = next(network.parameters()).device
         self.precision, self.plain = precision, plain
         self._running_network = network if plain else ready(network.for_inference(), precision)
-        # Not a method of its own: a predictor that refers to itself would keep its network until Python looks for such.
+        # Not a bound method: a predictor in a reference cycle would keep its network until the garbage collector runs.
         native = partial(_native_logits, self._running_network, precision)
         self._pass = native if plain or self.device.type != "cuda" else Replayed(native)
         self._need_memory()
@@ -116,7 +116,7 @@ class Predictor:
         ]
 
     def _need_memory(self) -> None:
-        """Raise UsageError when the largest input that the network is going to see does not fit into memory."""
+        """Raise UsageError when the largest input of the network would not fit into memory."""
         width, height = (max(self.network.smallest_input, round(side * max(self.scales))) for side in self.size)
         whole = width * height * (12 + 4 * self.network.classes * (self.window is not None))  # the input, its scores
         if self.window is not None:
@@ -221,7 +221,7 @@ class Predictor:
         training = [module for module in self._running_network.modules() if module.training]
         self._running_network.eval()
         try:
-            # A pass is recorded on the current GPU, which need not be the network's.
+            # Recording happens on the current GPU, which need not be the network's.
             on_gpu = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
             with torch.inference_mode(), on_gpu:
                 yield
@@ -246,7 +246,7 @@ class Predictor:
             yield rows, scores.softmax(dim=1) if len(self.views) == 1 else scores.div_(len(self.views))
 
     def _scores(self, views: Iterable[ViewLogits], size: tuple[int, int]) -> Scores:
-        """Rows with scores (1, C, n, W'): upsampled logits of the only view, or the sum of all views' softmax maps."""
+        """Rows with scores (1, C, n, W'): upsampled logits of the only view, or the sum of all views' softmax."""
         rules = self.rules
         if len(self.views) == 1 or not (rules.softmax_order or rules.sum_at_input):
             yield from self._upsampled((logits for _, logits in views), size, several=len(self.views) > 1)
@@ -306,7 +306,7 @@ class Predictor:
         return self.network.upsample(pixels.float(), (height, width))
 
     def _quadrants(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) -> logits of the four quadrants, each for itself, side by side: (B, C, 2h, 2w)."""
+        """Pixels (B, 3, H, W) -> logits of the four quadrants, computed separately, side by side: (B, C, 2h, 2w)."""
         halves = (half for row in pixels.tensor_split(2, dim=2) for half in row.tensor_split(2, dim=3))
         top_left, top_right, bottom_left, bottom_right = (self._slide(half) for half in halves)
         return torch.cat(
@@ -357,7 +357,7 @@ def _height_width(image: NDArray[np.uint8], output_size: tuple[int, int] | None)
 
 
 def _sampled(scores: Scores, into: Tensor, every: int) -> Scores:
-    """The same scores; on the way those of every `every`-th pixel of every `every`-th row are put into (C, h, w)."""
+    """The same scores; those of every `every`-th pixel of every `every`-th row are also copied into (C, h, w)."""
     for rows, block in scores:
         top = rows.start or 0
         some = block[0, :, -top % every :: every, ::every]
@@ -367,14 +367,14 @@ def _sampled(scores: Scores, into: Tensor, every: int) -> Scores:
 
 
 def _starts(length: int, window: int) -> list[int]:
-    """Where windows begin so that they cover `length` evenly and overlap by at least WINDOW_OVERLAP of a window."""
+    """Starts of windows such that they cover `length` evenly and overlap by at least WINDOW_OVERLAP of a window."""
     step = max(1, int(window * (1 - WINDOW_OVERLAP)))
     count = 1 + max(0, -(-(length - window) // step))
     return [round(index * (length - window) / max(1, count - 1)) for index in range(count)]
 
 
 def _starts_half_apart(length: int, window: int) -> list[int]:
-    """Where windows begin, half a window apart, the last at the end: as the published HRDA cuts its input."""
+    """Starts of windows half a window apart, the last at the end: as the published HRDA cuts its input."""
     step = max(1, window // 2)
     return [min(index * step, length - window) for index in range(1 + -(-(length - window) // step))]
 

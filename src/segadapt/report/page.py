@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: opens from disk without a network, with stages or data missing too."""
+"""One self-contained HTML page about a run: opens from disk without a network, even if stages or data are missing."""
 
 import re
 import shlex
@@ -28,19 +28,19 @@ from segadapt.report.stages import overview, stage_by_stage
 from segadapt.version import __version__
 
 TEMPLATE = Path(__file__).with_name("page.html")
-MARK_WITHIN = 4096  # bytes of the page: the digest of what it was made from is in its head
+MARK_WITHIN = 4096  # bytes of the page's head, which holds the digest of its inputs
 ACROSS = 4  # pictures side by side
-EXTREMES = 3  # images of a kind at most: worst, best, least agreed
-SAMPLE = 16  # target images without labels that the models see
-RELOAD = 10  # seconds between two looks of a browser at the page of a run that is still running
+EXTREMES = 3  # images of each kind at most: worst, best, least agreement
+SAMPLE = 16  # unlabelled target images for predictions
+RELOAD = 10  # seconds between reloads of the page of a run in progress
 UNDERWAY = re.compile("<!-- underway -->.*?<!-- /underway -->\n?", re.DOTALL)
-"""What a page has only until its run has finished."""
+"""What a page contains only until its run has finished."""
 CARD_TITLES = {"baseline": "source only", "adapted": "adapted", "upper_bound": "target trained (upper bound)"}
 
 
 @dataclass(frozen=True)
 class Underway:
-    """What a run that is not at its end is doing."""
+    """What an unfinished run is doing."""
 
     stage: str  # running now
     number: int  # of this stage, from 1
@@ -57,15 +57,15 @@ def write_report(
     sample: int = SAMPLE,
     beside: Sequence[Path] = (),
 ) -> Path:
-    """Write the page about the run folder `run` to `out` (`run/report.html` by default) and give its path.
+    """Write the page about the run folder `run` to `out` (`run/report.html` by default) and return its path.
 
-    `images` target images are shown with the predictions of the stages that are compared, made on `device`, and up to
-    that many of each stage that makes files. On a target without labels the models predict `sample` images, to report
-    what can be said (0: none). `underway`: the run is still running; the page says so and reloads itself. `beside`:
-    other runs to show its scores with, such as other seeds.
+    `images` target images are shown with the predictions of the compared stages, made on `device`, and up to that many
+    of each stage that makes files. On a target without labels the models predict `sample` images for the section on it
+    (0: none). `underway`: the run is still running; the page says so and reloads itself. `beside`: other runs to
+    compare its scores with, such as other seeds.
     Raises UsageError when `run` is not a run folder, or one of the others cannot be compared with it.
     """
-    made_from = digest_of_results(run)  # first: what changes meanwhile makes the page an old one
+    made_from = digest_of_results(run)  # first: later changes make the page out of date
     record = read_run(run)
     out = run / "report.html" if out is None else out
     need_writable(out)
@@ -79,7 +79,7 @@ def write_report(
     if beside:
         together = over_seeds(record, [read_run(other) for other in beside])
         sections.insert(1, Section("Beside other runs", _BESIDE, together))
-    if underway is None and not record.to_do:  # of a run that is done, the results come first
+    if underway is None and not record.to_do:  # for a finished run, results come first
         sections.insert(-1, sections.pop(0))
     ordered = [section for section in (*sections, *_background(record)) if section.content]
     name = run.resolve().name
@@ -106,11 +106,11 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Where links lead."""
+        """The anchor for links."""
         return re.sub("[^a-z]+", "-", self.title.lower())
 
     def html(self) -> str:
-        """The section as it stands on the page."""
+        """The section's HTML."""
         said = f"<p>{escape(self.text)}</p>" if self.text else ""
         return f'<section id="{self.anchor}"><h2>{escape(self.title)}</h2>{said}{self.content}</section>'
 
@@ -118,7 +118,7 @@ class Section:
 def _sections(
     run: RunRecord, space: LabelSpace | None, images: int, sample: int, device: str, problems: list[str]
 ) -> list[Section]:
-    """The stages, what came out of them: scores first, then pictures; and how each stage went."""
+    """The stages and their results: scores first, then pictures; and how each stage went."""
     budget = Budget()
     answer = last_adapted(run) or run.first("baseline")
     found = [
@@ -191,7 +191,7 @@ def styles() -> str:
 
 
 def is_current(report: Path, run: Path) -> bool:
-    """Whether the page was made from the results that the run folder holds now; times mean nothing."""
+    """Whether the page was made from the run folder's current results, whatever the file times."""
     try:
         with report.open("rb") as file:
             head = file.read(MARK_WITHIN)
@@ -201,7 +201,7 @@ def is_current(report: Path, run: Path) -> bool:
 
 
 def is_underway(page: Path) -> bool:
-    """Whether a page says that the run has not finished; its head does so, too."""
+    """Whether a page says that the run has not finished, which its head also records."""
     try:
         with page.open("rb") as file:
             return UNDERWAY.search(file.read(4096).decode(errors="replace")) is not None
@@ -210,7 +210,7 @@ def is_underway(page: Path) -> bool:
 
 
 def settle(page: Path) -> None:
-    """Take from a page what it has only until its run has finished: the run has stopped. All else stays as it is."""
+    """Remove from a page what it contains only while its run is in progress: the run has stopped."""
     if is_underway(page):
         write_text(page, UNDERWAY.sub("", page.read_text(encoding="utf-8")))
 
@@ -220,7 +220,7 @@ def _only_underway(content: str) -> str:
 
 
 def _underway(run: Underway | None) -> str:
-    """That the run is still running, and which stage."""
+    """A note that the run is in progress, with its stage."""
     if run is None:
         return ""
     now = datetime.now().astimezone().strftime("%H:%M:%S")
