@@ -25,7 +25,7 @@ from segadapt.setup.recipe_text import Training
 
 
 class Items(Protocol):
-    """What a torch data set is."""
+    """The interface of a torch data set."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Any: ...
@@ -53,18 +53,18 @@ def adapt(
 ) -> Model:
     """Train on the labelled `source`, adapt to the unlabelled `target`, and load the adapted model.
 
-    Both are folders, looked at as `segadapt init` does; or mappings of `root` and, where a look does not find them,
-    `layout`, `images`, `labels`; or any iterable (a torch data set too) of (image, labels) pairs, in a target also of
-    images alone, which are written as files beside the run: images as `Model.predict` takes them, labels as whole
-    numbers (H, W) or Pillow images.
+    Each is a folder, examined as by `segadapt init`; or a mapping of `root` and, if they are not found, `layout`,
+    `images`, `labels`; or any iterable (a torch data set too) of (image, labels) pairs, for the target also of images
+    alone, which are written to files beside the run: images as `Model.predict` takes them, labels as whole numbers
+    (H, W) or Pillow images.
 
     `classes` are names in the order of the ids, `{id or colour: name}`, a label space's name or file; None: proposed
-    from the labels. `target_classes` are those of the target's labels, where they hold other ids. Labels of the target
-    are for scores alone. `size` (W, H), `steps`, `method` and `changes` (as in `run_recipe`) replace what is proposed.
+    from the labels. `target_classes` are those of the target's labels, if they hold other ids. Labels of the target are
+    only used for scores. `size` (W, H), `steps`, `method` and `changes` (as in `run_recipe`) override the proposal.
 
     The recipe is written to `OUT.yaml`, the run is in `out`, with its report; the same call again resumes it, or loads
-    what is there. `yes` redoes stages whose settings have changed. Raises UsageError for data, classes and settings
-    that do not fit, SegadaptError if a stage fails. Programs that use a GPU need `if __name__ == "__main__":`.
+    the finished model. `yes` redoes stages whose settings have changed. Raises UsageError for data, classes and
+    settings that do not fit, SegadaptError if a stage fails. Programs that use a GPU need `if __name__ == "__main__":`.
     """
     folder = user_path(out)
     file = folder.with_name(f"{folder.name}.yaml")
@@ -90,7 +90,7 @@ def _as_list(changes: Mapping[str, object] | Sequence[str]) -> list[str]:
 
 
 def _place(given: DataLike, side: str, data: Path, classes: ClassesLike, ignored: tuple[Value, ...]) -> Place:
-    """Where a domain is; images and labels that are no files yet are written first."""
+    """The place of a domain; images and labels in memory are written to files first."""
     if isinstance(given, (str, Path)):
         return Place(given, classes=classes, ignored=ignored)
     if isinstance(given, Mapping):
@@ -105,9 +105,9 @@ def _place(given: DataLike, side: str, data: Path, classes: ClassesLike, ignored
 
 
 def _write(items: DataLike, root: Path, side: str) -> bool:
-    """Write images, and labels of pairs, as PNG, and nothing else is left there; gives whether there are labels.
+    """Write images, and labels of pairs, as PNG, and remove older ones; returns whether there are labels.
 
-    What is there already with the same pixels stays as it is: unchanged files let a run resume.
+    Existing files with the same pixels are kept: unchanged files let a run resume.
     """
     count = labelled = 0
     left = {path for folder in ("images", "labels") for path in (root / folder).glob("[0-9]*.png")}
@@ -125,7 +125,7 @@ def _write(items: DataLike, root: Path, side: str) -> bool:
         raise UsageError("holds no images", where=side, remedy="Give a folder, or (image, labels) pairs.")
     if side == "source" and labelled < count:
         raise UsageError(f"{count - labelled} of {count} images have no labels", where=side, remedy="Give pairs.")
-    for path in left:  # of a larger data set before
+    for path in left:  # of an earlier, larger data set
         path.unlink()
     return labelled > 0
 
@@ -165,8 +165,8 @@ def _ids(labels: Any, where: str) -> NDArray[np.uint8]:
 
 
 def _save(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write a picture, unless it is there with the same pixels."""
-    with suppress(SegadaptError), opened(path) as there:  # which is not there, or broken
+    """Write a picture, unless it exists with the same pixels."""
+    with suppress(SegadaptError), opened(path) as there:  # it may be missing or broken
         if np.array_equal(np.asarray(there), pixels):
             return
     write_with(path, lambda file: Image.fromarray(pixels).save(file, "PNG", compress_level=1))
