@@ -164,7 +164,7 @@ def test_runs_that_cannot_be_compared(seeds: list[Path], tmp_path: Path, capsys:
     empty = write(tmp_path / "empty", 0, {})
     for run, what, remedy in (
         (split, "is scored on other images than seed0/plain: 9 of test", "scores a model on any."),
-        (size, "is scored in another way than seed0/plain: input 128×64", "--mixed to compare them all the same."),
+        (size, "is scored in another way than seed0/plain: input 128×64", "--mixed to compare them anyway."),
         (space, "is scored in another label space than seed0/plain", "scores a model in another one."),
     ):
         outcome = command(capsys, "compare", one, run)

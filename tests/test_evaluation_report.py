@@ -119,7 +119,7 @@ def test_scores_that_somebody_altered(run: Path, change: dict[str, object], wron
     path.write_text(json.dumps(content))
     record = read_run(run)
     [said] = [line for line in record.missing if "adapt/evaluation.json" in line]
-    assert "is not as a stage writes it" in said and wrong in said
+    assert "does not have the expected form" in said and wrong in said
     baseline, adapt, *_ = record.stages
     assert adapt.evaluation is None and baseline.miou() == 30
     assert "mIoU" in summary_table(record) and class_table(record, None)

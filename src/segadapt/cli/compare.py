@@ -118,7 +118,7 @@ def _print(console: "Console", compared: "Comparison") -> None:
         title = f"{compared.metric_title} above source-only"
         _print_rows(console, compared, [title, "share of the gap closed"], gains)
     if any(row.used_target_labels for row in compared.rows):
-        console.print("* target labels had a part in the model")
+        console.print("* the model used target labels")
     if any(len(row.seeds) > 1 for row in compared.rows):
         console.print(
             f"± is the standard deviation over seeds, [ ] the {100 * LEVEL:.0f} % interval of a mean over seeds "

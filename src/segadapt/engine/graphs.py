@@ -170,7 +170,7 @@ class State:
     def need_same_places(self, now: list[Tensor], values: Values) -> None:
         """Raise Uncaptured for a step with these values when it has replaced one of these tensors."""
         if len(self.places) != len(now):
-            raise Uncaptured("its optimizers have not all begun", values)
+            raise Uncaptured("not all of its optimizers have taken a step", values)
         if not all(map(operator.is_, self.places, now)):
             raise Uncaptured("its step replaces a tensor that outlives it, instead of changing it in place", values)
 
@@ -222,7 +222,7 @@ class Graphed:
         batch = batch if batch.words is not None else batch.ahead_on(self.runtime.device)
         if self.refused is None and self._inputs is not None:
             if not self._inputs.fit(batch):
-                self._refuse("the batches change their shapes")
+                self._refuse("the shapes of its batches change")
             elif not self._slots.same_choices(batch.step):
                 self._begin()
         if self.refused is not None or self._done < PLAIN:
@@ -303,7 +303,7 @@ class Graphed:
         if self.runtime.device.type != "cpu" and len(self._programs) > 1:
             changed = difference(program, self._programs[-2])
             if changed is not None:
-                raise NotCapturable(f"its step is another program each time: {changed}")
+                raise NotCapturable(f"its step is not the same program each time: {changed}")
         return values
 
     def _captured(self, batch: Batch, before: State) -> Values:
@@ -337,10 +337,10 @@ class Graphed:
         found = after.distance(State(self.method, self.updater))
         if not found <= MARGIN * self._unlike + LEAST * moved:
             raise NotCapturable(
-                f"the replayed step is another one (it moves by {moved:.3g}, and differs by {found:.3g})"
+                f"the replayed step differs from the eager one (by {found:.3g}, of a step of {moved:.3g})"
             )
         if truth.keys() != values.keys():
-            raise NotCapturable("the replayed step has other losses")
+            raise NotCapturable("the replayed step has different losses")
         if self._done == PLAIN + NOTED + CHECKED - 1:
             self.say("each step is one CUDA graph from here on")
         return values
@@ -365,7 +365,7 @@ class Graphed:
                 where="runtime.cuda_graphs",
                 remedy="Use auto or off.",
             )
-        self.say(f"no CUDA graph, operations are launched one by one: {why}")
+        self.say(f"no CUDA graph, steps stay eager: {why}")
 
 
 class _Filled:

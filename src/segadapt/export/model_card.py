@@ -75,14 +75,14 @@ def model_card(facts: Facts, repository: str, license_id: str | None = None) -> 
     front = yaml.safe_dump(_front(facts, repository, license_id), sort_keys=False, allow_unicode=True)
     said = {
         "Network": f"{header.network}{_options(header.options)}" + (", with attention" if header.attention else ""),
-        "Input": f"RGB, seen at {header.size[0]}×{header.size[1]}; labels come at the image's own size",
+        "Input": f"RGB, resized to {header.size[0]}×{header.size[1]}; labels have the image's own size",
         "Classes": f"{len(space)} ({space.name}): {', '.join(space.classes)}",
         "Method": method,
         "Updates": "not known" if header.step is None else str(header.step),
         "Kept because": {"last": "it is the last", "best_target": "of its score on target labels"}.get(
             str(header.selection), "of a criterion without labels" if header.selection else "not known"
         ),
-        "Target labels had a part in it": SAID[header.used_target_labels],
+        "Target labels used": SAID[header.used_target_labels],
         "Made with": f"segadapt {facts.environment.get('segadapt', __version__)}, "
         f"PyTorch {facts.environment.get('torch', '?')}",
         "SHA-256": f"`{sha256(facts.file)}`",

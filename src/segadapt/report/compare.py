@@ -216,7 +216,7 @@ def _need_alike(first: StageRecord, other: StageRecord, domain: str, mixed: bool
         raise UsageError(
             f"is scored in another way than {_place(first)}: {_views(two)}, not {_views(one)}",
             where=other.folder,
-            remedy="Pass --mixed to compare them all the same.",
+            remedy="Pass --mixed to compare them anyway.",
         )
 
 

@@ -28,7 +28,7 @@ def as_markdown(compared: Comparison) -> str:
         *(_line([*[row.group] * several, *_cells(row, compared, alike)]) for row in compared.rows),
     ]
     if any(row.used_target_labels for row in compared.rows):
-        lines += ["", "\\* Target labels had a part in the model."]
+        lines += ["", "\\* The model used target labels."]
     return "\n".join(lines) + "\n"
 
 

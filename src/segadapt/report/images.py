@@ -111,7 +111,7 @@ def taken(rows: Iterator[Callable[[], Row]], budget: Budget, problems: list[str]
             problems.append(f"picture left out: {error}")
             continue
         if not budget.takes(row.pictures):
-            problems.append("some pictures are left out: the page would grow beyond 10 MB")
+            problems.append("some pictures are left out: the page would exceed 10 MB")
             break
         found.append(row)
     return found

@@ -233,50 +233,51 @@ def _underway(run: Underway | None) -> str:
 SCORES_SAID = (
     "Percent, one confusion matrix over all images; a class in neither labels nor predictions is left out. "
     "Gain = (adapted − source-only) / (target-trained − source-only), only between rows scored in the same way. "
-    "This is one seed: another one would give other numbers (segadapt compare puts several together)."
+    "These are numbers of one seed; another would give different ones (segadapt compare combines several)."
 )
 _BESIDE = (
-    "Percent on the target; runs that differ in the seed only are one recipe: mean ± standard deviation. Small: the "
-    "95 % interval of the mean over seeds (Student's t), of differences within each seed."
+    "Percent on the target; runs that differ only in the seed are grouped: mean ± standard deviation. Small: the 95 % "
+    "interval of the mean over seeds (Student's t), for differences within each seed."
 )
 CLASSES_SAID = (
     "IoU on the target in percent. Adapted columns are tinted by their difference to source-only; "
-    "bold is the best model in which no target labels had a part."
+    "bold is the best model that used no target labels."
 )
-_GAINED = "IoU against source-only, the largest gain first"
+_GAINED = "IoU compared with source-only, the largest gain first"
 _PAIRS = "Most confused: a class, and what its pixels are taken for"
 MISTAKES_SAID = "Red: wrong; black: ignored. A click enlarges a picture."
 _PICTURES = "Target images, evenly spread. Black is ignored. Attention: bright is high. A click enlarges a picture."
 _CALIBRATION = (
-    "How often the model is right (line) among pixels of which it is that sure; pale: the share of the pixels. On the "
-    "dashed line its confidence can be trusted; below it, it is too sure. ECE, the expected calibration error: the "
-    "mean distance from it."
+    "How often the model is right (line) at each level of confidence; pale: the share of the pixels. On the dashed "
+    "line its confidence can be trusted; below it, it is overconfident. ECE, the expected calibration error: the mean "
+    "distance from that line."
 )
 STAGES_SAID = (
-    "Losses are unweighted means over a batch; pale: as they were, strong: moving mean. Black in a pseudo-label: none."
+    "Losses are unweighted means over a batch; pale: raw values, strong: moving mean. Black in a pseudo-label: none."
 )
 COSTS_SAID = (
-    "Time is that of all commands that worked on the stage, evaluation included; images per second those of updates "
-    "(one domain's) or of a pass; memory the most that was in use at once, on a GPU by tensors."
+    "Time is that of all commands that worked on the stage, evaluation included; images per second are those of "
+    "updates (of one domain) or of a pass; memory is the peak, on a GPU that of tensors."
 )
 _LABEL_FREE = (
-    "Criteria that see target images and no labels: InfoMax, H(mean p) − mean H(p); snd, the density of soft "
-    "neighbourhoods; bnm, the nuclear norm of all predictions. ρ says how well one ordered the evaluations of a "
-    "training by their target mIoU: 1 perfectly, 0 not at all. Of few evaluations (pale) it says little: three are in "
-    "perfect order by chance once in six times, four once in 24."
+    "Criteria that use target images but no labels: InfoMax, H(mean p) − mean H(p); snd, the density of soft "
+    "neighbourhoods; bnm, the nuclear norm of all predictions. ρ says how well one ranked the evaluations of a "
+    "training by their target mIoU: 1 perfectly, 0 not at all. With few evaluations (pale) it says little: three are "
+    "in perfect order by chance once in six times, four once in 24."
 )
 _UNLABELLED = (
-    "The target has no labels here, so nothing is scored. A model that adapts well is usually surer, without giving up "
-    "classes; so is many a one that adapts badly. The criteria (higher is better, bold the highest) are guesses, and "
-    "snd alone prefers one class everywhere. infomax: sure pixels, many classes; snd: dense clusters of alike pixels; "
-    "bnm: sure and varied. Trust what the shares and pictures below show more than any of these numbers."
+    "The target has no labels here, so nothing is scored. A model that adapts well is usually more confident, "
+    "without giving up classes; but so are many that adapt badly. The criteria (higher is better, bold the highest) "
+    "are guesses, and snd on its own prefers one class everywhere. infomax: confident pixels, many classes; snd: dense "
+    "clusters of similar pixels; bnm: confident and varied. Trust the shares and pictures below more than any of these "
+    "numbers."
 )
 _SHARES = (
-    "The share of each class among all pixels; small: the difference to source-only. A class that vanishes, thin and "
-    "rare classes that lose half of theirs, or one that grows beyond what the place can hold are the first signs of a "
-    "training that went wrong."
+    "Each class's share of all pixels; small: the difference to source-only. A class that vanishes, thin and rare "
+    "classes that lose half of their share, or a class that grows implausibly are the first signs of a training that "
+    "went wrong."
 )
-_DISAGREEMENT = "In how many of 100 pixels the labels of two stages differ."
+_DISAGREEMENT = "Percentage of the pixels in which the labels of two stages differ."
 _CONFUSION = "Rows are labels, columns predictions, in percent of the row."
 
 

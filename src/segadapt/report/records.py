@@ -148,7 +148,7 @@ class RunRecord:
             return DataSettings.model_validate({"source": _ANY, "target": _ANY, side: own}).named(side)
         except (KeyError, TypeError, ValidationError) as error:
             raise UsageError(
-                f"says nothing usable about the data of the {side}",
+                f"has no usable settings for the data of the {side}",
                 where=self.folder / RECIPE,
                 remedy="Give --layout and --root.",
             ) from error
@@ -230,7 +230,7 @@ def _read(path: Path, missing: list[str]) -> Json:
         missing.append(f"{name}: holds something else")
         return {}
     if path.name in FILES and (wrong := fault(path.name, content)):
-        missing.append(f"{name}: is not as a stage writes it ({wrong})")
+        missing.append(f"{name}: does not have the expected form ({wrong})")
         return {}
     return content
 

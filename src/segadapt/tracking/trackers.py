@@ -101,7 +101,7 @@ class Tracking:
             found = read_json(self.subject.folder / FILE, "the record of trackers")
             return {name: {str(k): str(v) for k, v in dict(found[name]).items()} for name in NAMES if name in found}
         except (UsageError, ValueError, TypeError):
-            self.say(f"warning: {FILE} cannot be read: trackers begin a new run")
+            self.say(f"warning: {FILE} cannot be read: trackers start a new run")
             return {}
 
     @contextmanager
