@@ -115,7 +115,7 @@ def _classes(run: RunRecord, stage: StageRecord) -> list[str]:
     """A stage's gains and losses per class, its most confused pairs, its confusion matrices."""
     space = _space(run)
     parts = {
-        "IoU against source-only, the largest gain first": difference_table(run, stage, space),
+        "IoU compared with source-only, the largest gain first": difference_table(run, stage, space),
         "Most confused: a class, and what its pixels are taken for": confused_pairs(run, stage, space),
     }
     tabled = "".join(f"<div><h3>{title}</h3>{table}</div>" for title, table in parts.items() if table)

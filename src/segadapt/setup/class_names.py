@@ -200,7 +200,7 @@ def need_classes(names: Mapping[Value, str | None]) -> list[str]:
     classes = list(dict.fromkeys(name for name in names.values() if name is not None))
     if not 2 <= len(classes) <= MOST:
         raise UsageError(
-            f"{len(classes)} class{'es' * (len(classes) != 1)}, but a segmenter tells from 2 to {MOST} apart",
+            f"{len(classes)} class{'es' * (len(classes) != 1)}, but a segmenter distinguishes 2 to {MOST}",
             where="classes",
             remedy="Check the folder of the labels, and name the classes: --classes 0=ground,255=crack.",
         )

@@ -215,8 +215,8 @@ def _notes(name: str, side: Side, values: LabelValues | None, training: Training
     if values is not None:
         if not values.all_files and own:
             notes.append(
-                f"{name}: {values.looked_at} of {values.of} labels were looked into; what only others hold would "
-                "stop a training: --all-labels looks into all"
+                f"{name}: {values.looked_at} of {values.of} labels were read; a value that only others hold "
+                "would stop a training: --all-labels reads all"
             )
         if values.noise:
             notes.append(
@@ -230,7 +230,7 @@ def _notes(name: str, side: Side, values: LabelValues | None, training: Training
         if values.other_size:
             notes.append(
                 f"{name}: {values.other_size} of {values.looked_at} labels differ in size from their "
-                "images, which stops a training; mend them, or set size_mismatch: stretch"
+                "images, which stops a training; fix them, or set size_mismatch: stretch"
             )
     width, height = side.size
     stretch = training.size[0] / training.size[1] / (width / height)

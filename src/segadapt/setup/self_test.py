@@ -49,7 +49,7 @@ class Trial:
         """The problem that it found."""
         if self.failure is None:
             return None
-        return Problem("error", self.name, self.failure, "Trainings would fail here: mend this first.")
+        return Problem("error", self.name, self.failure, "Training would fail here: fix this first.")
 
 
 def self_test() -> Iterator[Trial]:

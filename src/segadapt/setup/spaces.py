@@ -171,7 +171,9 @@ def _own(source: Labelled, target: Labelled | None, file: Path) -> Chosen:
         else:
             foreign = sorted({name for name in found.values() if name is not None and name not in classes})
             if foreign:
-                notes.append(f"{', '.join(foreign)}: classes of the target alone, which nothing can learn: ignored")
+                notes.append(
+                    f"{', '.join(foreign)}: classes that only the target has, which cannot be learned: ignored"
+                )
             names["target"] = {value: name if name in classes else None for value, name in found.items()}
             encodings["target"] = target.encoding or "target"
             if encodings["target"] == encodings["source"]:
