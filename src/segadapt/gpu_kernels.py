@@ -27,7 +27,7 @@ __all__ = ["How", "depthwise", "fits", "fits_depthwise", "knows", "normed", "shi
 BLOCK = 1024
 """Activations computed by one program of a kernel."""
 MOST = 2**31 - BLOCK
-"""Activations that 32 bits can count."""
+"""The largest number of activations that 32 bits can index."""
 ROWS, WIDTH = 32, 64
 """Positions and channels of a tile whose sums over positions are a norm's gradients."""
 MOST_SUMS = 256
@@ -127,7 +127,7 @@ class _Normed(torch.autograd.Function):
         weight, mean, variance, given, out = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_given, relu = torch.empty_like(gradient), ctx.relu_to is not None
-        # Without a ReLU the gradient of what is added is the gradient itself.
+        # Without a ReLU the gradient of the shortcut is the incoming gradient.
         of_plus = torch.empty_like(gradient) if ctx.has_plus and relu else gradient
         how = ctx.eps, ctx.relu_to or 0.0, out if relu else gradient, of_given, of_plus
         switches = of_plus is not gradient, relu

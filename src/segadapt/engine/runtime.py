@@ -83,7 +83,7 @@ class Runtime:
     inference_batch: int | None = (
         None  # images that a segmenter sees at once when it does not train; None: as many as pay
     )
-    ahead_on_cpu: bool = False  # a CPU is treated as a device that the host runs ahead of: for tests
+    ahead_on_cpu: bool = False  # treats a CPU as a device that the host runs ahead of: for tests
 
     @property
     def ahead(self) -> bool:

@@ -285,7 +285,7 @@ def quick_sums(
 
     By score, on the CPU: pixels (C, C) int64 or a criterion's `sums`; the sums of all shares add up to those of all
     images, and one without an image has zeros. One whole pass per image; the predictor's scales, mirror and window are
-    not used. The criteria (`CRITERIA`) see the images of `target_val`, never its labels; without labels there,
+    not used. The criteria (`CRITERIA`) use the images of `target_val`, never its labels; without labels there,
     `target_miou` is left out. With `limit`, so many images per data set, evenly spread. `share`: which one, of how
     many; all must have predictors of one `batch`. `threads` as in `evaluate_domain`. Raises SegadaptError for a broken
     file.
@@ -373,7 +373,7 @@ def _keep(keep: Keep, one: _Read, labels: Fetched) -> None:
 def _count(confusion: Confusion, labels: Tensor, predictions: Tensor) -> None:
     """Count one image, where its labels and predictions are."""
     if predictions.device.type == "cpu":
-        confusion.add(labels.numpy(), predictions.numpy())  # quicker there
+        confusion.add(labels.numpy(), predictions.numpy())  # faster there
     else:
         confusion.add_on_device(labels, predictions)
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from segadapt.errors import UsageError
 
 WORTH_COUNTING = 2**23
-"""Pixels of a pass from which it is counted: four images of 2048×1024, some gigabytes."""
+"""Passes with fewer pixels are not estimated: four images of 2048×1024, some gigabytes."""
 BUDGET, MOST = 2**31, 4
 """Bytes that a pass of several images may take, and the most images: beyond them a GPU is busy with few as well."""
 
@@ -79,7 +79,7 @@ def images_within(network: nn.Module, shape: tuple[int, int, int, int], dtype: t
     """
     try:
         each = pass_bytes(network, shape, dtype) + beside
-    except (NotImplementedError, RuntimeError):  # a network of one's own that asks for values: nobody knows
+    except (NotImplementedError, RuntimeError):  # a custom network that reads values: cannot be estimated
         return 1
     return min(MOST, max(1, BUDGET // max(1, each)))
 

@@ -199,9 +199,8 @@ def run_batches(
     """`read` each job in threads, `work` on a batch of them at a time here, `write` each result in threads.
 
     So that a GPU need not wait for the threads, results are `Fetched`, whose values only `write` asks for.
-    Jobs whose outputs are all there are left alone, unless the flow says otherwise. An image that cannot be
-    read does not stop the others; a SegadaptError names each such image at the end. Raises UsageError when an output
-    lies where an image does.
+    Jobs whose outputs all exist are skipped, unless `flow.overwrite`. An image that cannot be read does not stop the
+    others; a SegadaptError names each such image at the end. Raises UsageError when an output would overwrite an input.
     """
     need_other_places((job.image for job in jobs), (path for job in jobs for path in job.outputs))
     batch, threads = flow.batch, flow.threads
