@@ -10,7 +10,7 @@ prints one table and writes one JSON. Parts (`--only`):
     evaluation   scores and pseudo-labels of an image; bare: the forward pass of every view
     stylize      a stylized copy; bare: the generator
     predict      latency of one image file; bare: the forward pass
-    memory       peak memory of a step at the published sizes (`--sizes`), each in a fresh process
+    memory       peak memory of a step, at the published sizes unless `--sizes` says otherwise, each in a fresh process
     layers       layers that are written otherwise than usual, beside the usual way
     linear       prepare, check, stylize, evaluate on N and 10·N images
 
@@ -62,6 +62,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--network", choices=list(NETWORKS), help="instead of the published ones (loses the meaning)")
     parser.add_argument("--compile", action="store_true", help="steps of compiled networks")
     parser.add_argument("--checkpointing", action="store_true", help="compute activations twice, to save memory")
+    parser.add_argument(
+        "--accumulate", type=int, default=1, metavar="K", help="memory: batches of K images in K micro-batches"
+    )
     parser.add_argument("--published-rules", action="store_true", help="put views together as the published program")
     parser.add_argument("--picture", type=Path, help="a street picture for the loader, instead of a drawn one")
     parser.add_argument("--threads", type=int, default=cores(), help="CPU threads; default: all cores")
@@ -71,6 +74,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     found = parser.parse_args(given)
     found.device = choose_device(found.device)
     usual = NAMED["published" if found.device.type == "cuda" else "half"]
+    found.memory_sizes = found.sizes or NAMED["published"]
     found.sizes = found.sizes or (NAMED["quarter"] if found.quick else usual)
     found.only = found.only or (QUICK_PARTS if found.quick else PARTS)
     found.precisions = found.precisions or (("bf16",) if found.quick else ("fp32", "bf16"))
@@ -111,7 +115,7 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     if "layers" in options.only:
         yield from layer_rows(sizes.target, runtimes, options.pairs)
     if "memory" in options.only:
-        setup = Setup(published, options.network, options.checkpointing)
+        setup = Setup(options.memory_sizes, options.network, options.checkpointing, options.accumulate)
         precisions = cast(Sequence[Precision], options.precisions)
         yield from memory_rows(options.methods, setup, runtimes[0], precisions)
     if "linear" in options.only:

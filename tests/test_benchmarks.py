@@ -215,6 +215,8 @@ def test_memory_and_linear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     peak, *linear = run(tmp_path / "rows.json", "--only", "memory", "linear", *options)
     if peak["more"]:  # where the system tells a process its memory
         assert {"step_mb", "step_reference_mb", "step_ratio", "whole_ratio"} <= set(peak["more"])
+    (two,) = run(tmp_path / "two.json", "--only", "memory", "--accumulate", "2", *options)
+    assert two["what"] == "sean, 2 micro-batches" and "step_ratio" not in two["more"]
     assert [row["what"] for row in linear] == ["prepare", "check", "stylize", "evaluate"]
     assert all(row["more"]["time_ratio"] > 0 for row in linear)
 

@@ -164,7 +164,7 @@ def test_runs_that_cannot_be_compared(seeds: list[Path], tmp_path: Path, capsys:
     empty = write(tmp_path / "empty", 0, {})
     for run, what, remedy in (
         (split, "is scored on other images than seed0/plain: 9 of test", "scores a model on any."),
-        (size, "is scored in another way than seed0/plain: input 128×64", "--mixed to compare them all the same."),
+        (size, "is scored in another way than seed0/plain: input 128×64", "--mixed to compare them anyway."),
         (space, "is scored in another label space than seed0/plain", "scores a model in another one."),
     ):
         outcome = command(capsys, "compare", one, run)
@@ -199,6 +199,28 @@ def test_json_csv_and_figures(seeds: list[Path], tmp_path: Path, capsys: pytest.
     assert (tmp_path / "figure.svg").read_text().lstrip().startswith("<?xml")
 
 
+def test_a_markdown_table(seeds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "scores.md"
+
+    def cells(*runs: Path) -> list[list[str]]:
+        assert command(capsys, "compare", *runs, "--out", file).code == 0
+        lines = [line for line in file.read_text().splitlines() if line.startswith("|")]
+        return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+    head, rule, *rows = cells(*seeds)
+    assert head[:5] == ["stage", "seeds 0, 1, 2", "mean ± sd", "of the gap", "road"]
+    assert len(head) == len(rule) == 4 + len(SPACE) and {len(row) for row in rows} == {len(head)}
+    assert [row[:5] for row in rows] == [
+        ["plain", "30.0, 32.0, 31.0", "31.0 ± 1.0", "0 %", "31.0"],
+        ["adapt", "40.0, 43.0, 42.0", "41.7 ± 1.5", "53 %", "41.7"],
+        ["bound\\*", "50.0, 52.0, 51.0", "51.0 ± 1.0", "100 %", "51.0"],
+    ]
+    other = write(tmp_path / "other", 4, {"plain": 20.0}, lr=1e-2)
+    head, _, *rows = cells(*seeds, other)
+    assert head[:3] == ["recipe", "stage", "per seed"]
+    assert rows[-1][1:5] == ["plain", "20.0 (seed 4)", "20.0", "–"]
+
+
 def test_the_table_shows_intervals_of_several_seeds_alone(
     seeds: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +228,27 @@ def test_the_table_shows_intervals_of_several_seeds_alone(
     several, one = (command(capsys, "compare", *runs).out for runs in (seeds, seeds[:1]))
     assert "41.7 ± 1.5" in several and "+10.67 [" in several and "53 % [" in several
     assert "±" not in one and "[" not in one and "one seed" in one and "+10.00" in one and "50 %" in one
+
+
+def add_evaluation(run: Path, name: str, model: str, **scores: Any) -> None:
+    """An `evaluate` stage on test, with the model's scores but for these."""
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["stages"][name] = {"method": "evaluate", "model": f"@{model}", "split": "test"}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    content = json.loads((run / model / "evaluation.json").read_text())
+    content["domains"]["target"] |= {"split": "test", "images": 7, **scores}
+    (run / name).mkdir()
+    write_json(run / name / "evaluation.json", content)
+
+
+def test_a_second_evaluation_of_a_model_is_a_row_of_its_own(seeds: list[Path]) -> None:
+    for name in METHODS:
+        add_evaluation(seeds[0], f"test_{name}", name)
+    add_evaluation(seeds[0], "views", "adapt", mirror=True, miou=44.0)
+    rows = {row.stage: row for row in compared(seeds[:1], split="test").rows}
+    assert list(rows) == [*METHODS, "views"]
+    assert middle(rows["adapt"].scores["miou"]) == 40 and middle(rows["views"].scores["miou"]) == 44
+    assert rows["views"].difference is None  # other views
 
 
 def middle(spread: Spread | None) -> float:
@@ -216,18 +259,9 @@ def middle(spread: Spread | None) -> float:
 def test_evaluations_on_another_split_are_scores_of_the_models_that_they_scored(seeds: list[Path]) -> None:
     """With differences and gap, as on the split that the stages were scored on themselves."""
     for run in seeds:
-        recipe = yaml.safe_load((run / "recipe.yaml").read_text())
-        for name in ("plain", "adapt", "bound"):
-            recipe["stages"][f"test_{name}"] = {"method": "evaluate", "model": f"@{name}", "split": "test"}
-            content = json.loads((run / name / "evaluation.json").read_text())
-            content["domains"]["target"] |= {
-                "split": "test",
-                "images": 7,
-                "miou": content["domains"]["target"]["miou"] / 2,
-            }
-            (run / f"test_{name}").mkdir()
-            write_json(run / f"test_{name}" / "evaluation.json", content)
-        (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+        for name in METHODS:
+            before = json.loads((run / name / "evaluation.json").read_text())["domains"]["target"]["miou"]
+            add_evaluation(run, f"test_{name}", name, miou=before / 2)
     test, val = compared(seeds, split="test"), compared(seeds, split="val")
     assert [row.stage for row in test.rows] == [row.stage for row in val.rows] == list(METHODS)
     assert test.scored_on["split"] == "test" and val.scored_on["split"] == "val"

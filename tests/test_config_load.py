@@ -74,6 +74,12 @@ def test_shipped_recipes_only_lack_what_a_user_must_say(name: str) -> None:
         ("stages.sean.size=[???, 40]", "a ? between { } or [ ] needs quotes"),
         ("stages.sean.size=" + "[" * 5000, "more than 32 levels"),
         ("seed=!!timestamp x", "!!timestamp is not plain data"),
+        ("seed=on", "'seed' is True: it must be a number"),
+        ("stages.sean.lr=yes", "'stages.sean.lr' is True: it must be a number"),
+        ("stages.sean.size=[on, 48]", "'stages.sean.size' is [True, 48]: it must be a number"),
+        ("data.source.encoding=off", "'data.source.encoding' is False: it must be a valid string. YAML reads yes, no,"),
+        ("stages.sean.network=no", "False is not a network. YAML reads yes, no, on and off as true and false; quote"),
+        ("stages.sean.augment={on: 1}", "'stages.sean.augment': key 'on' means true in YAML"),
         ("a." * 5000 + "a=1", "has more than 32 levels"),
     ],
 )

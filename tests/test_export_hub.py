@@ -64,7 +64,7 @@ def test_a_run_is_pushed_with_its_card_and_nothing_of_this_machine(hub: Hub, tmp
     assert about["license"] == "cc-by-4.0" and "sean" in about["tags"]
     [result] = about["model-index"][0]["results"]
     assert result["metrics"][0]["value"] == 45.0
-    assert 'segadapt.load("hf://anna/colours")' in text and "| Target labels had a part in it | no |" in text
+    assert 'segadapt.load("hf://anna/colours")' in text and "| Target labels used | no |" in text
     assert "cityscapes" in text and "research only" in text
     loaded = segadapt.load("hf://anna/colours", device="cpu")
     image = SPACE.palette[blocks(SPACE, 3)]
@@ -109,7 +109,7 @@ def test_a_dry_run_writes_the_folder(tmp_path: Path, capsys: CapSys) -> None:
     assert sorted(path.name for path in (tmp_path / "look").iterdir()) == ["README.md", "model.safetensors"]
     card = (tmp_path / "look/README.md").read_text()
     assert "It has not been scored." in card and "license: other" in card
-    assert "| Target labels had a part in it | unknown |" in card
+    assert "| Target labels used | unknown |" in card
     again = command(capsys, "push", model, "anna/small", "--dry-run", "-o", tmp_path / "look")
     assert_told(again, 2, str(tmp_path / "look"), "already exists", "or an empty one.")
     (tmp_path / "broken.json").write_text(json.dumps({}))

@@ -76,6 +76,35 @@ def test_a_dry_run_of_changed_settings_names_them_and_leaves_the_run_as_it_is(
     assert everything(finished / "run") == before
 
 
+@pytest.mark.parametrize(
+    ("override", "change"),
+    [
+        ("data.source.encoding=train", "data.source.encoding: not set -> train"),
+        ("data.target.unknown_ids=ignore", "data.target.unknown_ids: not set -> ignore"),
+        ("data.target.size_mismatch=stretch", "data.target.size_mismatch: not set -> stretch"),
+    ],
+)
+def test_how_labels_are_read_is_part_of_what_a_stage_is_made_with(
+    finished: Path, recipe: Path, override: str, change: str
+) -> None:
+    assert actions(recipe, finished / "run") == ["skip"] * 3
+    stage = planned(recipe, finished / "run", override)[1]["source_only"]
+    assert stage.state == "changed" and stage.stage.changes() == [change]
+
+
+def test_a_default_that_is_written_out_changes_nothing(finished: Path, recipe: Path) -> None:
+    usual = ["data.source.encoding=cityscapes", "data.target.encoding=cityscapes", "data.target.unknown_ids=error"]
+    assert actions(recipe, finished / "run", *usual) == ["skip"] * 3
+
+
+def test_how_labels_are_read_changes_no_stage_that_reads_none(finished: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, finished, copies={"method": "stylize", "generator": str(finished / "recipe.yaml")})
+    usual, other = (
+        planned(recipe, tmp_path / "run", *change)[1]["copies"].stage for change in ([], ["data.source.encoding=train"])
+    )
+    assert usual.content == other.content
+
+
 def test_the_table_says_when_the_disk_is_too_small(
     recipe: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

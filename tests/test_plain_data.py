@@ -28,6 +28,7 @@ BAD_YAML = {
     "a key twice": ("a:\n  b: 1\n  c: 2\n  b: 3\n", "key 'b' appears twice, first in line 2 (line 4)"),
     "a number as key twice": ("1: a\n01: b", "key '1' appears twice, first in line 1 (line 2)"),
     "a list as key": ("? [a]\n: b", "a key is a list or a mapping (line 1)"),
+    "a word of YAML's as key": ("a: 1\noff: 2", "key 'off' means false in YAML (line 2)"),
     "a date": ("a: !!timestamp x", "!!timestamp is not plain data (line 1)"),
     "an object": ("a: !!python/object:os.system {}", "!!python/object:os.system is not plain data (line 1)"),
     "a wrong number": ("a: !!int x", "'x' is not a valid int (line 1)"),

@@ -1,6 +1,7 @@
 """Plug-ins: found anywhere in a command, loaded once, told about when they fail, carried to other processes."""
 
 import importlib.metadata
+import json
 import pickle
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 import segadapt
 from command import assert_told, command
+from planning import planned, without_report
 from plugged import EXAMPLES
 from segadapt import UsageError, plugin
 from segadapt.config.load import load_recipe
@@ -19,7 +21,7 @@ from segadapt.data.catalog import LAYOUTS, Layout
 from segadapt.data.loader import Steps
 from segadapt.methods.registry import METHODS
 from segadapt.plugin_loading import Loaded, load_installed, load_plugin, loaded
-from tiny_runs import tree, write_recipe
+from tiny_runs import run, tree, write_data, write_recipe
 
 LAYOUT = """
 from segadapt.plugin import Layout, register_layout
@@ -155,6 +157,49 @@ def test_a_process_of_its_own_loads_them_before_what_needs_them(mine: Path) -> N
     done = subprocess.run([sys.executable, "-c", program], input=sent, capture_output=True, check=True)
     steps, job = done.stdout.decode().splitlines()
     assert steps == job and job.startswith("Mine(name='mine', summary='my rig'")
+
+
+METHOD = """
+from typing import Literal
+
+import segadapt
+from segadapt.methods.supervised import SourceOnly, SourceOnlySettings
+
+class Settings(SourceOnlySettings):
+    method: Literal["mine"] = "mine"
+
+class Mine(SourceOnly):
+    settings_type = Settings
+
+segadapt.register_method(Mine)
+"""
+
+
+def test_a_stage_that_a_plug_in_made_before_it_was_changed_is_said_to_be_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    without_report(monkeypatch)
+    file, out = tmp_path / "mine.py", tmp_path / "run"
+    file.write_text(METHOD)
+    load_plugin(file)
+    stages = {"mine": {"method": "mine", "steps": 1}, "plain": {"method": "source_only", "steps": 1}}
+    recipe = write_recipe(tmp_path / "recipe.yaml", tree(write_data(tmp_path / "data"), **stages))
+    run(recipe, out)
+    assert "plugins" not in json.loads((out / "plain/stage.json").read_text())
+    assert planned(recipe, out)[1]["mine"].said() == "done already, skipped"
+    file.write_text(METHOD + "# a comment\n")
+    load_plugin(file)
+    for _ in range(2):  # what is skipped is not taken for new
+        capfd.readouterr()
+        run(recipe, out)
+        said = [line for line in capfd.readouterr().err.splitlines() if "mine.py" in line]
+        assert len(said) == 1 and "mine: done already, skipped; plug-in mine.py has changed" in said[0]
+    one = planned(recipe, out)[1]["mine"]
+    one.stage.mark("running")  # as when it is resumed
+    assert planned(recipe, out)[1]["mine"].stage.changed_plugins() == ["plug-in mine.py"]
+    one.stage.clear()
+    one.stage.mark("running")
+    assert planned(recipe, out)[1]["mine"].stage.changed_plugins() == []
 
 
 # --- what can be registered ---

@@ -200,7 +200,7 @@ def test_source_and_target_with_different_ids(tmp_path: Path, capsys: pytest.Cap
     assert "are left out" in told.out and domain(written(tmp_path)[0], "target").labels is None
     option = "--target-classes=10=ship,20=water,77=gull"
     told = init(capsys, tmp_path, "--classes", "water,quay,ship", option, "--yes")
-    assert "gull: classes of the target alone" in told.out
+    assert "gull: classes that only the target has" in told.out
     recipe, space = written(tmp_path)
     assert domain(recipe, "source").encoding == "source" and domain(recipe, "target").encoding == "target"
     assert space.ids == {"source": ((3,), (5,), (9,)), "target": ((20,), (), (10,))}

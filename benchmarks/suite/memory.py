@@ -27,20 +27,25 @@ def memory_rows(
     runtime: Runtime,
     precisions: Sequence[Precision],
 ) -> Iterator[Row]:
-    """A row per method and precision, with `step_ratio` and `whole_ratio` = ours / the reference's."""
+    """A row per method and precision, with `step_ratio` and `whole_ratio` = ours / the reference's.
+
+    The reference takes one image per domain; no row with more micro-batches is held against it.
+    """
     for name in names:
-        theirs = in_fresh_process(memory_of, name, setup, "fp32", runtime, True)
+        theirs = in_fresh_process(memory_of, name, setup, "fp32", runtime, True) if setup.accumulate == 1 else {}
         for precision in precisions:
             ours = in_fresh_process(memory_of, name, setup, precision, runtime, False)
-            yield memory_row(name, setup.sizes, precision, ours, theirs)
+            row = memory_row(name, setup.sizes, precision, ours, theirs)
+            yield row if setup.accumulate == 1 else replace(row, what=f"{name}, {setup.accumulate} micro-batches")
 
 
 def memory_row(name: str, sizes: Sizes, precision: Precision, ours: Figures, theirs: Figures) -> Row:
-    """Figures of both as a row."""
+    """Figures of both as a row; `theirs` may be empty."""
     row = Row("memory", name, shown(*sizes.training(name)), precision, memory_mb=ours.get("step"))
     for kind, value in ours.items():
-        figures = {f"{kind}_mb": value, f"{kind}_reference_mb": theirs[kind], f"{kind}_ratio": value / theirs[kind]}
-        row = row.with_more(**figures)
+        row = row.with_more(**{f"{kind}_mb": value})
+        if kind in theirs:
+            row = row.with_more(**{f"{kind}_reference_mb": theirs[kind], f"{kind}_ratio": value / theirs[kind]})
     return row if ours else Row(row.part, row.what, row.size, row.precision, note="the system does not say")
 
 

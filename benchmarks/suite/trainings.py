@@ -62,6 +62,7 @@ class Setup:
     sizes: Sizes
     network: str | None = None  # instead of the published ones
     checkpointing: bool = False  # activations are computed again in the backward pass instead of being kept
+    accumulate: int = 1  # micro-batches of one image, of which a batch consists
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Case:
     target_size: Size
 
     def batch(self, step: int) -> Batch:
-        """A random batch, on the device."""
-        return random_batch(self.size, self.target_size, step).to(self.runtime.device)
+        """A random batch, on the device: one image per domain and micro-batch."""
+        return random_batch(self.size, self.target_size, step, self.update.accumulate).to(self.runtime.device)
 
 
 def published_settings(name: str, network: str | None, size: Size, target_size: Size) -> TrainingSettings:
@@ -99,7 +100,7 @@ def make_case(name: str, setup: Setup, runtime: Runtime) -> Case:
     for module in (*method.modules.values(), *method.helpers.values()):
         set_checkpointing(module, setup.checkpointing)
         runtime.place(module)
-    update = Updater(method.optimizers, runtime)
+    update = Updater(method.optimizers, runtime, setup.accumulate)
     return Case(name, method, settings, update, runtime, size, target_size)
 
 
@@ -130,13 +131,13 @@ def set_checkpointing(module: nn.Module, on: bool) -> None:
         module.checkpointing = on
 
 
-def random_batch(size: Size, target_size: Size, step: int) -> Batch:
-    """One source and one target image of noise, labels in blocks."""
+def random_batch(size: Size, target_size: Size, step: int, count: int = 1) -> Batch:
+    """`count` source and as many target images of noise, labels in blocks."""
     generator = torch.Generator().manual_seed(step)
     parts = []
     for width, height in (size, target_size):
-        image = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8, generator=generator)
-        labels = torch.randint(0, CLASSES, (1, -(-height // 8), -(-width // 8)), generator=generator).byte()
+        image = torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=generator)
+        labels = torch.randint(0, CLASSES, (count, -(-height // 8), -(-width // 8)), generator=generator).byte()
         labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :height, :width].contiguous()
-        parts.append(Images(image.permute(0, 3, 1, 2), labels, (f"random {step}",)))
-    return Batch(step, (step,), *parts)
+        parts.append(Images(image.permute(0, 3, 1, 2), labels, (f"random {step}",) * count))
+    return Batch(step, tuple(range(step * count, (step + 1) * count)), *parts)

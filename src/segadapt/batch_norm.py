@@ -1,8 +1,8 @@
-"""The batch norms of a network: frozen, or learning statistics.
+"""The batch norms of a network: frozen, or learning their running statistics.
 
-A batch norm in train mode normalizes by the statistics of what it sees, and its running statistics follow these; in
-eval mode it normalizes by the running ones, which stay. Nothing else in a segmenter has a mode that matters. What it
-sees in train mode is one pass of a micro-batch: over all ranks, see `share_statistics`.
+A batch norm in train mode normalizes by the statistics of its input, which its running statistics follow; in eval mode
+it normalizes by the running statistics, which stay fixed. No other part of a segmenter has a mode that matters. Its
+input in train mode is one pass of a micro-batch, over all ranks: see `share_statistics`.
 """
 
 import math
@@ -23,7 +23,7 @@ from segadapt.devices import gpu_kernels
 
 @dataclass(frozen=True)
 class _Kept:
-    """What a frozen batch norm does, and what it was made from: moved to another device, its buffers are others."""
+    """A frozen batch norm's scale and shift, and what they were computed from, so that changes are noticed."""
 
     made_from: tuple[Tensor, ...]
     versions: tuple[int, ...]
@@ -31,12 +31,12 @@ class _Kept:
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """PyTorch's, of which a frozen one keeps no activation for the backward pass: (B, C, H, W) -> the same shape.
+    """PyTorch's, except that a frozen one keeps no activation for the backward pass: (B, C, H, W) -> the same shape.
 
-    Frozen, in eval mode and without gradients of its own, it is one factor and one shift per channel, and the gradient
-    of its input needs these alone; PyTorch's operation keeps its input all the same, which is about half of what a
-    ResNet keeps in training. Where autocast has the activations in another dtype, PyTorch's operation does it, which
-    computes in float32; see `normed` for what is better there.
+    Frozen, in eval mode and without gradients of its own, it is one scale and one shift per channel, and the gradient
+    of its input needs only these; PyTorch's operation keeps its input all the same, which is about half of what a
+    ResNet keeps in training. If autocast has the activations in another dtype, PyTorch's operation is used, which
+    computes in float32; `normed` is better there.
     """
 
     _kept: "_Kept | None" = None
@@ -49,28 +49,28 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     @property
     def is_frozen(self) -> bool:
-        """Whether nothing of it changes in training."""
+        """Whether training changes nothing in it."""
         return not (self.training or self.weight.requires_grad or self.bias.requires_grad)
 
     def factor_and_shift(self) -> tuple[Tensor, Tensor]:
-        """What a frozen one does to each channel: (C,) each. Computed once, as long as nothing of it is changed."""
+        """Scale and shift of a frozen one, (C,) each. Cached until any part of it changes."""
         assert self.running_mean is not None and self.running_var is not None
         made_from = (self.weight, self.bias, self.running_mean, self.running_var)
         if torch.compiler.is_compiling() or any(tensor.is_inference() for tensor in made_from):
-            return self._factor_and_shift()  # there one cannot tell whether they were changed
+            return self._factor_and_shift()  # changes cannot be detected there
         versions = tuple(tensor._version for tensor in made_from)
         kept = self._kept
         if kept is not None and kept.versions == versions and all(map(operator.is_, kept.made_from, made_from)):
             return kept.made
         made = self._factor_and_shift()
-        # One that is captured is there when it is replayed, and one without numbers (a fake tensor) never.
+        # Captured ones only have values at replay, and fake tensors never do.
         captured = self.weight.is_cuda and torch.cuda.is_current_stream_capturing()
         if type(made[0]) is Tensor and not captured:
             self._kept = _Kept(made_from, versions, made)
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: these count the versions of their own tensors anew, and keep nothing."""
+        """For copies and pickles, whose tensors count versions from the start: nothing is cached."""
         return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
     def _factor_and_shift(self) -> tuple[Tensor, Tensor]:
@@ -82,7 +82,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 def normed(
     conv: nn.Conv2d, norm: nn.Module, activations: Tensor, plus: Tensor | None = None, relu_to: float | None = None
 ) -> Tensor:
-    """`norm(conv(activations))`, (B, F, H, W) -> (B, C, h, w); with a shortcut `plus` and a ReLU where they are wanted.
+    """`norm(conv(activations))`, (B, F, H, W) -> (B, C, h, w); with an optional shortcut `plus` and ReLU.
 
     `relu_to` is where the ReLU ends: infinity, or 6 for ReLU6.
     One operation after another, as in the published networks, or in quicker ones: on a GPU a norm in eval mode, the sum
@@ -110,11 +110,11 @@ def normed(
 
 
 def _in_weights(conv: nn.Conv2d, norm: nn.Module, activations: Tensor) -> Tensor:
-    """`norm(conv(activations))` under autocast, in fewer and quicker operations.
+    """`norm(conv(activations))` under autocast, in fewer and faster operations.
 
-    There a frozen norm goes into the convolution's weights, which are fewer than the activations and must be cast
-    anyway: no activation is read, written or kept for it. And on a CPU a 1×1 convolution is a matrix product, which is
-    a third quicker in the backward pass. (float32 keeps the published order of operations.)
+    A frozen norm is folded into the convolution's weights, which are fewer than the activations and must be cast
+    anyway: no activation is read, written or kept for it. On a CPU a 1×1 convolution is computed as a matrix product,
+    a third faster in the backward pass. (float32 keeps the published order of operations.)
     """
     weights, bias, after = conv.weight, conv.bias, norm
     if isinstance(norm, BatchNorm2d) and norm.is_frozen:
@@ -124,7 +124,7 @@ def _in_weights(conv: nn.Conv2d, norm: nn.Module, activations: Tensor) -> Tensor
     if activations.device.type == "cpu" and conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
         given = F.linear(activations.permute(0, 2, 3, 1), weights.flatten(1), bias).permute(0, 3, 1, 2)
     else:
-        given = conv._conv_forward(activations, weights, bias)  # a subclass's, too
+        given = conv._conv_forward(activations, weights, bias)  # also of subclasses
     return after(given)  # type: ignore[no-any-return]
 
 
@@ -145,7 +145,7 @@ def is_learning(module: nn.Module) -> bool:
 
 
 Total = Callable[[Tensor], Tensor]
-"""Sums a tensor over the ranks, in place, and gives it back."""
+"""Sums a tensor over the ranks, in place, and returns it."""
 
 
 def share_statistics(network: nn.Module, total: Total) -> None:
@@ -166,7 +166,7 @@ def _forward(norm: BatchNorm, total: Total, activations: Tensor) -> Tensor:
     given, mean, variance, count = _OverRanks.apply(activations, weight, bias, norm.eps, total)  # type: ignore[no-untyped-call]
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
-        # `momentum` None: the mean of all that was seen.
+        # `momentum` None: the mean over all inputs so far.
         momentum = 1.0 / norm.num_batches_tracked if norm.momentum is None else norm.momentum
         unbiased = variance * (count / (count - 1).clamp_min(1))
         norm.running_mean.mul_(1 - momentum).add_(momentum * mean.to(norm.running_mean.dtype))
@@ -186,11 +186,11 @@ class _OverRanks(torch.autograd.Function):
     def forward(
         ctx: Any, activations: Tensor, weight: Tensor, bias: Tensor, eps: float, total: Total
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        values = activations.to(weight.dtype)  # autocast may have made less of it
+        values = activations.to(weight.dtype)  # autocast may have reduced its precision
         others = [0, *range(2, values.dim())]
         variance, mean = torch.var_mean(values, others, correction=0)
         n = values.numel() // values.shape[1]
-        # Sums about zero would cancel; so each rank's mean and sum of squares about it are put together (Chan et al.,
+        # Sums about zero would cancel; so each rank's mean and sum of squares about it are combined (Chan et al.,
         # 1979): first the mean over all, and then what each rank's squares are about that.
         sums = total(F.pad(mean.double() * n, (0, 1), value=n))  # and the number of values
         count, overall = sums[-1], sums[:-1] / sums[-1]

@@ -1,4 +1,4 @@
-"""Which device and precision a word means on this machine."""
+"""The device and the precision that a name stands for on this machine."""
 
 import importlib
 from functools import cache
@@ -14,7 +14,7 @@ Precision = Literal["fp32", "bf16"]
 
 
 def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
-    """`auto`, `cpu`, `cuda`, `cuda:N` -> device. Raises UsageError for a device that is not there."""
+    """`auto`, `cpu`, `cuda`, `cuda:N` -> device. Raises UsageError for a device that does not exist."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -55,7 +55,7 @@ def choose_precision(wanted: Precision | Literal["auto"], device: torch.device) 
 
 
 def gpu_kernels(like: Tensor) -> ModuleType | None:
-    """`segadapt.gpu_kernels` for tensors on a GPU; None elsewhere, without Triton, and where a compiler has its own."""
+    """`segadapt.gpu_kernels` for tensors on a GPU; None elsewhere, without Triton, and inside `torch.compile`."""
     return _kernels() if like.is_cuda and not torch.compiler.is_compiling() else None
 
 

@@ -1,4 +1,4 @@
-"""Kernels of a GPU for what PyTorch computes in many: `devices.gpu_kernels` says where they can be used.
+"""GPU kernels that fuse several of PyTorch's: `devices.gpu_kernels` says where they can be used.
 
 - A batch norm with fixed statistics, the shortcut that is added to it and its ReLU are one kernel, and one backward
   (two where its weight and bias learn). A network like ResNet-101 otherwise spends as long in these as in its
@@ -25,17 +25,17 @@ from segadapt.gpu_depthwise import How, depthwise, fits_depthwise
 __all__ = ["How", "depthwise", "fits", "fits_depthwise", "knows", "normed", "shifted_sum", "spread"]
 
 BLOCK = 1024
-"""Activations that one program of a kernel computes."""
+"""Activations computed by one program of a kernel."""
 MOST = 2**31 - BLOCK
-"""Activations that 32 bits can count."""
+"""The largest number of activations that 32 bits can index."""
 ROWS, WIDTH = 32, 64
 """Positions and channels of a tile whose sums over positions are a norm's gradients."""
 MOST_SUMS = 256
 """Partial sums per channel; their sum is a second kernel, so that its order is always the same."""
 TAPS_BLOCK = 256
-"""Numbers of a head that one program computes."""
+"""Values of a head computed by one program."""
 MOST_CONVS = 4
-"""Convolutions of a head that the kernels know."""
+"""Number of a head's convolutions that the kernels support."""
 
 
 def _on_device_of(tensor: Tensor) -> AbstractContextManager[None]:
@@ -47,14 +47,14 @@ def _on_device_of(tensor: Tensor) -> AbstractContextManager[None]:
 def _forward(given, weight, bias, mean, variance, eps, plus, top, out, count, channels, PLUS: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def] # fmt: skip # noqa: N803, E501
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
-    channel = at % channels  # channels lie last in memory
+    channel = at % channels  # channels are last in memory
     factor = tl.load(weight + channel, inside).to(tl.float32) / tl.sqrt(tl.load(variance + channel, inside) + eps)
     shift = tl.load(bias + channel, inside) - tl.load(mean + channel, inside) * factor
     values = tl.load(given + at, inside).to(tl.float32) * factor + shift
     if PLUS:
         values += tl.load(plus + at, inside).to(tl.float32)
     if RELU:
-        values = tl.where(values <= 0, 0.0, values)  # what is no number stays so, as with PyTorch's
+        values = tl.where(values <= 0, 0.0, values)  # NaN stays NaN, as in PyTorch
         values = tl.where(values >= top, top, values)
     tl.store(out + at, values, inside)
 
@@ -127,7 +127,7 @@ class _Normed(torch.autograd.Function):
         weight, mean, variance, given, out = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_given, relu = torch.empty_like(gradient), ctx.relu_to is not None
-        # Without a ReLU the gradient of what is added is the gradient itself.
+        # Without a ReLU the gradient of the shortcut is the incoming gradient.
         of_plus = torch.empty_like(gradient) if ctx.has_plus and relu else gradient
         how = ctx.eps, ctx.relu_to or 0.0, out if relu else gradient, of_given, of_plus
         switches = of_plus is not gradient, relu
@@ -152,7 +152,7 @@ class _Normed(torch.autograd.Function):
 
 
 def fits(given: Tensor, plus: Tensor | None) -> bool:
-    """Whether the kernels can compute these: (B, C, H, W) with the channels last in memory, in float32 or less."""
+    """Whether the kernels support these: (B, C, H, W) with channels last in memory, at most float32."""
     return (
         given.dtype in (torch.float32, torch.bfloat16, torch.float16)
         and 0 < given.numel() < MOST
@@ -183,7 +183,7 @@ def _sum(taps, bias, d0, d1, d2, d3, out, count, height, width, channels, CONVS:
         dilation = d0 if number == 0 else d1 if number == 1 else d2 if number == 2 else d3
         own = tl.zeros((BLOCK,), tl.float32)
         for tap in tl.static_range(9):
-            down, right = (1 - tap // 3) * dilation, (1 - tap % 3) * dilation  # from where the tap's value comes
+            down, right = (1 - tap // 3) * dilation, (1 - tap % 3) * dilation  # where the tap's value comes from
             there = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
             source = ((pixel + down * width + right).to(tl.int64) * (CONVS * 9) + number * 9 + tap) * channels + channel
             own += tl.load(taps + source, inside & there, other=0.0).to(tl.float32)
@@ -200,14 +200,14 @@ def _spread(gradient, d0, d1, d2, d3, out, count, height, width, channels, CONVS
     number, pixel = left % CONVS, left // CONVS
     column, row = pixel % width, (pixel // width) % height
     dilation = tl.where(number == 0, d0, tl.where(number == 1, d1, tl.where(number == 2, d2, d3)))
-    down, right = (tap // 3 - 1) * dilation, (tap % 3 - 1) * dilation  # where the tap's value has gone
+    down, right = (tap // 3 - 1) * dilation, (tap % 3 - 1) * dilation  # where the tap's value went
     there = (row + down >= 0) & (row + down < height) & (column + right >= 0) & (column + right < width)
     values = tl.load(gradient + (pixel + down * width + right) * channels + channel, inside & there, other=0.0)
     tl.store(out + at, values, inside)
 
 
 def knows(bias: Tensor, dilations: Sequence[int]) -> bool:
-    """Whether `shifted_sum` and `spread` can compute a head of these."""
+    """Whether `shifted_sum` and `spread` support a head of these."""
     return bias.dtype == torch.float32 and len(dilations) <= MOST_CONVS
 
 

@@ -276,6 +276,9 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node) if isinstance(key_node, ScalarNode) else []
             if isinstance(key, (list, dict)):
                 raise _NotPlain("a key is a list or a mapping", key_node, "Keys are names.")
+            if isinstance(key, bool):
+                what = f"key '{key_node.value}' means {str(key).lower()} in YAML"
+                raise _NotPlain(what, key_node, f'Put it in quotes: "{key_node.value}".')
             if key in first:
                 what = f"key '{key!s:.60}' appears twice, first in line {first[key]}"
                 raise _NotPlain(what, key_node, "Leave one of them out.")

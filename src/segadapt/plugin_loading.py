@@ -9,7 +9,7 @@ import hashlib
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +33,22 @@ class Plugin:
     file: Path | None  # None for a package that is no file
     sha256: str | None  # of the file as it was run
     package: str | None = None  # name and version; None for a file that was named
+    module: str = ""  # that was imported
+
+    @property
+    def title(self) -> str:
+        """What a message calls it."""
+        return f"plug-in {self.name if self.file is None or self.package else self.file.name}"
+
+    @property
+    def version(self) -> str:
+        """What changes with its code, as far as that can be told: of a package its version and the module's hash."""
+        return " ".join(part for part in (self.package, self.sha256) if part is not None)
+
+    def defines(self, kind: type) -> bool:
+        """Whether a class, or one that it is derived from, is of this file, or of this package."""
+        own = self.module.partition(".")[0]
+        return any(base.__module__.partition(".")[0] == own for base in kind.__mro__)
 
     def as_dict(self) -> dict[str, str]:
         """What there is to know, as plain data."""
@@ -73,7 +89,7 @@ def load_plugin(path: Path | str) -> ModuleType:
             where=_place(error, file),
             remedy="Fix it; --debug shows the traceback.",
         ) from error
-    _files[place] = Plugin(file.stem, place, sha256)
+    _files[place] = Plugin(file.stem, place, sha256, module=name)
     return module
 
 
@@ -101,13 +117,19 @@ def load_installed(tell: Callable[[str], None] = warnings.warn) -> None:
 def _of_package(point: "EntryPoint", package: str) -> Plugin:
     file = getattr(sys.modules[point.module], "__file__", None)
     if file is None or not Path(file).is_file():
-        return Plugin(point.module, None, None, package)
-    return Plugin(point.module, Path(file), hashlib.sha256(Path(file).read_bytes()).hexdigest(), package)
+        return Plugin(point.module, None, None, package, point.module)
+    return Plugin(point.module, Path(file), hashlib.sha256(Path(file).read_bytes()).hexdigest(), package, point.module)
 
 
 def loaded() -> list[Plugin]:
     """The plug-ins that are at work in this process."""
     return [*(_installed or {}).values(), *_files.values()]
+
+
+def plugins_of(kinds: Iterable[type]) -> dict[str, str]:
+    """The plug-ins that some classes come from: title -> version."""
+    kinds = list(kinds)
+    return {plugin.title: plugin.version for plugin in loaded() if any(plugin.defines(kind) for kind in kinds)}
 
 
 class Loaded:

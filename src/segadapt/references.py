@@ -30,7 +30,7 @@ class Names:
     what: str  # in words
     gives: Product | None = None  # what a stage that it names must give; None: it names no stage
     initial: bool = False  # weights to begin with: by a name of initial weights, or a stage that gives the same
-    learned: bool = True  # whether labels may have had a part in it
+    learned: bool = True  # whether target labels may have been used for it
 
 
 def named_by(settings: type[Settings]) -> dict[str, Names]:

@@ -1,8 +1,9 @@
 """The base of everything a user can set, so that every room's settings have the same manners."""
 
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 
 class Settings(BaseModel):
@@ -11,6 +12,22 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), validate_default=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number_is_true(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic takes true, which is also YAML's `on`, for the number 1."""
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(part, bool) for part in parts):
+            named = _types_in(cls.model_fields[str(info.field_name)].annotation)
+            if named & {int, float} and not named & {bool, Any}:
+                raise PydanticCustomError("number_type", "Input should be a number")
+        return value
+
+
+def _types_in(annotation: Any) -> set[Any]:
+    """All types that an annotation is made of."""
+    return {annotation}.union(*map(_types_in, get_args(annotation)))
 
 
 MISSING = "???"

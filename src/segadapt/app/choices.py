@@ -1,4 +1,4 @@
-"""What there is to choose from in the app: runs to browse, segmenters and style transfer networks to try."""
+"""The choices in the app: runs to browse, segmenters and style transfer networks to try."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,18 +14,18 @@ from segadapt.weights.provenance import facts, is_generator
 from segadapt.weights.saved import load_any, load_generator
 
 RUNS = Path("runs")
-"""Where `segadapt run` puts run folders, and where they are looked for when none is given."""
+"""Where `segadapt run` puts run folders, and where the app looks for them by default."""
 
 
 @dataclass
 class Choices:
-    """Names that people see -> where each thing is. Names are unique, in the order in which things were given."""
+    """Display names -> locations. Names are unique, in the order in which things were given."""
 
     runs: dict[str, Path] = field(default_factory=dict)
     segmenters: dict[str, Path] = field(default_factory=dict)
     generators: dict[str, Path] = field(default_factory=dict)
-    answers: list[str] = field(default_factory=list)  # of the segmenters, those that are chosen at first
-    space: LabelSpace | None = None  # of published models that do not name their own
+    answers: list[str] = field(default_factory=list)  # the segmenters that are chosen at first
+    space: LabelSpace | None = None  # for published models that do not name their own
 
     def of_run(self, run: str) -> dict[str, str]:
         """Stage -> name of its segmenter."""
@@ -36,9 +36,9 @@ class Choices:
 def find_choices(given: Sequence[Path], warn: Callable[[str], None], space: LabelSpace | None = None) -> Choices:
     """Runs, stage folders, model files and `hf://USER/NAME`; without any, the runs in `runs/`.
 
-    A damaged model of a run is left out, which `warn` is told. `space` is that of published models that do not name
-    their own. Raises UsageError for what is nothing of these, and when there is nothing at all; SegadaptError for a
-    damaged model that was given by itself.
+    A damaged model of a run is left out with a call of `warn`. `space` is for published models that do not name their
+    own. Raises UsageError for anything else, and if there is nothing at all; SegadaptError for a damaged model that was
+    given by itself.
     """
     places = [place if is_hub(place) else user_path(place) for place in given] or _runs_here()
     several = len(places) > 1
@@ -88,7 +88,7 @@ def _add_model(found: Choices, place: Path) -> None:
         file = place / MODEL if is_folder(place) else need_file(place, "the run or model")
         name = _name_of(file.parent) if file.name == MODEL else file.stem
     if is_generator(file):
-        load_generator(file)  # now, not at somebody's first picture, it is told what is wrong with it
+        load_generator(file)  # so that errors are reported now, not at the first picture
         found.generators[_free(name, found.generators)] = file
         return
     load_any(file, found.space)
@@ -102,7 +102,7 @@ def _name_of(folder: Path) -> str:
 
 
 def _free(name: str, taken: Iterable[str], above: str = "") -> str:
-    """The name, or a longer one where it is taken: with the name of the folder above, with a number."""
+    """The name, or if taken a longer one: with the parent folder's name, or a number."""
     names = set(taken)
     longer = f"{above}/{name}" if above else name
     numbered = (f"{longer} ({number})" for number in range(2, len(names) + 3))

@@ -1,4 +1,4 @@
-"""A clip through models into a video that browsers play."""
+"""Predict a clip with models, as a video that browsers play."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class ClipOptions:
 
 @dataclass(frozen=True)
 class Clip:
-    """A predicted clip, and what to say about it."""
+    """A predicted clip, and the text about it."""
 
     file: Path | None  # None: stopped before the first frame
     said: str
@@ -42,9 +42,9 @@ def predict_clip(
     progress: Callable[[int, int | None], None],
     stopped: Callable[[], bool],
 ) -> Clip:
-    """Write the predicted clip into `folder`; where it is stopped, what was done until then.
+    """Write the predicted clip into `folder`; if it is stopped, the part done so far.
 
-    Raises SegadaptError for what cannot be read, and removes the file then.
+    Raises SegadaptError for a clip that cannot be read, and then removes the output.
     """
     need_av()
     from segadapt.video.reading import VideoSource

@@ -1,4 +1,4 @@
-"""The page: its components, and which function answers which click. What they compute is in the other files."""
+"""The page: its components, and which function handles which click. The computation is in the other files."""
 
 import re
 import shutil
@@ -27,21 +27,21 @@ NO_STYLE = "none"
 EMPTY = '<div class="empty">Drop an image or a clip to see it through the models.</div>'
 NO_MODEL = '<div class="empty">Choose a model.</div>'
 STRENGTH = "(strength) => { document.documentElement.style.setProperty('--strength', strength / 100); }"
-"""The browser mixes image and classes itself: the slider waits for nobody."""
+"""The browser blends image and classes itself, so the slider needs no request."""
 TURN: dict[str, Any] = {"concurrency_id": "networks", "concurrency_limit": 1}
-"""Of whatever runs networks: one at a time, the others queue."""
+"""Queue for everything that runs networks: one at a time."""
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 
 
 class Interface:
-    """The page for some choices; people's sessions share networks and nothing else."""
+    """The page for some choices; sessions share networks and nothing else."""
 
     def __init__(self, choices: Choices, networks: Networks, limits: Limits, folder: Path) -> None:
         self.choices, self.networks, self.limits, self.folder = choices, networks, limits, folder
         self._stops: dict[str, threading.Event] = {}
 
     def blocks(self) -> Any:
-        """The page as gradio has it."""
+        """The gradio page."""
         with gr.Blocks(title="segadapt", analytics_enabled=False, delete_cache=(SWEEP, AGE)) as blocks:
             gr.HTML('<div class="top"><b>segadapt</b><span>segmenters before and after adaptation</span></div>')
             with gr.Tabs():
@@ -88,7 +88,7 @@ class Interface:
         )
         sample.click(self.sample, [models, taken], [file, taken], **PRIVATE).success(**seen, **TURN, **PRIVATE)
         strength.input(None, [strength], None, js=STRENGTH, **PRIVATE)
-        # The player comes first, so that progress has a place.
+        # The player is first, so that progress has a place.
         begin.click(lambda: gr.update(value=None, visible=True), None, video, queue=False, **PRIVATE).then(
             self.clip, [file, models, view, strength, seconds, every, smooth], [video, said], **TURN, **PRIVATE
         )
@@ -122,7 +122,7 @@ class Interface:
         gr.on(changes, **chosen, **PRIVATE).success(**waiting, **TURN, **PRIVATE)
 
     def seen(self, file: str | None, models: list[str], more: list[str], style: str) -> tuple[Any, ...]:
-        """An upload through the models, a clip's first frame; and what is for clips alone, or not."""
+        """Predictions for an upload, or for a clip's first frame; and whether to show the controls for clips."""
         hidden = gr.update(value=None, visible=False)
         if file is None or not models:
             return EMPTY if file is None else NO_MODEL, gr.update(visible=False), hidden, hidden
@@ -136,7 +136,7 @@ class Interface:
         return html, gr.update(visible=is_video(file)), hidden, hidden
 
     def _own(self, file: str) -> Path:
-        """An upload's path. A request may name any: gradio takes those in the working and temporary folders, too.
+        """An upload's path. A request may name any path, and gradio also accepts the working and temporary folders.
 
         Raises UsageError for a file that was not uploaded.
         """
@@ -166,7 +166,7 @@ class Interface:
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),
     ) -> tuple[Any, Any]:
-        """A clip through the models, until its end or the end that was asked for, or until it is stopped."""
+        """Predict a clip, up to its end or the requested end, or until it is stopped."""
         if file is None or not models:
             raise gr.Error("Drop a clip and choose a model.", print_exception=False)
         stop = self._stops.setdefault(str(request.session_hash), threading.Event())
@@ -187,22 +187,22 @@ class Interface:
         )
 
     def stop(self, request: gr.Request) -> None:
-        """End the clip of this session."""
+        """Stop the clip of this session."""
         self._stops.setdefault(str(request.session_hash), threading.Event()).set()
 
     def stop_all(self) -> None:
-        """End all clips: the process waits for its threads."""
+        """Stop all clips, since the process waits for its threads."""
         for stop in list(self._stops.values()):
             stop.set()
 
     def _left(self, request: gr.Request) -> None:
-        """Somebody has closed the page: nobody waits for their clip."""
+        """The page was closed, so its clip is stopped."""
         stop = self._stops.pop(str(request.session_hash), None)
         if stop is not None:
             stop.set()
 
     def chosen(self, run: str, view: Any, stage: str | None, count: float) -> tuple[Any, Any, Any]:
-        """What can be chosen in a view of a run; and the view, where no network is needed for it."""
+        """The choices in a view of a run; and the view itself, if it needs no network."""
         try:
             record = runs.open_run(self.choices, run)
         except SegadaptError as error:
@@ -214,7 +214,7 @@ class Interface:
         return stages, gr.update(visible=view in runs.WITH_IMAGES), html
 
     def waited(self, run: str, view: Any, stage: str | None, count: float) -> Any:
-        """A view for which networks are needed, when it is its turn."""
+        """A view that needs networks, when its turn comes."""
         return self._run(run, view, stage, count) if view in runs.WITH_NETWORKS else gr.skip()
 
     def _run(self, run: str, view: Any, stage: str | None, count: float) -> str:
@@ -225,17 +225,17 @@ class Interface:
 
 
 def in_a_line(error: SegadaptError) -> str:
-    """What is wrong, without the server's folders."""
+    """An error message, without the server's folders."""
     return re.sub(r"(?<![\w.])(~|\.{0,2})/[^\s:]*/", "", str(error))
 
 
 def wrong(error: SegadaptError) -> str:
-    """What is wrong, in place of a result."""
+    """An error message, in place of a result."""
     return f'<div class="empty wrong">{escape(in_a_line(error))}</div>'
 
 
 def style() -> dict[str, Any]:
-    """Styles: those of a run's page, for its parts, and the app's own; fonts of the machine, none from elsewhere."""
+    """Styles: those of a run's page, for its sections, and the app's own; only fonts of the machine."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
     theme = gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"])
     own = Path(__file__).with_name("app.css").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The networks of the app, loaded when they are first wanted; a few are kept."""
+"""The networks of the app, loaded on first use; a few are kept."""
 
 import threading
 from collections import OrderedDict
@@ -17,13 +17,13 @@ from segadapt.inference.stylizer import USUAL_SIZE, Stylizer
 from segadapt.weights.saved import load_any, load_generator
 
 KEPT = 6
-"""Networks that stay in memory, the latest used."""
+"""Number of networks that stay in memory, the most recently used ones."""
 Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A model ready to predict, with the name that people see."""
+    """A model ready to predict, with its display name."""
 
     name: str
     predictor: Predictor
@@ -31,9 +31,9 @@ class Segmenter:
 
 
 class Networks:
-    """Predictors and stylizers by name. A model file that was replaced since is loaded anew.
+    """Predictors and stylizers by name. A model file that has been replaced is reloaded.
 
-    Loading is safe from several threads; whoever runs a network must be alone with it.
+    Loading is thread-safe; a network must be run by one thread at a time.
     """
 
     def __init__(self, choices: Choices, device: torch.device) -> None:

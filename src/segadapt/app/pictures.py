@@ -1,4 +1,4 @@
-"""One image as models see it: classes over it, how sure they are, where they attend, where they differ; as HTML."""
+"""Models' predictions for one image: classes, confidence, attention and differences, as HTML."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ from segadapt.video.library import need_av
 from segadapt.video.source import Frame, Selection
 
 LONGEST = 1280
-"""Pixels of the longer side of a picture as it is shown; networks see the whole one."""
+"""Longer side of a displayed picture in pixels; networks get the full image."""
 SHORTEST = 440
 PRESENT = 5e-4
-"""The share of the pixels from which a class is listed."""
+"""The minimum share of the pixels for a class to be listed."""
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is shown beside the classes."""
+    """What is shown besides the classes."""
 
     confidence: bool = False
     attention: bool = False
@@ -38,12 +38,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one model says about an image, at the size at which it is shown."""
+    """One model's prediction for an image, at its display size."""
 
     name: str
     overlay: str  # data URI of the classes in their colours
-    shares: dict[str, float]  # class -> share of the pixels, those that are present
-    sure: dict[str, float]  # class -> mean confidence where it is said
+    shares: dict[str, float]  # class -> share of the pixels, for classes that are present
+    sure: dict[str, float]  # class -> mean confidence where it is predicted
     confidence: float  # its mean
     labels: Pixels  # (h, w)
     more: list[Picture]
@@ -64,14 +64,14 @@ def read_upload(file: Path) -> Pixels:
 
 
 def shown_size(image: Pixels) -> tuple[int, int]:
-    """(W, H) at which an image (H, W, 3) is shown: its own, within limits."""
+    """(W, H) at which an image (H, W, 3) is displayed: its own, within limits."""
     height, width = image.shape[:2]
     scale = min(max(1.0, SHORTEST / width), LONGEST / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def see(image: Pixels, segmenter: Segmenter, wanted: Wanted) -> Seen:
-    """Let a model see uint8 RGB (H, W, 3)."""
+    """Run a model on uint8 RGB (H, W, 3)."""
     size = shown_size(image)
     labels, sure = segmenter.predictor.confident_labels(image, size)
     counts = np.bincount(labels.ravel(), minlength=len(segmenter.space))
@@ -97,7 +97,7 @@ def see(image: Pixels, segmenter: Segmenter, wanted: Wanted) -> Seen:
 
 
 def stylized(image: Pixels, stylizer: Stylizer) -> Image.Image:
-    """uint8 RGB (H, W, 3) in the style of the target, at the size at which it is shown."""
+    """uint8 RGB (H, W, 3) in the style of the target, at its display size."""
     small = np.asarray(Image.fromarray(image).resize(stylizer.size, Image.Resampling.BICUBIC))
     return Image.fromarray(stylizer([small])[0]).resize(shown_size(image), Image.Resampling.BICUBIC)
 
@@ -105,7 +105,7 @@ def stylized(image: Pixels, stylizer: Stylizer) -> Image.Image:
 def look(
     image: Pixels, segmenters: Sequence[Segmenter], wanted: Wanted, style: tuple[str, Stylizer] | None = None
 ) -> str:
-    """The result as HTML, complete in itself: no file is written."""
+    """The result as self-contained HTML; no file is written."""
     size = shown_size(image)
     base = photo(Image.fromarray(image), size)
     seen = [see(image, segmenter, wanted) for segmenter in segmenters]
@@ -128,7 +128,7 @@ def look(
 
 
 def _panel(base: str, seen: Seen) -> str:
-    """The image with the classes over it, how strong is for the page to say; a click enlarges both."""
+    """The image with the classes over it, at an opacity set by the page; a click enlarges both."""
     name = escape(seen.name)
     return (
         f'<figure><label class="zoom"><input type="checkbox" aria-label="enlarge"><span class="layers">'
@@ -145,7 +145,7 @@ def _differences(image: Pixels, seen: Sequence[Seen]) -> Picture:
 
 
 def _table(seen: Sequence[Seen], segmenters: Sequence[Segmenter]) -> str:
-    """Per class its share of the pixels, and how sure the model is where it says it."""
+    """Each class's share of the pixels, and the model's confidence where it predicts it."""
     shares = {name: max(one.shares.get(name, 0.0) for one in seen) for one in seen for name in one.shares}
     spaces = {name: own.space for own in reversed(segmenters) for name in own.space.classes}
     rows = []

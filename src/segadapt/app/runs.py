@@ -1,4 +1,4 @@
-"""A run in parts, as HTML: what its report shows, one view and one stage at a time."""
+"""A run in sections, as HTML: what its report shows, one view and one stage at a time."""
 
 from collections.abc import Callable
 from html import escape
@@ -21,9 +21,9 @@ from segadapt.report.records import RunRecord, StageRecord, read_run
 View = Literal["Overview", "Classes", "Curves", "Images", "Files made"]
 VIEWS: tuple[View, ...] = get_args(View)
 WITH_NETWORKS: tuple[View, ...] = ("Images",)
-"""Views that wait for their turn: they need networks."""
+"""Views that are queued, since they need networks."""
 WITH_IMAGES: tuple[View, ...] = ("Images", "Files made")
-"""Views of as many images as one wants."""
+"""Views with an adjustable number of images."""
 NO_SCORES = (
     "Nothing here was scored image by image, so the worst and best are not known (no labels, or an older run: "
     "<code>segadapt evaluate</code> scores it anew). Evenly spread images instead:"
@@ -43,15 +43,15 @@ def stages_of(run: RunRecord, view: View) -> list[str]:
 
 
 def first_stage(run: RunRecord, view: View) -> str | None:
-    """The stage that is looked at first: the run's answer where the view has it, else the last one there is."""
+    """The stage shown first: the run's answer if the view has it, else the last one."""
     names, answer = stages_of(run, view), page.last_adapted(run)
     return answer.name if answer is not None and answer.name in names else names[-1] if names else None
 
 
 def run_html(choices: Choices, networks: Networks, name: str, view: View, stage: str | None, count: int) -> str:
-    """One view of a run, read anew: it may still be running. `count` is of the images of a kind.
+    """One view of a run, re-read since it may be in progress. `count` is the number of images of each kind.
 
-    Raises UsageError for a name that there is not, or a folder that is no run any more.
+    Raises UsageError for an unknown name, or a folder that is no longer a run.
     """
     run, problems = open_run(choices, name), []  # type: tuple[RunRecord, list[str]]
     if view == "Overview":
@@ -68,13 +68,13 @@ def run_html(choices: Choices, networks: Networks, name: str, view: View, stage:
             parts = _images(run, found, networks, choices.of_run(name), count, problems)
         case "Files made":
             exhibit = None if found.kind is None else found.kind.exhibit(found.settings)
-            assert exhibit is not None  # `stages_of` has asked
+            assert exhibit is not None  # checked by `stages_of`
             parts = [stages.exhibited(run, found, exhibit, _space(run), count, Budget())]
     return _html(f"{name} · {found.name}", parts, problems)
 
 
 def open_run(choices: Choices, name: str) -> RunRecord:
-    """A run by its name, as it is now. Raises UsageError as `run_html`."""
+    """A run by its name, in its current state. Raises UsageError as `run_html`."""
     if name not in choices.runs:
         raise UsageError(f"there is no run '{name}'", where="runs", remedy=nearest(name, list(choices.runs)))
     return read_run(choices.runs[name])
@@ -100,7 +100,7 @@ def _overview(run: RunRecord) -> list[str]:
 
 
 def _space(run: RunRecord) -> LabelSpace | None:
-    """The classes with their colours, where they can be found."""
+    """The classes with their colours, if available."""
     try:
         return run.label_space()
     except SegadaptError:
@@ -112,10 +112,10 @@ def _titled(title: str, said: str, content: str) -> str:
 
 
 def _classes(run: RunRecord, stage: StageRecord) -> list[str]:
-    """What the stage gained and lost, its most confused pairs, its confusion matrices."""
+    """A stage's gains and losses per class, its most confused pairs, its confusion matrices."""
     space = _space(run)
     parts = {
-        "IoU against source-only, the largest gain first": difference_table(run, stage, space),
+        "IoU compared with source-only, the largest gain first": difference_table(run, stage, space),
         "Most confused: a class, and what its pixels are taken for": confused_pairs(run, stage, space),
     }
     tabled = "".join(f"<div><h3>{title}</h3>{table}</div>" for title, table in parts.items() if table)
@@ -131,9 +131,9 @@ def _classes(run: RunRecord, stage: StageRecord) -> list[str]:
 def _images(
     run: RunRecord, stage: StageRecord, networks: Networks, names: dict[str, str], count: int, problems: list[str]
 ) -> list[str]:
-    """The worst and the best, or evenly spread ones where no image has a score of its own.
+    """The worst and the best images, or evenly spread ones if there are no scores of single images.
 
-    Of a target without labels: what can be said of one, by all stages that are compared.
+    For a target without labels: the report's section on it, for all compared stages.
     """
     try:
         space = run.label_space()
@@ -162,13 +162,13 @@ def _images(
 def _predictors(
     networks: Networks, names: dict[str, str], wanted: list[str]
 ) -> dict[str, tuple[Predictor, LabelSpace]]:
-    """By stage, those that the app has a model of."""
+    """By stage, for stages whose model the app has."""
     found = {stage: networks.segmenter(names[stage]) for stage in wanted if stage in names}
     return {stage: (one.predictor, one.space) for stage, one in found.items()}
 
 
 def sample_image(choices: Choices, name: str, number: int) -> Path:
-    """An image of the target of a run, one after another. Raises SegadaptError where its data is not there."""
+    """The next image of a run's target. Raises SegadaptError if its data is missing."""
     run = open_run(choices, name)
     _, dataset = open_target(run, run.label_space())
     return dataset.pairs[(number * 7) % len(dataset)].image

@@ -1,4 +1,4 @@
-"""The app's server: where it listens, what it keeps, who may ask."""
+"""The app's server: where it listens, what it keeps, who may connect."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ from segadapt.extras import need_package
 from segadapt.verbosity import verbose
 
 OLDEST = 6
-"""gradio's first number; earlier ones pass styles and options elsewhere."""
+"""Minimum major version of gradio; earlier ones pass styles and options differently."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -23,26 +23,26 @@ POLICY = (
 )
 """What browsers may load for the page: nothing from other hosts."""
 GRACE = 1
-"""Seconds that open connections get when the app ends."""
+"""Grace period in seconds for open connections when the app ends."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one person may ask for."""
+    """Limits per user."""
 
-    upload: int = 200  # megabytes of a file
-    seconds: float = 60.0  # of a clip
-    waiting: int = 20  # people in the queue
+    upload: int = 200  # megabytes per file
+    seconds: float = 60.0  # per clip
+    waiting: int = 20  # requests in the queue
 
 
 def need_gradio() -> None:
     """Raise UsageError when gradio is not installed, or too old."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported, too
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # also read at import
     need_package("gradio", "app", "app", least=OLDEST)
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 is any free one. Raises UsageError for a port in use and for another machine's address."""
+    """A bound socket; port 0 is any free one. Raises UsageError for a port in use and for a foreign address."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
             0
@@ -63,7 +63,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def web_app(blocks: Any, limits: Limits, host: str, style: dict[str, Any]) -> Any:
-    """The interface as an ASGI application that answers requests for this machine alone, on the loopback."""
+    """The interface as an ASGI application; on the loopback interface it only answers requests for this machine."""
     import gradio
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -82,14 +82,14 @@ def web_app(blocks: Any, limits: Limits, host: str, style: dict[str, Any]) -> An
         run_history=False,
         **style,
     )
-    if host in LOOPBACK:  # else a page elsewhere could reach it under a name of its own that means this machine
+    if host in LOOPBACK:  # else a foreign page could reach it under its own name for this machine (DNS rebinding)
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
     app.add_middleware(_Policy)
     return app
 
 
 class _Policy:
-    """Puts `POLICY` on every answer."""
+    """Adds `POLICY` to every response."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -110,7 +110,7 @@ def serve(
     ready: Callable[[], None],
     stopping: Callable[[Callable[[], None]], None] | None = None,
 ) -> None:
-    """Answer until SIGINT or SIGTERM; `ready` is called once it does. `stopping` is given a function that ends it."""
+    """Serve until SIGINT or SIGTERM; `ready` is called once it does. `stopping` receives a function that stops it."""
     import uvicorn
 
     class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore] # where gradio is not installed
@@ -118,7 +118,7 @@ def serve(
             await super().startup(sockets)
             ready()
 
-    # Connections that are cut at the end are no error; what fails in a handler is told by gradio.
+    # Connections cut at the end are no error; gradio reports failures in handlers.
     level = "info" if verbose() else "critical"
     server = Server(uvicorn.Config(app, log_level=level, timeout_graceful_shutdown=GRACE, lifespan="on"))
     if stopping is not None:
@@ -135,5 +135,5 @@ def address(bound: socket.socket, host: str) -> str:
 
 
 def show(url: str) -> None:
-    """Open a browser, which may take its time."""
+    """Open a browser, which may take a while."""
     threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()

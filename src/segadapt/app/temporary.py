@@ -1,4 +1,4 @@
-"""What the app keeps on the disk for a while: uploads, and files that it has made."""
+"""What the app keeps on disk temporarily: uploads, and files that it made."""
 
 import os
 import shutil
@@ -11,13 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SWEEP, AGE = 300, 3600
-"""Seconds between two looks for old files, and their age then."""
+"""Seconds between clean-ups, and the age of files to remove."""
 MADE = "made"
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Where gradio keeps uploads, and we what we make for people; gone at the end, which may come by SIGTERM."""
+    """The folder of gradio's uploads and of our outputs; removed at the end, also on SIGTERM."""
     before = os.environ.get("GRADIO_TEMP_DIR")
     with _ended_by_term(), tempfile.TemporaryDirectory(prefix="segadapt-app-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
@@ -32,7 +32,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextmanager
 def _ended_by_term() -> Iterator[None]:
-    """SIGTERM, which the server passes on once it has ended, becomes an exception."""
+    """Turn SIGTERM, which the server passes on once it has ended, into an exception."""
 
     def leave(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -45,7 +45,7 @@ def _ended_by_term() -> Iterator[None]:
 
 
 def new_folder(folder: Path) -> Path:
-    """An empty folder with a name that nobody can guess, for one thing that is made; those that are old go."""
+    """A new folder with an unguessable name, for one output; old ones are removed."""
     made = folder / MADE
     new = made / uuid.uuid4().hex
     new.mkdir(parents=True)

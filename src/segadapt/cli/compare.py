@@ -44,9 +44,7 @@ def compare(
     as_json: AsJson = False,
     out: Annotated[
         str | None,
-        typer.Option(
-            "--out", "-o", metavar="FILE", help="FILE.csv, .json, or a figure: .svg, .pdf, .png; - prints CSV."
-        ),
+        typer.Option("--out", "-o", metavar="FILE", help="FILE.csv, .json, .md, .svg, .pdf or .png; - prints CSV."),
     ] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="The figure shows the IoU of each class.")] = False,
 ) -> None:
@@ -59,7 +57,7 @@ def compare(
     from segadapt.report.compare import compare as put_together
     from segadapt.report.records import read_run
 
-    output = None if out is None else OutputFile.parse(out, "--out", (".csv", ".json", *FIGURES))
+    output = None if out is None else OutputFile.parse(out, "--out", (".csv", ".json", ".md", *FIGURES))
     if per_class and (output is None or output.suffix not in FIGURES):
         raise UsageError(
             "applies to a figure only", where="--per-class", remedy=f"Give --out FILE{FIGURES[0]} with it."
@@ -82,16 +80,19 @@ def compare(
 
 
 def _write(output: OutputFile, compared: "Comparison", per_class: bool) -> None:
-    """CSV, JSON or a figure, as the suffix says."""
+    """CSV, JSON, Markdown or a figure, as the suffix says."""
     from segadapt.evaluation.pictures import as_figure
     from segadapt.files import write_json, write_text
     from segadapt.report.compare_figures import classes_figure, scores_figure
+    from segadapt.report.compare_markdown import as_markdown
 
     with output.file() as path:
         if output.suffix == ".csv":
             write_text(path, as_csv(compared))
         elif output.suffix == ".json":
             write_json(path, compared.plain())
+        elif output.suffix == ".md":
+            write_text(path, as_markdown(compared))
         else:
             as_figure(path, (classes_figure if per_class else scores_figure)(compared))
 
@@ -117,7 +118,7 @@ def _print(console: "Console", compared: "Comparison") -> None:
         title = f"{compared.metric_title} above source-only"
         _print_rows(console, compared, [title, "share of the gap closed"], gains)
     if any(row.used_target_labels for row in compared.rows):
-        console.print("* target labels had a part in the model")
+        console.print("* the model used target labels")
     if any(len(row.seeds) > 1 for row in compared.rows):
         console.print(
             f"± is the standard deviation over seeds, [ ] the {100 * LEVEL:.0f} % interval of a mean over seeds "

@@ -80,7 +80,8 @@ def apply_override(tree: Tree, override: str) -> str:
         value = text if text.startswith("@") else parse_yaml(text, COMMAND_LINE) if text else None
     except UsageError as error:
         remedy = "Quote it, as in key='\"text\"'." if error.what.startswith("not valid") else error.remedy
-        raise UsageError(f"the value of '{key}' is {error.what}", where=COMMAND_LINE, remedy=remedy) from None
+        verb = ":" if error.what.startswith("key ") else " is"
+        raise UsageError(f"the value of '{key}'{verb} {error.what}", where=COMMAND_LINE, remedy=remedy) from None
     place: Any = tree
     stages = tree.get("stages") or {}
     for part in parents:
@@ -172,10 +173,15 @@ def _explain(error: ValidationError, tree: Tree, path: Path, given: set[str]) ->
             case "value_error":
                 place = f"'{key}': " if key else ""
                 what, _, remedy = finding["msg"].removeprefix("Value error, ").partition(". ")
-                yield UsageError(place + what, where=where, remedy=remedy or "Change it.")
+                yield UsageError(place + what, where=where, remedy=_quoted(value) + (remedy or "Change it."))
             case _:
-                wrong = ", or ".join(dict.fromkeys(map(_plain, alternatives)))
-                yield UsageError(f"'{key}' is {short(value)}: {wrong}", where=where, remedy=_change(keys, tree))
+                wrong, remedy = ", or ".join(dict.fromkeys(map(_plain, alternatives))), _change(keys, tree)
+                yield UsageError(f"'{key}' is {short(value)}: {wrong}", where=where, remedy=_quoted(value) + remedy)
+
+
+def _quoted(value: object) -> str:
+    """For a truth value where none is expected, that it may have been meant as text."""
+    return isinstance(value, bool) * "YAML reads yes, no, on and off as true and false; quote them if you mean text. "
 
 
 def _plain(finding: ErrorDetails) -> str:

@@ -194,9 +194,19 @@ class DomainSettings(Settings):
 
     def label_encoding(self, space: LabelSpace) -> str:
         """The encoding of the label files: set here, else the layout's, else the label space's only one, else train."""
-        encoding = self.encoding or LAYOUTS[self.layout].encoding
+        return space.need_encoding(self.encoding or self._usual_encoding(space))
+
+    def _usual_encoding(self, space: LabelSpace) -> str:
         own = space.own_encodings
-        return space.need_encoding(encoding or (own[0] if len(own) == 1 else TRAIN))
+        return LAYOUTS[self.layout].encoding or (own[0] if len(own) == 1 else TRAIN)
+
+    def reading(self, space: LabelSpace) -> dict[str, str]:
+        """The settings that decide how labels are read, as far as they differ from their defaults."""
+        own: dict[str, str] = {"unknown_ids": self.unknown_ids, "size_mismatch": self.size_mismatch}
+        found = {key: value for key, value in own.items() if value != type(self).model_fields[key].default}
+        if self.encoding not in (None, self._usual_encoding(space)):
+            found["encoding"] = str(self.encoding)
+        return found
 
     def label_reader(self, space: LabelSpace) -> LabelReader:
         """What turns the label files into train ids of `space`."""

@@ -1,6 +1,6 @@
-"""Checkpoints: tensors and plain data only, written whole, the newest few kept.
+"""Checkpoints: tensors and plain data only, written atomically, the newest few kept.
 
-A checkpoint is for resuming a training. Models for use are `model.safetensors` (see `segadapt.weights.saved`).
+A checkpoint is for resuming a training. Finished models are `model.safetensors` (see `segadapt.weights.saved`).
 """
 
 import re
@@ -20,7 +20,7 @@ from segadapt.weights.checkpoint_files import load_torch
 
 FORMAT = 1
 IDENTITY = ("method", "network")
-"""Facts about a training that another one cannot take over, beside what `pixel_facts` says."""
+"""Facts that must match when another training continues from a checkpoint, besides those of `pixel_facts`."""
 PATTERN = re.compile(r"step_(\d{8})\.pt")
 
 
@@ -51,7 +51,7 @@ class Checkpoints:
         return next(reversed(self.all()), None)
 
     def save(self, step: int, method: Method, about: dict[str, Any]) -> Path:
-        """Write the state after `step` updates; `about` is plain data. Older ones beyond `keep` go afterwards."""
+        """Write the state after `step` updates; `about` is plain data. Older ones beyond `keep` are then removed."""
         path = path_of(self.folder, step)
         content = {
             "format": FORMAT,
@@ -71,7 +71,7 @@ class Checkpoints:
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
-    # torch.save turns a full disk into a RuntimeError; the OSError beneath it is what a person must be told about.
+    # torch.save turns a full disk into a RuntimeError; the underlying OSError is what the user needs to see.
     try:
         with path.open("wb") as file:
             torch.save(content, file)
@@ -84,7 +84,7 @@ def _save(content: dict[str, Any], path: Path) -> None:
 def restore(
     content: dict[str, Any], method: Method, path: Path, facts: dict[str, Any] | None = None
 ) -> tuple[int, dict[str, Any]]:
-    """Put the content of the checkpoint `path` into `method`; gives the step and what `save` was told about it.
+    """Load the checkpoint `path` into `method`; returns the step and the `about` that was saved.
 
     Raises UsageError for a checkpoint of something else: another network or method, or one whose own `facts` of these
     names are others.
@@ -106,15 +106,15 @@ def restore(
 
 
 def read(path: Path, mapped: bool = False) -> dict[str, Any]:
-    """What `save` wrote. With `mapped` its tensors are not read, and so not held against their checksums.
+    """What `save` wrote. With `mapped`, tensors are not read, and so their checksums are not verified.
 
     Raises SegadaptError when it cannot be read, UsageError for anything else than a checkpoint.
     """
     try:
-        if not zipfile.is_zipfile(path):  # of which PyTorch would speak in words for its programmers
+        if not zipfile.is_zipfile(path):  # PyTorch's own message is for programmers
             raise ValueError("truncated, or not a PyTorch file")
         content = load_torch(path, mapped)
-    except Exception as error:  # the unpickler raises whatever damaged bytes lead it to
+    except Exception as error:  # damaged bytes can make the unpickler raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
         raise SegadaptError(
             f"the checkpoint cannot be read ({reason})",
@@ -138,13 +138,13 @@ def about(path: Path) -> tuple[int, dict[str, Any]]:
 
 
 def pixel_facts(method: Method) -> dict[str, Any]:
-    """What the weights of the method's result do not tell about it, and its output depends on."""
+    """What the output of the method's result depends on besides its weights."""
     result = method.result
     return {"pixels": result.pixels.name, **(result.traits() if isinstance(result, Segmenter) else {})}
 
 
 def not_finite(method: Method) -> str | None:
-    """The first network or optimizer that holds a number which is not finite. It makes the host wait for a GPU."""
+    """The first network or optimizer that holds a non-finite number. Makes the host wait for a GPU."""
     held: dict[str, list[Tensor]] = {
         name: list(module.state_dict().values()) for name, module in method.modules.items()
     }
@@ -164,7 +164,7 @@ def _is_float(value: object) -> bool:
 
 
 def _need_the_same(path: Path, written: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise UsageError when one of the facts that the checkpoint tells about itself is not the wanted one."""
+    """Raise UsageError when a fact recorded in the checkpoint differs from the expected one."""
     for name, value in wanted.items():
         if name in written and written[name] != value:
             what = f"of a different network or method: {name} {written[name]}, but the stage has {value}"
@@ -186,7 +186,7 @@ def plain_rates(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_options_of(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's saved state under the optimizer's own options: those of the checkpoint may be others by now.
+    """An optimizer's saved state with its current options, which may differ from those in the checkpoint.
 
     Raises ValueError for the state of another kind of optimizer: Adam's moments mean nothing to SGD.
     """

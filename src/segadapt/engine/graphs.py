@@ -1,17 +1,17 @@
 """An update as one CUDA graph: recorded once, then replayed, so that the device never waits for launches.
 
-A graph has its tensors where they were when it was recorded, and its numbers as they were. So all that changes from
-step to step lies in tensors that stay: the batch, the numbers of the step (`step_numbers.Slots`), the learning rates
-(`rates.Rates`), and what outlives a step, which is changed in place. The order of events:
+A graph keeps the addresses of its tensors and the values of its numbers from the capture. So everything that changes
+from step to step is kept in static tensors: the batch, the numbers of the step (`step_numbers.Slots`), the learning
+rates (`rates.Rates`), and state that outlives a step, which is updated in place. The sequence:
 
-    steps 0, 1      as always: optimizers make their states, cuDNN chooses its kernels
-    step 2          of a batch that hides its step and its seeds: who reads them cannot be captured
-    steps 3, 4      noted operation by operation: they must be the same program, and wait for nothing
-    step 4          again, to see what two runs of one step differ by; then captured, and replayed from the same weights
-    steps 4, 5      the replay must be as near to the step as the step is to itself
+    steps 0, 1      eager: optimizers create their states, cuDNN chooses its kernels
+    step 2          with a batch that hides its step and seeds: a method that reads them cannot be captured
+    steps 3, 4      recorded operation by operation: both must be the same program, and wait for nothing
+    step 4          run again, to see how far two runs of a step differ; then captured and replayed from these weights
+    steps 4, 5      the replay must be as close to the eager step as two eager runs are to each other
     from step 6 on  replayed
 
-Where anything of that fails, or the batches change their shapes, steps are launched one by one and the run says why.
+If any of this fails, or batches change their shapes, steps stay eager and the run says why.
 """
 
 import operator
@@ -33,10 +33,10 @@ from segadapt.errors import UsageError
 from segadapt.methods.method import Method, Values
 
 PLAIN, NOTED, CHECKED = 2, 2, 2
-"""Steps: before a capture is thought of; whose programs are compared; of which the replay is compared."""
+"""Numbers of steps: before a capture is prepared; whose programs are compared; whose replay is compared."""
 MARGIN, LEAST = 10.0, 1e-3
-"""A replay may be so many times as far from a step as two runs of it are from each other, and in any case so much of
-how far the step moves: rounding is not the same twice on a GPU."""
+"""How far a replay may be from its step: this many times the distance of two runs of it, or this share of the step's
+own length, whichever is more. Rounding is not reproducible on a GPU."""
 
 
 class Graph(Protocol):
@@ -46,7 +46,7 @@ class Graph(Protocol):
         """Record it; nothing is computed yet."""
 
     def replay(self) -> Values:
-        """Compute it, from what lies in its tensors now; the values are in the same tensors each time."""
+        """Compute it from the current content of its tensors; the values are in the same tensors each time."""
 
 
 class CudaGraph:
@@ -58,7 +58,7 @@ class CudaGraph:
         self._values: Values = {}
 
     def capture(self, step: Callable[[], Values]) -> None:
-        """See `Graph`. Other threads may go on meanwhile: the loader's pins memory."""
+        """See `Graph`. Other threads may keep working meanwhile: the loader's pins memory."""
         with _capturable(self.optimizers), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._values = step()
 
@@ -70,7 +70,7 @@ class CudaGraph:
 
 @contextmanager
 def _capturable(optimizers: dict[str, Optimizer]) -> Iterator[None]:
-    """Adam wants to be told that it is captured; outside of that it would warn."""
+    """Adam must be told when it is captured; at other times the flag would make it warn."""
     groups = [group for one in optimizers.values() for group in one.param_groups if "capturable" in group]
     for group in groups:
         group["capturable"] = True
@@ -82,7 +82,7 @@ def _capturable(optimizers: dict[str, Optimizer]) -> Iterator[None]:
 
 
 class Hidden:
-    """In place of a number that a captured step must not read: each replay has another one."""
+    """Stands in for a number that a captured step must not read, since each replay has a different one."""
 
     def __init__(self, what: str, length: int = 0) -> None:
         self.what, self.length = what, length
@@ -108,7 +108,7 @@ class Hidden:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A batch whose tensors stay where they are, and which says nothing of its step."""
+    """A batch with static tensors that hides its step."""
 
     batch: Batch
 
@@ -137,7 +137,7 @@ class Inputs:
         return mine == its
 
     def fill(self, batch: Batch) -> None:
-        """With the batch of a step."""
+        """Copy the batch of a step into it."""
         for mine, its in zip(self.batch.tensors(), batch.tensors(), strict=True):
             mine.copy_(its, non_blocking=True)
 
@@ -153,7 +153,7 @@ def lasting(method: Method, updater: Updater) -> list[Tensor]:
 
 
 class Uncaptured(NotCapturable):
-    """A step that cannot be captured, but is done: with these values."""
+    """A step that cannot be captured but has been done, with these values."""
 
     def __init__(self, what: str, values: Values) -> None:
         super().__init__(what)
@@ -168,20 +168,20 @@ class State:
         self.kept = [place.detach().clone() for place in self.places]
 
     def need_same_places(self, now: list[Tensor], values: Values) -> None:
-        """Raise Uncaptured, of a step with these values, when it has put other tensors in the place of these."""
+        """Raise Uncaptured for a step with these values when it has replaced one of these tensors."""
         if len(self.places) != len(now):
-            raise Uncaptured("its optimizers have not all begun", values)
+            raise Uncaptured("not all of its optimizers have taken a step", values)
         if not all(map(operator.is_, self.places, now)):
             raise Uncaptured("its step replaces a tensor that outlives it, instead of changing it in place", values)
 
     @torch.no_grad()
     def restore(self) -> None:
-        """All as it was."""
+        """Restore everything."""
         for place, kept in zip(self.places, self.kept, strict=True):
             place.copy_(kept)
 
     def distance(self, other: "State") -> float:
-        """Euclidean, over all numbers. The host waits for it."""
+        """Euclidean distance over all numbers. The host waits for it."""
         squares = [(a.double() - b.double()).square().sum() for a, b in zip(self.kept, other.kept, strict=True)]
         return float(torch.stack([square.cpu() for square in squares]).sum().sqrt())
 
@@ -204,17 +204,17 @@ class Graphed:
         self._begin()
 
     def _begin(self) -> None:
-        self._done = 0  # steps since the shapes, or what the host decides, have changed
+        self._done = 0  # steps since the shapes, or the host's choices, changed
         self._inputs: Inputs | None = None
         self._slots = Slots(0, self.runtime.device)
         self._programs: list[Program] = []
         self._graph: Graph | None = None
         self._unlike = 0.0  # the distance of two runs of one step
-        self._written: list[Tensor] = []  # what a replay may change: all that outlives a step
+        self._written: list[Tensor] = []  # what a replay may change: everything that outlives a step
 
     @property
     def replays(self) -> bool:
-        """Whether steps are replayed by now."""
+        """Whether steps are being replayed."""
         return self._graph is not None and self._done >= PLAIN + NOTED + CHECKED
 
     def run(self, method: Method, batch: Batch) -> Values:
@@ -222,7 +222,7 @@ class Graphed:
         batch = batch if batch.words is not None else batch.ahead_on(self.runtime.device)
         if self.refused is None and self._inputs is not None:
             if not self._inputs.fit(batch):
-                self._refuse("the batches change their shapes")
+                self._refuse("the shapes of its batches change")
             elif not self._slots.same_choices(batch.step):
                 self._begin()
         if self.refused is not None or self._done < PLAIN:
@@ -237,7 +237,7 @@ class Graphed:
         return values
 
     def _tried(self, batch: Batch) -> Values:
-        """A step on the way to the capture; where it fails, the step is done as always."""
+        """A step that prepares the capture; if that fails, the step is done eagerly."""
         before = State(self.method, self.updater)
         values, why = Values(), None
         try:
@@ -267,7 +267,7 @@ class Graphed:
         return values
 
     def _asked(self, batch: Batch) -> Values:
-        """A step that says which numbers it needs."""
+        """A step that determines which numbers it needs."""
         assert self._inputs is not None
         for optimizer in self.method.optimizers.values():
             if not optimizer.defaults.get("fused"):
@@ -276,9 +276,9 @@ class Graphed:
         return self.updater.compute(self.method, self._inputs.batch, _Filled(self._slots))
 
     def _computed(self, batch: Batch, looking_on: AbstractContextManager[object] | None = None) -> Values:
-        """A step launched operation by operation, from the same tensors as a captured one.
+        """An eager step from the same tensors as a captured one.
 
-        `looking_on` sees what a capture would record: not the numbers that are brought to the device before it.
+        `looking_on` sees what a capture would record, without the numbers that are copied to the device before it.
         """
         assert self._inputs is not None
         asked, slots = self._slots.asked, self._slots
@@ -292,8 +292,8 @@ class Graphed:
         return values
 
     def _noted(self, batch: Batch) -> Values:
-        """A step whose program is noted, and is the same as the one before."""
-        if self.runtime.compile:  # whose code a mode that looks on would replace
+        """A step whose program is recorded and must equal the previous one's."""
+        if self.runtime.compile:  # a dispatch mode would replace the compiled code
             return self._computed(batch)
         program = Program(self.runtime.device)
         values = self._computed(batch, program)
@@ -303,11 +303,11 @@ class Graphed:
         if self.runtime.device.type != "cpu" and len(self._programs) > 1:
             changed = difference(program, self._programs[-2])
             if changed is not None:
-                raise NotCapturable(f"its step is another program each time: {changed}")
+                raise NotCapturable(f"its step is not the same program each time: {changed}")
         return values
 
     def _captured(self, batch: Batch, before: State) -> Values:
-        """Capture the step, and do it by replay."""
+        """Capture the step, and run it by replay."""
         truth = self._noted(batch)
         before.need_same_places(lasting(self.method, self.updater), truth)
         after = State(self.method, self.updater)
@@ -330,17 +330,17 @@ class Graphed:
         return self._compared(batch, before, truth, after)
 
     def _compared(self, batch: Batch, before: State, truth: Values, after: State) -> Values:
-        """The step by replay, from the state `before` it; it must end near to the state `after` it."""
+        """The step by replay from the state `before` it; the result must be close to the state `after` it."""
         moved = after.distance(before)
         before.restore()
         values = self._replayed(batch)
         found = after.distance(State(self.method, self.updater))
         if not found <= MARGIN * self._unlike + LEAST * moved:
             raise NotCapturable(
-                f"the replayed step is another one (it moves by {moved:.3g}, and differs by {found:.3g})"
+                f"the replayed step differs from the eager one (by {found:.3g}, of a step of {moved:.3g})"
             )
         if truth.keys() != values.keys():
-            raise NotCapturable("the replayed step has other losses")
+            raise NotCapturable("the replayed step has different losses")
         if self._done == PLAIN + NOTED + CHECKED - 1:
             self.say("each step is one CUDA graph from here on")
         return values
@@ -348,7 +348,7 @@ class Graphed:
     def _replayed(self, batch: Batch) -> Values:
         assert self._graph is not None
         self._slots.fill(batch.step)
-        torch.manual_seed(batch.seeds[0])  # of what a network draws by functions
+        torch.manual_seed(batch.seeds[0])  # for what a network draws through functions
         values = self._graph.replay()
         # PyTorch does not see what a replay writes; `BatchNorm2d` goes by these versions.
         torch.autograd.graph.increment_version(self._written)
@@ -356,7 +356,7 @@ class Graphed:
         return dict(zip(values, torch.stack(list(values.values())).unbind(), strict=True))
 
     def _refuse(self, why: str) -> None:
-        """From now on steps are launched one by one."""
+        """Steps are eager from now on."""
         self.refused = why
         self._inputs, self._graph, self._programs = None, None, []
         if self.required:
@@ -365,11 +365,11 @@ class Graphed:
                 where="runtime.cuda_graphs",
                 remedy="Use auto or off.",
             )
-        self.say(f"no CUDA graph, operations are launched one by one: {why}")
+        self.say(f"no CUDA graph, steps stay eager: {why}")
 
 
 class _Filled:
-    """Slots that get their numbers while a step asks for them."""
+    """Slots that are filled while a step asks for them."""
 
     def __init__(self, slots: Slots) -> None:
         self.slots = slots
@@ -386,9 +386,9 @@ class _Filled:
 
 
 def graphed(method: Method, updater: Updater, runtime: Runtime, say: Callable[[str], None]) -> Graphed | None:
-    """What runs the updates of a training as one graph; None where that is not wanted, or there is no GPU.
+    """Runs the updates of a training as one graph; None if that is switched off, or there is no GPU.
 
-    With `auto` on one rank alone: several sum their gradients inside the graph, which has not been measured.
+    With `auto`, on a single rank only: several sum their gradients inside the graph, which has not been measured.
     """
     wanted = runtime.cuda_graphs
     if runtime.device.type != "cuda" or wanted == "off" or (wanted == "auto" and runtime.ranks > 1):

@@ -1,7 +1,7 @@
-"""What a step asks of its device: which operations, with which plain numbers, and what the host waits for.
+"""What a step runs on its device: which operations, with which plain numbers, and what the host waits for.
 
-A captured step is replayed as it was recorded. So before it is captured, two steps are held against each other: they
-must ask for the same operations with the same numbers, and nothing of them may be read by the host, or copied from it.
+A captured step is replayed exactly as recorded. So two steps are compared before the capture: they must run the same
+operations with the same numbers, and the host may neither read from the device nor copy to it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,17 +18,17 @@ READS = {
     *("_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"),
     *("nonzero", "masked_select", "bincount", "histc", "_unique", "_unique2", "unique_dim", "unique_consecutive"),
 }
-"""Operations whose result, or whose size, the host must see before it can continue."""
+"""Operations whose result, or its size, the host must know before it can continue."""
 COPIES = {"_to_copy", "copy_", "_copy_from", "_foreach_copy_"}
 TABLES = {"index", "index_put", "index_put_", "_unsafe_index", "_index_put_impl_"}
 MADE_FROM_PYTHON: set[Callable[..., Any]] = {torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor}
-"""What makes a tensor of Python's numbers: on a GPU it is a copy that the host waits for."""
+"""Operations that make a tensor from Python numbers: on a GPU a copy that the host waits for."""
 
 Line = tuple[str, tuple[object, ...]]
 
 
 class Program(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Context that notes what is computed in it, the backward pass included."""
+    """Context that records what is computed in it, including the backward pass."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -50,7 +50,7 @@ class Program(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
-        if function.namespace == "profiler":  # marks for whoever measures
+        if function.namespace == "profiler":  # marks for profilers
             return function(*args, **given)
         self.lines.append((str(function), tuple(_plain(value) for value in tree_iter((args, given)))))
         if self._waits(function.overloadpacket.__name__, args, given):
@@ -67,12 +67,12 @@ class Program(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in COPIES:
             to = kwargs.get("device")
             return len(devices | ({torch.device(to).type} if to is not None else set())) > 1
-        # A scalar on the CPU may be an operand of arithmetic, as any number; all else must be brought to the device.
+        # A CPU scalar may be an operand of arithmetic, like any number; everything else must be copied to the device.
         return len(devices) > 1 and any(tensor.device.type == "cpu" and tensor.dim() > 0 for tensor in tensors)
 
 
 class _Made(TorchFunctionMode):
-    """Notes the tensors that are made of Python's numbers on the program's device."""
+    """Records the tensors that are made from Python numbers on the program's device."""
 
     def __init__(self, program: Program) -> None:
         super().__init__()
@@ -90,18 +90,18 @@ class _Made(TorchFunctionMode):
 
 
 def _plain(value: object) -> object:
-    """An argument as it is noted: of a tensor its shape and dtype."""
+    """An argument as recorded: for a tensor, its shape and dtype."""
     if isinstance(value, Tensor):
         return tuple(value.shape), value.dtype
     return value
 
 
 def difference(one: Program, other: Program) -> str | None:
-    """Where two programs differ first, in words; None if they are the same."""
+    """The first difference between two programs, in words; None if they are the same."""
     for (name, given), (name_then, given_then) in _pairs(one, other):
         if name != name_then:
             return f"{name} where it was {name_then} a step before"
-        # By their texts: a number that is not one (NaN) is as good as itself.
+        # Compared as text, so that NaN equals itself.
         if repr(given) != repr(given_then):
             pairs = zip_longest(given, given_then)
             now, then = next((now, then) for now, then in pairs if repr(now) != repr(then))

@@ -1,6 +1,6 @@
-"""What ranks tell each other besides gradients: what rank 0 has read, whether all mean the same run, why one failed.
+"""Communication of ranks besides gradients: what rank 0 has read, whether all agree on the run, why one failed.
 
-Rank 0 alone reads the run folder, checkpoints and files of initial weights; the others need not see them.
+Only rank 0 reads the run folder, checkpoints and files of initial weights; the others need no access to them.
 """
 
 import io
@@ -21,29 +21,29 @@ Made = TypeVar("Made")
 Facts = dict[str, object]
 
 JOINING = timedelta(minutes=10)
-"""Within which all ranks must have come."""
+"""Time within which all ranks must have joined."""
 WORKING = timedelta(hours=12)
-"""Long: rank 0 scores a finished model alone while the others wait."""
+"""Long, since rank 0 scores a finished model alone while the others wait."""
 LEAVING = timedelta(minutes=1)
-"""For which a rank that is done waits for the others."""
+"""How long a finished rank waits for the others."""
 MOST = 4
-"""Differences that one error names."""
+"""Differences that one error lists."""
 
-_store: Any = None  # where ranks leave word; there while they are together
+_store: Any = None  # where ranks leave messages; exists while they are joined
 
 
 @contextmanager
 def group(cuda: bool) -> Iterator[None]:
-    """Join the ranks that torchrun's environment variables speak of, and leave them at the end.
+    """Join the ranks that torchrun's environment variables describe, and leave them at the end.
 
-    A rank that fails leaves word for the others, who find its connections closed.
+    A rank that fails leaves its error in the store for the others, whose connections to it break.
     """
     global _store
     from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined] # not in every build of PyTorch
 
     try:
         store, rank, ranks = next(rendezvous("env://", timeout=JOINING))
-        # Plain data and files travel between CPUs, and only GPUs' tensors between GPUs.
+        # Plain data and files are sent between CPUs; only GPU tensors between GPUs.
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=WORKING)
     except (RuntimeError, ValueError) as error:
@@ -67,11 +67,11 @@ def group(cuda: bool) -> Iterator[None]:
 
 
 def _leave_together(store: Any, rank: int, ranks: int) -> None:
-    """Wait until every rank is done: one that closes its connections early takes what it has sent from a slower one."""
+    """Wait until every rank is done: closing connections early would discard what a slower rank has yet to receive."""
     try:
         store.set(f"done {rank}", "")
         store.wait([f"done {other}" for other in range(ranks)], LEAVING)
-    except (RuntimeError, ValueError):  # the store has gone with its rank, which was done; or a rank is stuck
+    except (RuntimeError, ValueError):  # the store went away with its rank, which was done; or a rank is stuck
         return
 
 
@@ -84,7 +84,7 @@ def _leave_word(word: str) -> None:
     assert _store is not None
     try:
         _store.set("why", word)
-    except (RuntimeError, ValueError):  # the store has gone with its rank
+    except (RuntimeError, ValueError):  # the store went away with its rank
         return
 
 
@@ -97,7 +97,7 @@ def _word_left() -> str:
 
 @contextmanager
 def all_there() -> Iterator[None]:
-    """Tell which rank has ended and why, instead of what the transport says about it."""
+    """Report which rank ended and why, instead of the transport's message about it."""
     try:
         yield
     except RuntimeError as error:
@@ -116,13 +116,13 @@ def total(values: Tensor) -> Tensor:
 
 
 def wait() -> None:
-    """Until all ranks have come here."""
+    """Wait until all ranks are here."""
     with all_there():
         dist.barrier()
 
 
 def from_main(make: Callable[[], Made]) -> Made:
-    """What `make` gives on rank 0, where alone it is called, on every rank: plain data, tensors, modules, optimizers.
+    """The result of `make`, which only rank 0 calls, on every rank: plain data, tensors, modules, optimizers.
 
     On the other ranks tensors are on the CPU. Raises what `make` raises on rank 0, and RankLost on the others;
     UsageError for what cannot be sent.
@@ -140,21 +140,21 @@ def from_main(make: Callable[[], Made]) -> Made:
             tensors = [torch.empty(shape, dtype=dtype) for shape, dtype in message[1]]
         for tensor in tensors:
             if tensor.numel():
-                # As bytes: of any dtype. What is not contiguous is copied on rank 0, and is contiguous elsewhere.
+                # As bytes, whatever the dtype; what is not contiguous is copied on rank 0.
                 dist.broadcast(tensor.cpu().contiguous().reshape(-1).view(torch.uint8), src=0)
     received: Made = made if dist.get_rank() == 0 else _Unpickler(io.BytesIO(message[0]), tensors).load()
     return received
 
 
 def together(work: Callable[[], Made]) -> Made:
-    """What `work` gives on this rank, once it has succeeded on every rank: all must call it, and wait for each other.
+    """The result of `work` on this rank, once it has succeeded on every rank: all must call it, and all wait.
 
-    Raises what `work` raises here, and RankLost where it has failed elsewhere: so all ranks go on, or none does.
+    Raises what `work` raises here, and RankLost if it failed elsewhere: either all ranks continue, or none.
     """
     try:
         made = work()
     except Exception as error:
-        with suppress(RankLost):  # what has failed here says more
+        with suppress(RankLost):  # the local failure says more
             _gathered(_word(dist.get_rank(), error))
         raise
     words = [word for word in _gathered("") if word]
@@ -164,7 +164,7 @@ def together(work: Callable[[], Made]) -> Made:
 
 
 def _gathered(fact: Made) -> list[Made]:
-    """What every rank says, by rank."""
+    """The values of all ranks, by rank."""
     gathered: list[Any] = [None] * dist.get_world_size()
     with all_there():
         dist.all_gather_object(gathered, fact)
@@ -172,7 +172,7 @@ def _gathered(fact: Made) -> list[Made]:
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves the tensors out: they are sent by themselves, without a copy of each."""
+    """Leaves out tensors, which are sent separately, without copies."""
 
     def __init__(self, file: io.BytesIO, tensors: list[Tensor]) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
@@ -185,7 +185,7 @@ class _Pickler(pickle.Pickler):
             return None
         number = self.numbers.setdefault(id(value), len(self.tensors))
         if number == len(self.tensors):
-            self.tensors.append(value)  # which also keeps it, and so its id
+            self.tensors.append(value)  # which also keeps it alive, and so its id
         return number
 
 

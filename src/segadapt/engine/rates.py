@@ -10,9 +10,9 @@ from segadapt.engine.runtime import Runtime
 
 
 class Rates:
-    """Sets them: as plain numbers, or where the host runs ahead of the device as scalars there.
+    """Sets them: as plain numbers, or as device scalars where the host runs ahead of the device.
 
-    Fused optimizers read such scalars on the device, so that a captured step learns at the rate of each replay.
+    Fused optimizers read these scalars on the device, so that a captured step uses the rate of each replay.
     """
 
     def __init__(self, optimizers: Mapping[str, Optimizer], runtime: Runtime) -> None:
@@ -24,7 +24,7 @@ class Rates:
         self._scalars = torch.zeros(count, dtype=torch.float32, device=runtime.device) if runtime.ahead else None
 
     def set(self, factor: float) -> dict[str, float]:
-        """All rates times `factor`; gives that of each optimizer as a whole, for people."""
+        """Set all rates times `factor`; returns each optimizer's base rate, for display."""
         rates = [rate * factor for of_one in self.base.values() for rate in of_one]
         scalars: list[Any] = list(rates)
         if self._scalars is not None:

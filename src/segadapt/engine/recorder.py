@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a step, fetched from the device with an interval so that training never waits for it."""
+"""metrics.jsonl: one line per step, fetched from the device at intervals so that training never waits for it."""
 
 import json
 import math
@@ -35,7 +35,7 @@ class Recorder:
                 self.tracking.begin(from_step, kept)
 
     def _keep_until(self, step: int) -> list[Line]:
-        """Drop lines after `step` (they are computed again) and a last line that a kill cut short; gives the others."""
+        """Drop lines after `step` (they are recomputed) and a last line that a kill cut short; returns the others."""
         if not self.path.is_file():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             return []
@@ -52,11 +52,11 @@ class Recorder:
         self.waiting.append((line, losses))
 
     def flush(self) -> None:
-        """Fetch what waits, write it, and keep the newest in `last`."""
+        """Fetch pending lines, write them, and keep the newest in `last`."""
         if not self.waiting:
             return
         waiting, self.waiting = self.waiting, []  # an interrupt while they are written must not write them twice
-        # One transfer for all; each line has names of its own: a term may begin late, or end.
+        # One transfer for all; names differ by line, since a term may begin late, or end.
         fetched = iter(torch.stack([loss for _, losses in waiting for loss in losses.values()]).tolist())
         lines = []
         for line, losses in waiting:
@@ -76,7 +76,7 @@ class Recorder:
         self.flush()
         if self._file is not None:
             try:
-                self._file.close()  # which writes what a failed write has left
+                self._file.close()  # which writes what a failed write left behind
             except OSError as error:
                 raise write_failure(self.path, error) from error
 

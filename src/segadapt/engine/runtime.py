@@ -23,11 +23,11 @@ __all__ = ["Precision", "Runtime", "RuntimeSettings", "start"]
 
 Made = TypeVar("Made")
 MOST_WORKERS = 16
-"""Loader processes of a rank, unless told otherwise."""
+"""Loader processes of a rank, by default."""
 
 
 class RuntimeSettings(Settings):
-    """What the machine is told; nothing of it but `precision` changes what is computed (beyond the last bits)."""
+    """Settings of the machine; only `precision` changes what is computed (beyond the last bits)."""
 
     device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16", "auto"] = Field(  # one list: a union would be two wrong ones in an error
@@ -76,19 +76,18 @@ class Runtime:
     rank: int
     ranks: int
     threads: int
-    workers: int  # loader processes; with `measure_workers` the most of them
-    measure_workers: bool = False  # whether so many are used as reading turns out to need
+    workers: int  # loader processes; with `measure_workers` at most so many
+    measure_workers: bool = False  # whether their number is chosen by measuring
     compile: bool = False
     cuda_graphs: Literal["auto", "on", "off"] = "auto"
     inference_batch: int | None = (
         None  # images that a segmenter sees at once when it does not train; None: as many as pay
     )
-    ahead_on_cpu: bool = False  # a CPU is treated as a device that the host runs ahead of: for tests
+    ahead_on_cpu: bool = False  # treats a CPU as a device that the host runs ahead of: for tests
 
     @property
     def ahead(self) -> bool:
-        """Whether the host runs ahead of the device: then a step reads nothing from it, and tells it nothing that it
-        would have to wait for."""
+        """Whether the host runs ahead of the device: then no step reads from it or makes blocking copies to it."""
         return self.device.type != "cpu" or self.ahead_on_cpu
 
     @property
@@ -112,8 +111,8 @@ class Runtime:
     def place(self, module: nn.Module) -> None:
         """Move a module to the device, in its memory format, and compile its calls if that was asked for.
 
-        The module stays what it is: so do the names in its state, and copies of it are not compiled. Its batch norms
-        that learn go by the activations of all ranks, and its dropout draws for each sample.
+        The module and the names in its state stay the same, and copies of it are not compiled. Batch norms that learn
+        use the activations of all ranks, and dropout draws per sample.
         """
         draw_by_sample(module)
         # A network may know better about float32 on a CPU.
@@ -127,14 +126,14 @@ class Runtime:
     def need_compiler(self) -> None:
         """Raise UsageError when networks are to be compiled and that does not work here.
 
-        Takes some seconds, half a minute the first time, for what compiling the networks needs too.
+        Takes a few seconds, half a minute the first time, for work that compiling the networks needs anyway.
         """
         if not self.compile:
             return
-        torch.compiler.reset()  # what a training before has compiled: PyTorch compiles a function only a few times
+        torch.compiler.reset()  # discard an earlier training's: PyTorch compiles a function only a few times
         try:
             torch.compile(torch.neg)(torch.ones(2, device=self.device))
-        except Exception as error:  # of many kinds: no compiler, no Triton, no space for what they write
+        except Exception as error:  # of many kinds: no compiler, no Triton, a full disk
             why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             raise UsageError(
                 f"torch.compile does not work on this machine ({why})",
@@ -144,7 +143,7 @@ class Runtime:
 
     @contextmanager
     def kernels_by_trial(self) -> Iterator[None]:
-        """Context in which cuDNN tries its kernels on each new shape and keeps the quickest: for work of few shapes."""
+        """Context in which cuDNN benchmarks its kernels on each new shape: for work with few shapes."""
         before = torch.backends.cudnn.benchmark
         torch.backends.cudnn.benchmark = before or self.device.type == "cuda"
         try:
@@ -159,7 +158,7 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def without_autocast(self) -> AbstractContextManager[None]:
-        """Context in which everything has the precision of its tensors."""
+        """Context without autocast: everything runs in the precision of its tensors."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, enabled=False)
@@ -169,7 +168,7 @@ class Runtime:
         return between.total(values) if self.ranks > 1 else values
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says so; all ranks must ask."""
+        """Whether this is true on any rank; all ranks must call it."""
         if self.ranks == 1:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
@@ -180,11 +179,11 @@ class Runtime:
             between.wait()
 
     def from_main(self, make: Callable[[], Made]) -> Made:
-        """What `make` gives on rank 0, which alone calls it: on every rank. See `segadapt.engine.ranks.from_main`."""
+        """The result of `make`, which only rank 0 calls, on every rank. See `segadapt.engine.ranks.from_main`."""
         return make() if self.ranks == 1 else between.from_main(make)
 
     def together(self, work: Callable[[], Made]) -> Made:
-        """What `work` gives on this rank, once it has succeeded on all. See `segadapt.engine.ranks.together`."""
+        """The result of `work` on this rank, once it has succeeded on all. See `segadapt.engine.ranks.together`."""
         return work() if self.ranks == 1 else between.together(work)
 
     def need_agreement(self, facts: between.Facts) -> None:
@@ -194,7 +193,7 @@ class Runtime:
 
 
 def loader_processes() -> int:
-    """The most loader processes of this rank beside a GPU: its share of this machine's usable cores, but one."""
+    """The maximum number of loader processes of this rank beside a GPU: its share of the usable cores, minus one."""
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
     return min(MOST_WORKERS, max(1, usable_cores() // ranks_here - 1))
 
@@ -226,4 +225,4 @@ def start(settings: RuntimeSettings) -> Iterator[Runtime]:
                 inference_batch=settings.inference_batch,
             )
     finally:
-        torch.set_num_threads(threads_before)  # whoever called the run keeps its own number
+        torch.set_num_threads(threads_before)  # the calling program keeps its own number

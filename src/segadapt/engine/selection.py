@@ -1,4 +1,4 @@
-"""Which of the networks on the way is kept: the last, the best on target labels, or one chosen without labels."""
+"""Which network of a training is kept: the last, the best on target labels, or one chosen without labels."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Selection = Literal["last", "best_target", "label_free"]
 SELECTED: tuple[Selection, ...] = ("best_target", "label_free")
-"""Those that maximize a score: target mIoU, and a criterion without labels."""
+"""Selections that maximize a score: target mIoU, and a label-free criterion."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Candidate:
 
 
 class Selector:
-    """Saves the result network whenever a criterion improves; remembers every score for the rank correlation."""
+    """Saves the result network whenever a criterion improves; keeps every score for the rank correlation."""
 
     def __init__(
         self,
         folder: Path,
         save: Callable[[Path, int, Selection], None],
         minimum_miou: float,
-        label_free: str = "infomax",  # the score that stands for target mIoU
+        label_free: str = "infomax",  # the score that stands in for target mIoU
     ) -> None:
         self.folder, self.save, self.minimum_miou, self.label_free = folder, save, minimum_miou, label_free
         self.criteria: dict[Selection, str] = {"best_target": "target_miou", "label_free": label_free}
@@ -35,7 +35,7 @@ class Selector:
         self.history: list[tuple[int, float, float]] = []  # (step, criterion, target mIoU)
 
     def path(self, selection: Selection) -> Path:
-        """Where the model of a selection lies."""
+        """The path of a selection's model."""
         return self.folder / f"model_{selection}.safetensors"
 
     def consider(self, step: int, scores: dict[str, float]) -> None:
@@ -59,9 +59,9 @@ class Selector:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`; a candidate whose model no longer exists is none."""
+        """The inverse of `state`; a candidate whose model no longer exists is dropped."""
         best: dict[Selection, tuple[int, float]] = dict(state["best"])
-        if state.get("criterion", "infomax") != self.label_free:  # continued with another one: values do not compare
+        if state.get("criterion", "infomax") != self.label_free:  # continued with another one
             best.pop("label_free", None)
         there = {name: found for name, found in best.items() if self.path(name).is_file()}
         self.best = {name: Candidate(int(step), float(score)) for name, (step, score) in there.items()}

@@ -1,7 +1,7 @@
-"""Numbers that change from step to step, for whoever computes the step: the host, a device, or a captured graph.
+"""Numbers that change from step to step, for the host, a device, or a captured graph that computes the step.
 
-A method names what they are of (`Update.number`, `Update.choice`: functions of the step), and never reads the step
-itself. So a captured step can be given them anew at each replay.
+A method gives them as functions of the step (`Update.number`, `Update.choice`), and never reads the step itself. So a
+captured step can be given new ones at each replay.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch import Tensor
 Choice = TypeVar("Choice")
 OfStep = Callable[[int], float]
 MOST = 256
-"""Numbers that one captured step may have."""
+"""The maximum of numbers in a captured step."""
 
 
 class NotCapturable(Exception):
@@ -21,17 +21,17 @@ class NotCapturable(Exception):
 
 
 class StepNumbers(Protocol):
-    """Where the numbers of the step at work come from."""
+    """Source of the numbers of the current step."""
 
     def number(self, of_step: OfStep) -> float | Tensor:
-        """What this function of the step gives: a number, or a scalar on the device."""
+        """The value of this function of the step: a number, or a scalar on the device."""
 
     def choice(self, of_step: Callable[[int], Choice]) -> Choice:
-        """The same for what the host decides by."""
+        """The same for what the host branches on."""
 
 
 class OnHost:
-    """Plain numbers, for a device that computes what it is told at once."""
+    """Plain numbers, for a device that computes synchronously."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -58,7 +58,7 @@ class OnDevice(OnHost):
 
 
 class Slots:
-    """Scalars in one tensor that stays where it is: a captured step reads them, and each replay is given new ones."""
+    """Scalars in one static tensor: a captured step reads them, and each replay is given new ones."""
 
     def __init__(self, step: int, device: torch.device) -> None:
         self.step, self.asked = step, 0
@@ -67,7 +67,7 @@ class Slots:
         self.choices: list[tuple[Callable[[int], Any], Any]] = []
 
     def begin(self) -> None:
-        """A step is about to ask, from the first number on."""
+        """Start a step, which asks from the first number on."""
         self.asked, self.choices = 0, []
 
     def number(self, of_step: OfStep) -> Tensor:
@@ -80,17 +80,17 @@ class Slots:
         return self.values[place]
 
     def choice(self, of_step: Callable[[int], Choice]) -> Choice:
-        """See `StepNumbers`: as the host decides at the step that is captured."""
+        """See `StepNumbers`: as the host chooses at the captured step."""
         chosen = of_step(self.step)
         self.choices.append((of_step, chosen))
         return chosen
 
     def same_choices(self, step: int) -> bool:
-        """Whether the host would decide as it has when the step was captured."""
+        """Whether the host would choose as it did when the step was captured."""
         return all(of_step(step) == chosen for of_step, chosen in self.choices)
 
     def fill(self, step: int) -> None:
-        """The numbers of this step, on their way to the device before anything that comes after."""
+        """Queue the copy of this step's numbers to the device, before anything that follows."""
         found = [of_step(step) for of_step in self.functions]
         if not found:
             return

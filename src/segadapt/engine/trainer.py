@@ -1,8 +1,8 @@
-"""The loop: batches in, steps, losses to a file, evaluations, checkpoints; stops well, and resumes exactly.
+"""The loop: batches, steps, losses to a file, evaluations, checkpoints; it stops cleanly and resumes exactly.
 
-All that is random is a function of (seed, step, sample), so a checkpoint needs no generator states, and n steps at once
+All randomness is a function of (seed, step, sample), so a checkpoint needs no generator states, and n steps at once
 equal k steps, a kill and n - k steps: bit for bit on a CPU with the same threads and instruction set; on a GPU, where
-no two runs are the same to the last bit, up to the rounding of its kernels.
+no two runs agree to the last bit, up to the rounding of its kernels.
 """
 
 import os
@@ -36,15 +36,15 @@ from segadapt.tracking.trackers import Tracking
 
 STOPPING = b"finishing this step and saving; press Ctrl-C again to quit now\n"
 TWICE = 0.5
-"""Seconds in which two signals are one request: torchrun passes on what the terminal has sent to all."""
+"""Seconds within which two signals count as one: torchrun forwards what the terminal has already sent to all."""
 
 
 LARGEST_RATE = 1.0
-"""Above it, a learning rate is taken for a slip."""
+"""A learning rate above this is taken for a slip."""
 
 
 class Watcher(Protocol):
-    """Who shows a training to a person."""
+    """Displays a training to the user."""
 
     def training(self, step: int, steps: int, losses: dict[str, float]) -> None:
         """After each step; `losses` is the newest fetched line."""
@@ -58,7 +58,7 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Training:
-    """All that one training needs."""
+    """Everything that one training needs."""
 
     method: Method
     settings: TrainingSettings
@@ -70,13 +70,13 @@ class Training:
     selector: Selector
     watcher: Watcher
     facts: dict[str, Any] = field(default_factory=dict)  # plain data about the training, for its checkpoints
-    tracking: Tracking | None = None  # the trackers that it is shown in
-    pictures: Callable[[], Pictures] | None = None  # what the method's result gives now, for them
+    tracking: Tracking | None = None  # the trackers that mirror it
+    pictures: Callable[[], Pictures] | None = None  # predictions of the method's current result, for them
     pictures_every: int = 0  # steps; 0: never
 
 
 class Trainer:
-    """Runs one training to its end, from wherever its folder stands."""
+    """Runs one training to its end, from the current state of its folder."""
 
     def __init__(self, training: Training, runtime: Runtime) -> None:
         self.training, self.runtime = training, runtime
@@ -118,10 +118,10 @@ class Trainer:
             recorder.close()
 
     def _after(self, done: int, recorder: Recorder, stopped: list[int]) -> None:
-        """What may be due after `done` updates: a fetch, an evaluation, a checkpoint, the end."""
+        """Do what is due after `done` updates: a fetch, an evaluation, a checkpoint, the end."""
         every = self.settings
         fetch = done % every.log_every == 0
-        # Ranks must stop at the same step, and asking makes them wait for each other: not at every step.
+        # Ranks must stop at the same step, but agreeing makes them wait for each other: so not at every step.
         signalled = self.runtime.any(bool(stopped)) if fetch or self.runtime.ranks == 1 else False
         if fetch or signalled:
             recorder.flush()
@@ -165,7 +165,7 @@ class Trainer:
             self.checkpoints.save(done, self.training.method, {**self._about(), "scores_due": True})
 
     def _take(self, done: int, scores: dict[str, float], recorder: Recorder) -> None:
-        """Write down, select by, and tell the scores after `done` updates."""
+        """Record the scores after `done` updates, select by them, and show them."""
         recorder.scores(done, scores)
         self.training.selector.consider(done, scores)
         self.training.watcher.scored(done, scores)
@@ -179,7 +179,7 @@ class Trainer:
         self.runtime.barrier()
 
     def _about(self) -> dict[str, Any]:
-        """What must be the same for the same rounding, what the selection knows, and what the training is."""
+        """What must be the same for the same rounding, the state of the selection, and facts about the training."""
         return {
             "exactness": {
                 "threads": self.runtime.threads,
@@ -251,10 +251,10 @@ class Trainer:
     def _diverged(self, what: str) -> SegadaptError:
         """The error about a training that cannot continue, with the command that can."""
         stage, latest, rate = self.training.folder.name, self.checkpoints.latest(), self.settings.lr
-        # A tenth of a rate that no training has is still none.
+        # A tenth of an absurd rate is still absurd.
         lower = f"{rate / 10:g}" if rate <= LARGEST_RATE else "RATE"
         if latest is None:
-            again = "--yes to restart the stage"  # a model may be there, kept by an evaluation
+            again = "--yes to restart the stage"  # an evaluation may have kept a model
         else:
             again = f"--continue {stage} to continue from that checkpoint (or --yes to start over)"
         others = ["set `clip_norm`"] * (self.settings.clip_norm is None)
@@ -273,8 +273,8 @@ class Trainer:
 def stop_signals(tell: bool) -> Iterator[list[int]]:
     """SIGINT and SIGTERM are noted in the yielded list instead of ending the process; a second Ctrl-C ends it.
 
-    A second SIGTERM does not: `timeout` and batch systems send it to a process and to its group, and end what does not
-    obey by SIGKILL. With `tell`, a line on stderr says so: a step, or an evaluation, may take its time.
+    A second SIGTERM does not: `timeout` and batch systems send it to a process and to its group, and follow up with
+    SIGKILL. With `tell`, a line on stderr says so, since a step or an evaluation may take a while.
     """
     received: list[int] = []
     first = 0.0
@@ -284,7 +284,7 @@ def stop_signals(tell: bool) -> Iterator[list[int]]:
         if not received:
             first = time.monotonic()
             received.append(number)
-            if tell:  # without buffers, which a signal handler may not enter twice
+            if tell:  # unbuffered: buffers are not safe to re-enter in a signal handler
                 os.write(2, STOPPING)
         elif number == signal.SIGINT and time.monotonic() - first > TWICE:
             raise KeyboardInterrupt

@@ -29,7 +29,7 @@ BUCKET = 16 * 2**20
 
 
 class Updater:
-    """The `Update` of methods; one per training."""
+    """Implements `Update`; one per training."""
 
     def __init__(
         self, optimizers: dict[str, Optimizer], runtime: Runtime, accumulate: int = 1, clip_norm: float | None = None
@@ -40,12 +40,12 @@ class Updater:
         self.first_skipped = torch.full((), -1.0, device=runtime.device)  # step of the first of them
         self.recent: deque[tuple[int, tuple[str, ...]]] = deque(maxlen=1000)  # names of the last steps' files
         self._finite = torch.ones((), dtype=torch.bool, device=runtime.device)  # was the last update applied?
-        self._numbers: StepNumbers = OnHost(0)  # of the update at work
-        self._loops = 0  # over its micro-batches
+        self._numbers: StepNumbers = OnHost(0)  # of the current update
+        self._loops = 0  # over its micro-batches so far
         self._networks_draw = True
-        self._outside: Draws | None = None  # what networks draw outside of these loops
-        self._stepped = set(optimizers)  # whose gradients belong to an update that is over
-        self._said: dict[str, Tensor] = {}  # counts of terms on this rank, said before their passes
+        self._outside: Draws | None = None  # what networks draw outside these loops
+        self._stepped = set(optimizers)  # whose gradients belong to a finished update
+        self._said: dict[str, Tensor] = {}  # counts of terms on this rank, announced before their passes
         self._counts: dict[str, Tensor] = {}  # counts that follow from the data, over all ranks
         self._terms: dict[str, list[Loss]] = {}  # backpropagated since the last optimizer step, without gradients
         self._values: Values = {}
@@ -63,7 +63,7 @@ class Updater:
         return self.compute(method, placed, OnDevice(batch.step, self.runtime.device))
 
     def compute(self, method: Method, batch: Batch, numbers: StepNumbers) -> Values:
-        """As `run`, with the numbers of the step from there: `batch` need not know its step and its seeds."""
+        """As `run`, with the given numbers of the step: `batch` need not know its step and its seeds."""
         self._numbers, self._values, self._weighted = numbers, {}, []
         self._said, self._counts, self._loops = {}, {}, 0
         self._networks_draw = any(map(may_draw, (*method.modules.values(), *method.helpers.values())))
@@ -75,11 +75,11 @@ class Updater:
         return {"total": total, **self._values}
 
     def lasting(self) -> list[Tensor]:
-        """What outlives an update, beside weights and optimizers: changed in place."""
+        """Tensors that outlive an update, besides weights and optimizers: updated in place."""
         return [self.skipped, self.first_skipped, self._finite]
 
     def abandon(self) -> None:
-        """Forget an update that has ended in an error: its terms, and the gradients that it has left."""
+        """Discard an update that ended in an error: its terms, and the gradients it left behind."""
         self._terms, self._stepped = {}, set(self.optimizers)
 
     def count(self, **counts: Tensor) -> None:
@@ -91,7 +91,7 @@ class Updater:
     def micro_batches(self, batch: Batch) -> Iterator[Batch]:
         """See `segadapt.methods.method.Update`."""
         self._loops += 1
-        loop = self._loops  # each draws otherwise than those before, but the same for any number of micro-batches
+        loop = self._loops  # each draws differently from those before, but the same for any number of micro-batches
         for part in [batch] if self.accumulate == 1 else batch.split(self.accumulate):
             draw_from(self._draws_of(part, loop))
             yield part
@@ -102,7 +102,7 @@ class Updater:
         placed = None if batch.words is None else batch.words[0]
         draws = Draws(batch.seeds, self.runtime.device, loop, batch.step_seed, placed)
         if self._networks_draw:
-            draws.get_ready()  # not in a network: a compiled one would be compiled for both
+            draws.get_ready()  # not inside a network, which would be compiled for both cases
         return draws
 
     def backward(self, **terms: Loss) -> None:
@@ -130,7 +130,7 @@ class Updater:
                 for own, norm in zip(owned, norms, strict=True):
                     clip_grads_with_norm_(own, self.clip_norm, norm)
             self._apply(chosen)
-        torch.clear_autocast_cache()  # the weights that were cast are others now
+        torch.clear_autocast_cache()  # the cast weights are out of date
         self._stepped |= set(optimizers)
 
     def _norm(self, gradients: list[Tensor]) -> Tensor:
@@ -217,7 +217,7 @@ class Updater:
         """Step the optimizers unless a loss or gradient is not finite; on a GPU without waiting for it."""
         bad = (~self._finite).float()
         step = self.number(float)
-        # In place, as all that outlives a step: a captured one knows its tensors by where they are.
+        # In place, like all state that outlives a step: a captured step knows its tensors by address.
         self.first_skipped.copy_(torch.where((bad > 0) & (self.first_skipped < 0), step, self.first_skipped))
         self.skipped.add_(bad)
         for optimizer in optimizers:

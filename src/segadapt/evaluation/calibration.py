@@ -1,10 +1,10 @@
-"""Whether a network's confidence can be trusted: how often it is right where it says how sure it is.
+"""Whether a network's confidence can be trusted: how often it is right at each level of confidence.
 
     calibration = Calibration()
     calibration.add(labels, predictions, confidence)      # of each image, on a grid of its pixels
     expected_calibration_error(calibration.plain())       # percent
 
-A pixel's confidence is the probability of the class that it is given. Pixels are sorted into bins of equal width by it;
+A pixel's confidence is the probability of its predicted class. Pixels are sorted into bins of equal width by it;
 in each, the mean confidence should be the share of right pixels (reliability diagram). The expected calibration error
 is the mean distance of the two, weighted with the pixels of the bins (Naeini et al., AAAI 2015; Guo et al., ICML 2017).
 """
@@ -20,11 +20,11 @@ from segadapt.plain_data import Json
 
 BINS = 15
 EVERY = 8
-"""The grid: every eighth pixel of every eighth row, so that it costs next to nothing beside the labels."""
+"""The grid: every eighth pixel of every eighth row, which costs next to nothing compared with the labels."""
 
 
 class Calibration:
-    """Pixels, right pixels and the sum of confidences per bin, counted where the predictions are."""
+    """Pixels, right pixels and the sum of confidences per bin, counted on the predictions' device."""
 
     def __init__(self) -> None:
         self._sums: Tensor | None = None  # (3, BINS + 1) float64 on the device; the last bin: ignored pixels
@@ -52,13 +52,13 @@ class Calibration:
 
 
 def expected_calibration_error(found: Json) -> float | None:
-    """Of what `Calibration.plain` gives, in percent; None without pixels."""
+    """From the result of `Calibration.plain`, in percent; None without pixels."""
     pixels, right, confidence = (np.asarray(found[key], np.float64) for key in ("pixels", "right", "confidence"))
     return 100 * float(np.abs(confidence - right).sum() / pixels.sum()) if pixels.sum() else None
 
 
 def together(several: Sequence[Json]) -> Json:
-    """The counts of several data sets as those of one."""
+    """The counts of several data sets, added up."""
     summed = {
         key: [sum(values) for values in zip(*(one[key] for one in several), strict=True)]
         for key in ("pixels", "right", "confidence")

@@ -1,7 +1,7 @@
 """The one source of every score: a confusion matrix, and intersection over union, Dice and accuracy from it.
 
 Rules (those of the Cityscapes evaluation tool): counts are summed over all images before anything is divided; pixels
-whose label is ignored count for nothing, whatever is predicted there; a class that occurs neither in the labels nor in
+whose label is ignored do not count, whatever is predicted there; a class that occurs neither in the labels nor in
 the predictions has no score (NaN) and is left out of every mean; a class that is only predicted scores 0.
 """
 
@@ -17,7 +17,7 @@ from segadapt.counting import occurrences
 from segadapt.data.label_spaces import IGNORE
 
 IDS = 256
-"""Values of a uint8."""
+"""Number of values of a uint8."""
 OTHER = "other"
 """The last column, where there is one: predictions of a class that the scored label space does not have."""
 
@@ -26,7 +26,7 @@ class Confusion:
     """Pixel counts (C, K) int64: rows are labels, columns are predictions.
 
     K = C, or C + 1 with `other=True`: the last column then holds pixels predicted as a class outside the label space
-    (train id C in the predictions). Such a pixel is missed by its own class and charged to no other.
+    (train id C in the predictions). Such a pixel is a miss for its own class and a false positive for no other.
     """
 
     def __init__(self, classes: Sequence[str], other: bool = False, counts: NDArray[np.int64] | None = None) -> None:
@@ -40,7 +40,7 @@ class Confusion:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Pixels per (label, prediction), (C, K). Waits for what was counted on a device; raises as `add` does."""
+        """Pixels per (label, prediction), (C, K). Waits for counts on a device; raises as `add` does."""
         if self._on_device is not None:
             table, self._on_device = self._on_device.cpu().numpy(), None
             self._include(table, ignored=len(self.classes))
@@ -60,11 +60,11 @@ class Confusion:
     def add_on_device(self, labels: Tensor, predictions: Tensor) -> None:
         """As `add`, uint8 tensors (H, W) on one device, for which the host does not wait (as `bincount` would).
 
-        What is wrong with an id is told when `counts` are asked for. Raises ValueError when the shapes differ.
+        Invalid ids raise when `counts` is read. Raises ValueError when the shapes differ.
         """
         if labels.shape != predictions.shape:
             raise ValueError(f"labels {tuple(labels.shape)} and predictions {tuple(predictions.shape)} differ in shape")
-        # Few cells, of which there are many tables: a row for ignored labels, and one row and column for ids that are
+        # Few cells, in many tables: a row for ignored labels, and one row and column for ids that are
         # outside the classes.
         classes, columns = len(self.classes), len(self.columns)
         rows = labels.int().clamp_(max=classes).add_((labels >= classes) & (labels != IGNORE))
@@ -75,7 +75,7 @@ class Confusion:
     def _include(self, table: NDArray[np.int64], ignored: int) -> None:
         """Add the counts of a table whose first rows are the classes, and whose first columns are the predictions.
 
-        Its row `ignored` counts for nothing, and what stands elsewhere is an error.
+        Its row `ignored` is dropped, and anything elsewhere is an error.
         """
         counted = table[: len(self.classes), : len(self.columns)]
         if counted.sum() + table[ignored].sum() != table.sum():
@@ -83,7 +83,7 @@ class Confusion:
         self._counts += counted
 
     def merge(self, other: "Confusion") -> None:
-        """Add the counts of another one of the same classes; what was counted on a device stays there."""
+        """Add the counts of another one of the same classes; counts on a device stay there."""
         self._counts += other._counts
         if other._on_device is not None:
             self._on_device = (
@@ -91,7 +91,7 @@ class Confusion:
             )
 
     def table(self) -> Tensor:
-        """The counts (C, K) int64 where they were made, for which the host does not wait, of ids that are classes."""
+        """The counts (C, K) int64 of valid ids on their device, without waiting for it."""
         counts = torch.from_numpy(self._counts)
         if self._on_device is None:
             return counts.clone()
@@ -111,7 +111,7 @@ class Confusion:
         return _percent(2 * hits, labelled + predicted)
 
     def accuracy(self) -> NDArray[np.float64]:
-        """The share of a class's labelled pixels that are called it, (C,) in percent; NaN without such pixels."""
+        """The share of a class's labelled pixels that are predicted as it, (C,) in percent; NaN without such pixels."""
         hits, labelled, _ = self._sums()
         return _percent(hits, labelled)
 
@@ -132,7 +132,7 @@ class Confusion:
     def subset(self, names: Sequence[str]) -> float:
         """Mean IoU in percent over those of `names` that have a score: the same counts, fewer classes in the mean.
 
-        Raises ValueError for a name that is no class here.
+        Raises ValueError for a name that is not a class here.
         """
         unknown = sorted(set(names) - set(self.classes))
         if unknown:
@@ -140,7 +140,7 @@ class Confusion:
         return mean_score(self.iou()[[self.classes.index(name) for name in names]])
 
     def by_class(self, scores: NDArray[np.float64]) -> dict[str, float | None]:
-        """Class name -> its score of (C,), None for a class without one: as JSON has it."""
+        """Class name -> its score of (C,), None for a class without one, for JSON."""
         return {
             name: None if math.isnan(score) else float(score) for name, score in zip(self.classes, scores, strict=True)
         }
@@ -153,7 +153,7 @@ def mean_score(scores: NDArray[np.float64]) -> float:
 
 
 def _percent(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Parts of wholes in percent; NaN where the whole is nothing."""
+    """Parts of wholes in percent; NaN where the whole is 0."""
     shares: NDArray[np.float64] = np.full(parts.shape, math.nan)
     np.divide(100.0 * parts, wholes, out=shares, where=wholes > 0)
     return shares

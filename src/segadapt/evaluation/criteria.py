@@ -13,9 +13,9 @@ from torch import Tensor
 
 
 class Criterion(ABC):
-    """A number about predictions that needs no label, from sums over images: those of parts add up to those of all.
+    """A label-free score of predictions, from sums over images: the sums of parts add up to those of all.
 
-    `sums`: what was summed elsewhere, as `sums` gives it; None: nothing yet.
+    `sums`: sums from elsewhere, as the property `sums` returns them; None: nothing yet.
     """
 
     def __init__(self, classes: int, sums: Tensor | None = None) -> None:
@@ -25,31 +25,31 @@ class Criterion(ABC):
             raise ValueError(f"sums of shape {tuple(self._sums.shape)}, not ({self.length},), for {classes} classes")
 
     def add(self, logits: Tensor) -> None:
-        """Take in logits (B, C, h, w), on any device, for which the host does not wait."""
+        """Add logits (B, C, h, w), on any device, without waiting for it."""
         self._sums = self._sums.to(logits.device) + self._of(logits)
 
     @property
     def sums(self) -> Tensor:
-        """What has been added up so far, (length,) float64 on the CPU. Waits for a device."""
+        """The sums so far, (length,) float64 on the CPU. Waits for a device."""
         return self._sums.cpu()
 
     @property
     @abstractmethod
     def length(self) -> int:
-        """How many sums there are."""
+        """Number of sums."""
 
     @abstractmethod
     def _of(self, logits: Tensor) -> Tensor:
         """The sums of logits (B, C, h, w), on their device: (length,) float64, the last one a count."""
 
     def value(self) -> float:
-        """The criterion over all so far; NaN before the first."""
+        """The criterion over all images so far; NaN before the first."""
         sums = self.sums
         return self._value(sums[:-1], float(sums[-1])) if sums[-1] else math.nan
 
     @abstractmethod
     def _value(self, sums: Tensor, count: float) -> float:
-        """The criterion from the sums, of which the last is apart."""
+        """The criterion from the sums, of which the last is given separately."""
 
 
 class InfoMax(Criterion):
@@ -79,9 +79,10 @@ class InfoMax(Criterion):
 class NeighbourhoodDensity(Criterion):
     """Soft neighbourhood density, in nats: 0 … log(POSITIONS - 1), higher is better (SND; Saito et al., ICCV 2021).
 
-    The entropy of each position's similarities to the others, as probabilities: high when each has many that are
-    predicted alike, as clusters have. Similarity is the cosine of softmax vectors, over the published temperature of
-    0.05. Each image has `POSITIONS` of its own, evenly spread, or all that it has; the value is the images' mean.
+    The entropy of each position's similarities to the others, taken as probabilities: high when many others are
+    predicted alike, as in clusters. Similarity is the cosine of softmax vectors, divided by the published temperature
+    of 0.05. Each image contributes `POSITIONS` evenly spread positions, or all that it has; the value is the mean over
+    images.
     """
 
     POSITIONS = 1024
@@ -99,7 +100,7 @@ class NeighbourhoodDensity(Criterion):
             return torch.zeros(2, dtype=torch.float64, device=p.device)  # no neighbours
         p = torch.nn.functional.normalize(p[..., torch.arange(count, device=p.device) * p.shape[2] // count], dim=1)
         similarity = (p.mT @ p) / self.TEMPERATURE  # (B, n, n)
-        similarity.diagonal(dim1=1, dim2=2).fill_(-math.inf)  # nobody is his own neighbour
+        similarity.diagonal(dim1=1, dim2=2).fill_(-math.inf)  # no position is its own neighbour
         entropies = torch.special.entr(similarity.softmax(dim=2)).sum(dim=2).mean(dim=1, dtype=torch.float64)
         return _joined(entropies.sum(), count=len(entropies))
 
@@ -110,8 +111,9 @@ class NeighbourhoodDensity(Criterion):
 class NuclearNorm(Criterion):
     """Nuclear norm of the matrix of all softmax vectors over its largest possible value: 0 … 1, higher is better.
 
-    High when single predictions are sure and all classes are used (BNM; Cui et al., CVPR 2020; as a criterion: Musgrave
-    et al., 2022). Over all pixels at once: the singular values of P (N, C) are the roots of the eigenvalues of PᵀP.
+    High when single predictions are confident and all classes are used (BNM; Cui et al., CVPR 2020; as a criterion:
+    Musgrave et al., 2022). Over all pixels at once: the singular values of P (N, C) are the roots of the eigenvalues of
+    PᵀP.
     """
 
     @property
@@ -120,7 +122,7 @@ class NuclearNorm(Criterion):
         return self.classes**2 + 1
 
     def _of(self, logits: Tensor) -> Tensor:
-        p = logits.double().softmax(dim=1).flatten(2)  # the roots of small eigenvalues would show float32's rounding
+        p = logits.double().softmax(dim=1).flatten(2)  # roots of small eigenvalues would amplify float32 rounding
         return _joined((p @ p.mT).sum(dim=0), count=p[:, 0].numel())
 
     def _value(self, sums: Tensor, count: float) -> float:
@@ -138,7 +140,7 @@ CRITERIA: dict[str, type[Criterion]] = {
     "snd": NeighbourhoodDensity,
     "bnm": NuclearNorm,
 }
-"""What a recipe's `criterion` can say -> the criterion. metrics.jsonl has each as `val/NAME`."""
+"""Value of a recipe's `criterion` -> the criterion. In metrics.jsonl each is `val/NAME`."""
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
@@ -161,7 +163,7 @@ def _centred_ranks(values: Sequence[float]) -> list[float]:
 def agreement(points: Mapping[str, Sequence[tuple[float, float]]], chosen: str) -> dict[str, object] | None:
     """How well each criterion ordered the evaluations of one training: `label_free` of evaluation.json.
 
-    `points`: (value, target mIoU) by criterion; `chosen`: the one that `select: label_free` goes by. None when that has
+    `points`: (value, target mIoU) by criterion; `chosen`: the one that `select: label_free` uses. None when that has
     fewer than two points, or no order to compare.
     """
     found = {

@@ -42,7 +42,7 @@ from segadapt.weights.saved import ModelHeader
 Image = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
+"""Called with (images done, number of images)."""
 Keep = Callable[[str, Image, Labels], None]
 """Called with an image's name, its pixels and its predicted train ids in the model's label space; in threads."""
 
@@ -77,8 +77,8 @@ def evaluate_domain(
 ) -> dict[str, Any]:
     """Scores over all images of `dataset`, with labels in `score_space`: one of evaluation.json's domains.
 
-    The class of a pixel is decided at the size of its label map. `layout`, `split` and `image_list` are for the record,
-    `threads` decode (None: as many as suit the device). Raises UsageError when the two label spaces have no class in
+    Classes are predicted at the size of the label map. `layout`, `split` and `image_list` are only recorded, `threads`
+    decode (None: as many as suit the device). Raises UsageError when the two label spaces have no class in
     common, SegadaptError for a broken file.
     """
     if dataset.labels is None or dataset.labels.space != score_space:
@@ -151,7 +151,7 @@ class Tally:
         self._rated.add(labels[::every, ::every], scored[::every, ::every], confidence)
 
     def scores(self) -> dict[str, Any]:
-        """All scores so far, as JSON has them."""
+        """All scores so far, for JSON."""
         return {
             **scores_of(self._confusion, self.space),
             **calibrated(self._rated.plain()),
@@ -160,7 +160,7 @@ class Tally:
 
 
 def with_pooled(scores: Mapping[str, dict[str, Any]], space: LabelSpace) -> dict[str, dict[str, Any]]:
-    """The same, and before those of several domains of a side (`target.acdc`) those of all its pixels (`target`)."""
+    """The same; for a side of several domains (`target.acdc`) preceded by the scores over all its pixels (`target`)."""
     found: dict[str, dict[str, Any]] = {}
     for name, own in scores.items():
         side, dot, _ = name.partition(".")
@@ -201,7 +201,7 @@ def scores_of(confusion: Confusion, space: LabelSpace) -> dict[str, Any]:
 
 
 def completed(scores: dict[str, Any]) -> dict[str, Any]:
-    """The scores of a domain with what files of earlier versions lack, as far as it follows from their counts."""
+    """The scores of a domain, completed with those that files of earlier versions lack but their counts determine."""
     if not scores.get("confusion"):
         return scores
     classes, counts = list(scores["per_class"]), np.array(scores["confusion"], np.int64)
@@ -219,12 +219,12 @@ def _beside_iou(confusion: Confusion) -> dict[str, Any]:
 
 
 def calibrated(found: dict[str, Any]) -> dict[str, Any]:
-    """The counts of a calibration, and the expected calibration error in percent that follows from them."""
+    """The counts of a calibration and the expected calibration error computed from them, in percent."""
     return {"ece": expected_calibration_error(found), "calibration": found}
 
 
 def doubt_about(scores: dict[str, Any], classes: Sequence[str]) -> str | None:
-    """Why the scores of a domain say nothing, from its labels; None when they hold two classes, or more."""
+    """Why the scores of a domain are meaningless, judging by its labels; None if these have at least two classes."""
     wrong = one_class_only([sum(row) for row in scores["confusion"]], classes)
     return wrong and f"{wrong}: these scores mean nothing. `segadapt data check` examines all labels"
 
@@ -285,7 +285,7 @@ def quick_sums(
 
     By score, on the CPU: pixels (C, C) int64 or a criterion's `sums`; the sums of all shares add up to those of all
     images, and one without an image has zeros. One whole pass per image; the predictor's scales, mirror and window are
-    not used. The criteria (`CRITERIA`) see the images of `target_val`, never its labels; without labels there,
+    not used. The criteria (`CRITERIA`) use the images of `target_val`, never its labels; without labels there,
     `target_miou` is left out. With `limit`, so many images per data set, evenly spread. `share`: which one, of how
     many; all must have predictors of one `batch`. `threads` as in `evaluate_domain`. Raises SegadaptError for a broken
     file.
@@ -330,7 +330,7 @@ def quick_scores(sums: Mapping[str, Tensor], space: LabelSpace) -> dict[str, flo
 def prediction_writer(folder: Path, formats: tuple[Format, ...], space: LabelSpace) -> Keep:
     """A `Keep` that writes each prediction to `folder` under its image's name, in `formats`.
 
-    Cityscapes names stay (`frankfurt/frankfurt_000000_000294_leftImg8bit.png`), as its benchmark server expects them.
+    Cityscapes names are kept (`frankfurt/frankfurt_000000_000294_leftImg8bit.png`), as its benchmark server expects.
     """
 
     def keep(name: str, image: Image, labels: Labels) -> None:
@@ -373,7 +373,7 @@ def _keep(keep: Keep, one: _Read, labels: Fetched) -> None:
 def _count(confusion: Confusion, labels: Tensor, predictions: Tensor) -> None:
     """Count one image, where its labels and predictions are."""
     if predictions.device.type == "cpu":
-        confusion.add(labels.numpy(), predictions.numpy())  # quicker there
+        confusion.add(labels.numpy(), predictions.numpy())  # faster there
     else:
         confusion.add_on_device(labels, predictions)
 

@@ -1,4 +1,4 @@
-"""What a training's metrics.jsonl says about choosing a model without labels."""
+"""How well models can be chosen without labels, judging by a training's metrics.jsonl."""
 
 import math
 from pathlib import Path
@@ -28,7 +28,7 @@ def label_free_agreement(stage: Path) -> Json | None:
 
 
 def criterion_of(stage: Path) -> str:
-    """The criterion that a stage's training selects by, or would; as its stage.json says."""
+    """The criterion by which a stage's training selects, or would; from its stage.json."""
     try:
         said = read_json(stage / "stage.json", "the record of the stage")["content"]["settings.criterion"]
     except (UsageError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Scores of a model on images that somebody's own program reads: `segadapt.evaluate(model, pairs)`.
+"""Scores of a model on images that the user's own program reads: `segadapt.evaluate(model, pairs)`.
 
 scores = segadapt.evaluate("runs/mine", [("a.png", "a_ids.png"), (image, labels)])
 scores.miou, scores.per_class["road"]          # percent
@@ -21,7 +21,7 @@ from segadapt.data.reading import LabelReader
 from segadapt.errors import UsageError
 from segadapt.evaluation.evaluate import Tally
 from segadapt.inference.model import Model, load
-from segadapt.inference.pixels import AnyImage, rgb_pixels
+from segadapt.inference.pixels import AnyImage, label_values, rgb_pixels
 
 AnyLabels = Path | str | Image.Image | NDArray[Any] | Tensor
 """A label map: a file, a Pillow image, or whole numbers (H, W); for encodings of colours uint8 RGB (H, W, 3)."""
@@ -29,7 +29,7 @@ AnyLabels = Path | str | Image.Image | NDArray[Any] | Tensor
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores over all images of a model, in percent, by the rules of docs/evaluation.md; None where there is none."""
+    """Scores over all images of a model, in percent, by the rules of docs/evaluation.md; None for a missing score."""
 
     images: int
     label_space: LabelSpace
@@ -60,7 +60,7 @@ def evaluate(
     An image is what `Model.predict` takes, labels are a path, a Pillow image, an array or a tensor (H, W) of the same
     size; or both are batches of tensors or arrays, (B, 3, H, W) or (B, H, W, 3) with (B, H, W). Labels are train ids of
     the model's label space, 255 ignored, or those of `label_space` (a name, a file or a loaded one), whose classes are
-    matched by name; `encoding` is how they hold them, and `ignore` a further value that is ignored (-100).
+    matched by name; `encoding` is how they are stored, and `ignore` a further value that is ignored (-100).
 
     One batch of images is in memory at a time (on a CPU one image); `progress` is told how many are done. Raises
     UsageError for what is no pair, no image or no label map, and for none at all; SegadaptError for labels that the
@@ -112,7 +112,7 @@ def _scores(tally: Tally, images: int) -> Scores:
 
 
 def _single(pairs: Iterable[Any]) -> Iterator[tuple[AnyImage, AnyLabels]]:
-    """The pairs one by one, those of batches too."""
+    """The pairs one by one, with batches unpacked."""
     for number, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             size = f" of {len(pair)}" if isinstance(pair, (tuple, list)) else ""
@@ -131,15 +131,12 @@ def _single(pairs: Iterable[Any]) -> Iterator[tuple[AnyImage, AnyLabels]]:
 
 
 def _train_ids(labels: AnyLabels, reader: LabelReader, ignore: int | None, where: str) -> NDArray[np.uint8]:
-    """Train ids (H, W) of a label map, 255 ignored. Raises UsageError for what is none, SegadaptError for its ids."""
+    """Train ids (H, W) of a label map, 255 ignored. Raises UsageError for anything else, SegadaptError for its ids."""
     if isinstance(labels, (str, Path)):
         return reader.read(Path(labels))
     if isinstance(labels, Image.Image):
-        labels = np.asarray(reader.channel(labels, where))
-    raw = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    colours = reader.space.is_rgb(reader.encoding)
-    if raw.ndim == 3 and raw.shape[0] == 1:
-        raw = raw[0]
+        labels = reader.channel(labels, where)
+    raw, colours = label_values(labels), reader.space.is_rgb(reader.encoding)
     if not (raw.ndim == 3 and raw.shape[2] == 3 if colours else raw.ndim == 2) or raw.dtype.kind not in "uib":
         expected = "uint8 RGB (H, W, 3)" if colours else "whole numbers (H, W)"
         raise UsageError(f"labels are {raw.dtype} {raw.shape}", where=where, remedy=f"Give {expected}.")

@@ -1,4 +1,4 @@
-"""Scores of single images: which ones a model sees best and worst."""
+"""Scores of single images: on which ones a model does best and worst."""
 
 import math
 
@@ -8,11 +8,11 @@ from torch import Tensor
 from segadapt.evaluation.confusion import Confusion, mean_score
 from segadapt.plain_data import Json
 
-DIGITS = 3  # of a percentage: there is a line per image and score
+DIGITS = 3  # of a percentage, to keep the file small: there is a number per image and score
 
 
 class PerImage:
-    """Confusion matrices of single images, kept where they were counted until they are asked for."""
+    """Confusion matrices of single images, kept on their device until needed."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -20,7 +20,7 @@ class PerImage:
         self._like: Confusion | None = None
 
     def add(self, name: str, confusion: Confusion) -> None:
-        """Take in the counts of one image."""
+        """Add the counts of one image."""
         self._names.append(name)
         self._tables.append(confusion.table())
         self._like = confusion
@@ -28,7 +28,7 @@ class PerImage:
     def plain(self) -> Json:
         """`per_image` of evaluation.json: names, and lists of their mIoU, Dice and pixel accuracy in percent.
 
-        Means are over the classes that the image's labels or predictions have; null without a labelled pixel.
+        Means are over the classes in the image's labels or predictions; null without a labelled pixel.
         """
         found: Json = {"names": list(self._names), "miou": [], "dice": [], "pixel_accuracy": []}
         if self._like is None:
@@ -43,7 +43,7 @@ class PerImage:
 
 
 def joined_images(parts: dict[str, Json]) -> Json:
-    """Those of several domains, by name, as of one: the names of images begin with their domain's."""
+    """Scores of several domains, by name, merged: image names are prefixed with their domain's."""
     names = [f"{name}/{image.removeprefix(f'{name}/')}" for name, part in parts.items() for image in part["names"]]
     found: Json = {"names": names}
     for key in ("miou", "dice", "pixel_accuracy"):

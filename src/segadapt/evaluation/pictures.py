@@ -1,4 +1,4 @@
-"""Pictures of results: the confusion matrix, curves, the attention map. matplotlib figures without a global state."""
+"""Pictures of results: the confusion matrix, curves, the attention map. matplotlib figures without global state."""
 
 import io
 import math
@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from segadapt.files import write_with
 INK = "#123abc"
 """Colour of text and lines in figures for web pages; `as_svg` turns it into the page's own text colour."""
 SEQUENTIAL = LinearSegmentedColormap.from_list("segadapt", ["#2a78d600", "#2a78d6ff"])
-"""From nothing to blue, so that a matrix lies well on a light and on a dark page."""
+"""From transparent to blue, so that a matrix fits a light and a dark page."""
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -70,7 +71,10 @@ def as_svg(name: str, draw: Drawing) -> str:
     with _style(INK):
         figure = Figure(layout="constrained")
         draw(figure, INK)
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+            patch.set(facecolor="none", edgecolor="none")
+        # `savefig` would draw everything once more beforehand for the layout, which drawing computes anyway.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", text)
@@ -92,7 +96,7 @@ def _style(ink: str) -> Iterator[None]:
 def draw_confusion(
     counts: Sequence[Sequence[int]] | NDArray[np.int64], classes: Sequence[str], columns: Sequence[str], title: str
 ) -> Drawing:
-    """Where the pixels of each class (row) went, in percent of the row; rows without a labelled pixel stay empty."""
+    """How the pixels of each class (row) were predicted, in percent of the row; a row without pixels is empty."""
     matrix = np.asarray(counts, dtype=np.float64)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(100 * matrix, totals, out=np.full(matrix.shape, math.nan), where=totals > 0)
@@ -128,5 +132,5 @@ def attention_picture(attention: NDArray[np.float32]) -> Image.Image:
 
 
 def confidence_picture(confidence: NDArray[np.float32]) -> Image.Image:
-    """The probability of the predicted class (H, W) in 0 … 1 as a colour map: dark unsure, bright sure."""
+    """The probability of the predicted class (H, W) in 0 … 1 as a colour map: dark for unsure, bright for sure."""
     return Image.fromarray(mpl.colormaps["viridis"](confidence, bytes=True)[..., :3])

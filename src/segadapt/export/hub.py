@@ -1,4 +1,4 @@
-"""A trained model into a repository of the Hugging Face hub: the model, its card, and what its run says about it."""
+"""Push a trained model to a repository on the Hugging Face hub, with its card and the records of its run."""
 
 import tempfile
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ CARD = "README.md"
 
 @dataclass(frozen=True)
 class Pushed:
-    """Where a model is now."""
+    """Where a model was pushed."""
 
     repository: Repository  # with the commit as its revision
     url: str
@@ -28,8 +28,8 @@ class Pushed:
 def write_folder(model: Path, repository: Repository, folder: Path, license_id: str | None = None) -> list[Path]:
     """What `push` puts into a repository, as files in `folder`, which is new or empty.
 
-    model.safetensors, README.md (the card), and of a run evaluation.json and recipe.yaml; absolute paths are left out
-    of all. Raises UsageError for a path without a model of segadapt, or for a folder that holds something.
+    model.safetensors, README.md (the card), and for a run evaluation.json and recipe.yaml; absolute paths are removed
+    from all of them. Raises UsageError for a path without a segadapt model, or for a folder that is not empty.
     """
     file = find_model(model)
     saved = load_model(file)
@@ -55,7 +55,7 @@ def push(
     license_id: str | None = None,
     others: Sequence[Path] = (),
 ) -> Pushed:
-    """Put a model into a repository, which is made if it is not there, as one commit.
+    """Push a model to a repository as one commit; the repository is created if needed.
 
     `others` are files that go with it, such as an exported .onnx. The token is the one that huggingface_hub finds:
     `HF_TOKEN`, or `hf auth login`. Raises UsageError as `write_folder`, SegadaptError when the hub refuses it.

@@ -1,4 +1,4 @@
-"""The model card of a trained model, README.md of its repository on the hub: what the run's own files say, no more."""
+"""The model card of a trained model, README.md of its repository on the hub: only what the run's own files contain."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from segadapt.version import __version__
 from segadapt.weights.saved import ModelHeader
 
 LEFT_OPEN = "???"
-"""What a recipe has in place of a path: whoever runs it says theirs."""
+"""Stands in for a path in a recipe, to be filled in by whoever runs it."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about a model: its header, and what lies in its stage's and its run's folder."""
+    """What is known about a model: its header, and the files in its stage's and run's folders."""
 
     file: Path
     header: ModelHeader
@@ -31,14 +31,14 @@ class Facts:
 
     @classmethod
     def of(cls, file: Path, header: ModelHeader) -> "Facts":
-        """Of a model file. What lies beside it and cannot be read is left out."""
+        """From a model file; neighbouring files that cannot be read are left out."""
         run = file.parent.parent
         recipe = _without_paths(_read(run / RECIPE)) if header.stage is not None else {}
         return cls(file, header, _read(file.parent / "evaluation.json"), recipe, _read(run / "environment.json"))
 
     @property
     def domains(self) -> dict[str, Json]:
-        """Domain -> its scores, of this very file."""
+        """Domain -> the scores of this file."""
         if self.evaluation.get("model_sha256") != sha256(self.file):
             return {}
         found = self.evaluation.get("domains")
@@ -46,7 +46,7 @@ class Facts:
 
 
 def _read(path: Path) -> Json:
-    """Plain data of a file; empty where there is none, or none that can be read."""
+    """Plain data of a file; empty if it is missing or unreadable."""
     if not is_file(path):
         return {}
     try:
@@ -57,7 +57,7 @@ def _read(path: Path) -> Json:
 
 
 def _without_paths(content: Any) -> Any:
-    """The same data with `???` for every absolute path: folders of one's own are nobody else's business."""
+    """The same data with `???` for every absolute path, which is private."""
     if isinstance(content, Mapping):
         return {str(key): _without_paths(value) for key, value in content.items()}
     if isinstance(content, list):
@@ -68,21 +68,21 @@ def _without_paths(content: Any) -> Any:
 def model_card(facts: Facts, repository: str, license_id: str | None = None) -> str:
     """README.md: front matter for the hub (results too), then how to use it, data, results, recipe, provenance, terms.
 
-    `repository` is USER/NAME; `license_id` an identifier of the hub (cc-by-4.0), None: the terms are those of the data.
+    `repository` is USER/NAME; `license_id` an identifier of the hub (cc-by-4.0), None: the terms of the data apply.
     """
     header, space = facts.header, facts.header.space
     method = header.method or "a published program"
     front = yaml.safe_dump(_front(facts, repository, license_id), sort_keys=False, allow_unicode=True)
     said = {
         "Network": f"{header.network}{_options(header.options)}" + (", with attention" if header.attention else ""),
-        "Input": f"RGB, seen at {header.size[0]}×{header.size[1]}; labels come at the image's own size",
+        "Input": f"RGB, resized to {header.size[0]}×{header.size[1]}; labels have the image's own size",
         "Classes": f"{len(space)} ({space.name}): {', '.join(space.classes)}",
         "Method": method,
         "Updates": "not known" if header.step is None else str(header.step),
         "Kept because": {"last": "it is the last", "best_target": "of its score on target labels"}.get(
             str(header.selection), "of a criterion without labels" if header.selection else "not known"
         ),
-        "Target labels had a part in it": SAID[header.used_target_labels],
+        "Target labels used": SAID[header.used_target_labels],
         "Made with": f"segadapt {facts.environment.get('segadapt', __version__)}, "
         f"PyTorch {facts.environment.get('torch', '?')}",
         "SHA-256": f"`{sha256(facts.file)}`",

@@ -1,4 +1,4 @@
-"""An exported model is held against the network that it was made from, by what counts: its labels."""
+"""Compare an exported model with its network by what matters: its labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 LEAST: dict[Precision, float] = {"fp32": 99.9, "fp16": 99.0, "int8": 90.0}
-"""Percent of the pixels that must keep their label. fp32 differs by rounding alone, where two classes are as likely."""
+"""Percent of the pixels that must keep their label. fp32 differs only by rounding, where two classes tie."""
 MOST_IMAGES = 32
-"""Of those that are given, so many are looked at, evenly spread."""
+"""Maximum number of the given images that are used, evenly spread."""
 Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class NamedImage:
-    """uint8 RGB (H, W, 3), and what a person calls it."""
+    """uint8 RGB (H, W, 3), and its display name."""
 
     name: str
     pixels: Image
@@ -39,7 +39,7 @@ class NamedImage:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many pixels have the same label from both."""
+    """How many pixels get the same label from both."""
 
     percent: float
     images: int
@@ -55,7 +55,7 @@ def images_of(paths: Sequence[Path]) -> list[NamedImage]:
 
 
 def built_in_images(size: tuple[int, int]) -> list[NamedImage]:
-    """Generated street pictures around a network's input size (W, H): as large, larger, and wider."""
+    """Generated street images around a network's input size (W, H): of that size, larger, and wider."""
     width, height = size
     sizes = [(width, height), (width * 3 // 2 + 1, height * 5 // 4 + 1), (2 * width, height)]
     pictures = (sample_pair("cityscapes", "val", i, size=one)[0] for i, one in enumerate(sizes))
@@ -72,7 +72,7 @@ def session(model: bytes | Path) -> "onnxruntime.InferenceSession":
     given = model if isinstance(model, bytes) else str(model)
     try:
         return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own classes have no common base but this
+    except Exception as error:  # its exceptions have no other common base
         line = (str(error).splitlines() or ["no reason"])[0].rstrip(".")
         raise SegadaptError(
             f"ONNX Runtime does not load the exported model ({line[:200]})",
@@ -88,9 +88,9 @@ def labels_of(running: "onnxruntime.InferenceSession", images: Image) -> Image:
 
 
 def agreement(running: "onnxruntime.InferenceSession", predictor: Predictor, images: Sequence[NamedImage]) -> Agreement:
-    """Of the labels that PyTorch gives each image (`segadapt predict`), the share that the exported model gives too.
+    """The share of PyTorch's labels (`segadapt predict`) that the exported model reproduces, for each image.
 
-    The first image is also seen beside its mirror image, as a batch of two.
+    The first image is also run together with its mirror image, as a batch of two.
     """
     shares, pixels, same = [], 0, 0
     for number, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""A trained segmenter as an ONNX file: made, checked against PyTorch, and only then written."""
+"""A trained segmenter as an ONNX file: exported, checked against PyTorch, and only then written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Wanted:
     outputs: tuple[Output, ...] = ("labels",)
     size: tuple[int, int] | None = None  # (W, H) of the network's input; None: the model's own
     least: float | None = None  # percent of the labels that must be PyTorch's; None: `LEAST`
-    exporters: Sequence[Exporter] = EXPORTERS  # of torch.onnx, which are tried in this order
+    exporters: Sequence[Exporter] = EXPORTERS  # of torch.onnx, tried in this order
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Exported:
     def score(self, dataset: SegmentationDataset, limit: int | None = None) -> list[Row]:
         """mIoU and latency of PyTorch, of the graph in fp32, and of this precision, side by side.
 
-        The labels are in the model's label space. Raises UsageError for one of another size than its image.
+        Labels are in the model's label space. Raises UsageError for a label whose size differs from its image's.
         """
         models: list[tuple[str, float, Labels]] = [
             ("PyTorch fp32", self.source.stat().st_size / MEGABYTE, self.predictor.labels)
@@ -99,10 +99,10 @@ def export_onnx(
 ) -> Exported:
     """The model that was read from the file `source`, as ONNX.
 
-    It is checked on the images `check` (none: generated ones): of the labels that `segadapt predict` gives, the fp32
-    graph must give 99.9 %, and what is converted from it `wanted.least`. int8 is calibrated on `calibration`.
+    It is checked on the images `check` (none: generated ones): the fp32 graph must reproduce 99.9 % of the labels of
+    `segadapt predict`, and a conversion of it `wanted.least`. int8 is calibrated on `calibration`.
 
-    Raises UsageError where the extra is not installed, for a size that the network does not take and for int8 without
+    Raises UsageError if the extra is not installed, for a size that the network does not accept and for int8 without
     images; SegadaptError when the network cannot be exported or too few labels are equal.
     """
     need_onnx()
@@ -127,7 +127,7 @@ def export_onnx(
 
 
 def as_record(exported: Exported, rows: Sequence[Row], setting: dict[str, Any]) -> dict[str, Any]:
-    """What `--json` writes: agreement, and scores with the setting in which they were measured."""
+    """What `--json` writes: agreement, and scores with the conditions of their measurement."""
     found = exported.agreement
     return {
         "model": str(exported.source),

@@ -5,9 +5,10 @@
          confidence  float32 (N, H, W), the probability of each label, if asked for
          logits      float32 (N, C, H, W), if asked for
 
-What `segadapt predict` does around the network is in the graph: resizing to the network's input size with Pillow's
-bicubic filter, the pixel format, upsampling of the logits to the image's own size by the network's corner rule, and the
-arg-max. The three parts stay apart until the end, so that only the network is converted to another precision.
+Everything that `segadapt predict` does around the network is in the graph: resizing to the network's input size with
+Pillow's bicubic filter, the pixel format, upsampling of the logits to the image's own size by the network's corner
+rule, and the arg-max. The three parts stay separate until the end, so that only the network is converted to another
+precision.
 """
 
 import io
@@ -31,20 +32,20 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 18
-"""The first whose Resize has Pillow's antialiasing."""
+"""Opset: the first whose Resize has Pillow's antialiasing."""
 IR_VERSION = 10
-"""Of the file: what ONNX Runtime reads since 1.18 (2024)."""
+"""IR version: what ONNX Runtime reads since 1.18 (2024)."""
 Output = Literal["labels", "confidence", "logits"]
 OUTPUTS: tuple[Output, ...] = ("labels", "confidence", "logits")
 IMAGES, PIXELS, NATIVE = "images", "pixels", "native_logits"
 """Names of values: the input, what enters the network, and what leaves it."""
 Exporter = Literal["dynamo", "torchscript"]
 EXPORTERS: tuple[Exporter, ...] = ("dynamo", "torchscript")
-"""Of torch.onnx, in the order in which they are tried."""
+"""Exporters of torch.onnx, in the order in which they are tried."""
 
 
 def need_onnx() -> None:
-    """Raise UsageError when the packages of the extra are not there."""
+    """Raise UsageError when the packages of the extra are not installed."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         need_package(name, "onnx", ".onnx")
 
@@ -59,7 +60,7 @@ class NetworkGraph:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is put around the network."""
+    """What surrounds the network."""
 
     size: tuple[int, int]  # (W, H) of the network's input
     pixels: PixelFormat
@@ -68,12 +69,12 @@ class Surroundings:
     outputs: tuple[Output, ...] = ("labels",)
 
     def needed_for(self, outputs: Sequence[Output]) -> "Surroundings":
-        """The same with other outputs, in their usual order; labels are always one."""
+        """The same with other outputs, in their usual order; labels are always included."""
         return replace(self, outputs=tuple(name for name in OUTPUTS if name == "labels" or name in outputs))
 
 
 def surroundings(network: Segmenter, size: tuple[int, int]) -> Surroundings:
-    """What `network` wants around it at an input size of (W, H). Raises UsageError for one that is too small."""
+    """What `network` needs around it at an input size of (W, H). Raises UsageError for a size that is too small."""
     network.need_size(*size, where="--size")
     return Surroundings(size, network.pixels, network.align_corners, network.classes)
 
@@ -92,8 +93,8 @@ class _Logits(nn.Module):
 def network_graph(network: Segmenter, size: tuple[int, int], exporters: Sequence[Exporter] = EXPORTERS) -> NetworkGraph:
     """The network at an input size of (W, H), for any number of images.
 
-    By torch.onnx's exporter on torch.export; where that fails, by the older one on TorchScript. Neither is trusted: see
-    `onnx_check`. Raises SegadaptError with the reason of the first where none can.
+    With torch.onnx's exporter based on torch.export; if that fails, the older one based on TorchScript. Neither is
+    trusted: see `onnx_check`. If both fail, raises SegadaptError with the first one's reason.
     """
     module = _Logits(network.for_inference().cpu())
     reasons = []
@@ -101,7 +102,7 @@ def network_graph(network: Segmenter, size: tuple[int, int], exporters: Sequence
         try:
             with quiet():
                 return NetworkGraph(_exported(module, size, exporter), exporter)
-        except Exception as error:  # of the exporter and of what it stands on: whatever it is, there is no graph
+        except Exception as error:  # from the exporter or its dependencies: in any case there is no graph
             reasons.append(_reason(error))
     raise SegadaptError(
         f"{network.title or type(network).__name__} cannot be written as ONNX ({reasons[0]})",
@@ -113,11 +114,11 @@ def network_graph(network: Segmenter, size: tuple[int, int], exporters: Sequence
 def _exported(module: nn.Module, size: tuple[int, int], exporter: Exporter) -> "onnx.ModelProto":
     import onnx
 
-    # Two images: of one, torch.export would take the batch for a constant.
+    # Two images: with one, torch.export would treat the batch size as a constant.
     example = torch.zeros(2, 3, size[1], size[0])
     if exporter == "dynamo":
         shapes = {"pixels": {0: torch.export.Dim("N")}}
-        # Exported here, and not by torch.onnx: that would fall back on a graph for these two images alone.
+        # Exported here, not by torch.onnx, which would fall back to a graph for batches of exactly two.
         program = torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
         made = torch.onnx.export(
             program, dynamo=True, opset_version=OPSET, input_names=[PIXELS], output_names=[NATIVE], verbose=False
@@ -140,7 +141,7 @@ def _exported(module: nn.Module, size: tuple[int, int], exporter: Exporter) -> "
 
 
 def _reason(error: Exception) -> str:
-    """The first line of the innermost error that says something."""
+    """The first line of the innermost error that has a message."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -149,7 +150,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Context without the notes that exporters and converters have for those who develop them."""
+    """Context that silences developer messages of exporters and converters."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -161,7 +162,7 @@ def quiet() -> Iterator[None]:
 
 
 def whole_graph(network: "onnx.ModelProto", around: Surroundings) -> "onnx.ModelProto":
-    """The network with what belongs around it; the network's own graph stays as it is."""
+    """The network with its surroundings; the network's own graph is unchanged."""
     import onnx
 
     whole = onnx.ModelProto()
@@ -183,7 +184,7 @@ def whole_graph(network: "onnx.ModelProto", around: Surroundings) -> "onnx.Model
 
 
 def input_graph(around: Surroundings) -> "onnx.ModelProto":
-    """What is before the network, as a model of its own: `IMAGES` -> `PIXELS`, for calibration."""
+    """What precedes the network, as a separate model: `IMAGES` -> `PIXELS`, for calibration."""
     import onnx
 
     part = _before(around)

@@ -1,7 +1,7 @@
-"""What an exported model says about itself: strings under names, in the ONNX file's `metadata_props`.
+"""An exported model's description of itself: named strings in the ONNX file's `metadata_props`.
 
-Lists and mappings are JSON. A program that runs the model needs `classes`, `colors` and `ignore` at most; the rest says
-where the model comes from.
+Lists and mappings are JSON. A program that runs the model needs at most `classes`, `colors` and `ignore`; the rest is
+provenance.
 """
 
 import json
@@ -58,7 +58,7 @@ def metadata(
 
 
 def put(model: "onnx.ModelProto", facts: Mapping[str, str]) -> None:
-    """Give the model these facts, beside those that it has."""
+    """Add these facts to those of the model."""
     for key, value in facts.items():
         found = next((one for one in model.metadata_props if one.key == key), None)
         entry = model.metadata_props.add() if found is None else found

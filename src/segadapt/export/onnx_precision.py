@@ -1,4 +1,4 @@
-"""The network's part of an ONNX graph in fewer bits; what is around it stays as it is."""
+"""Reduced precision for the network's part of an ONNX graph; its surroundings are unchanged."""
 
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 QUANTIZED = ("Conv", "MatMul", "Gemm")
-"""Operations that are computed in 8 bits: where nearly all of the work is."""
+"""Operations that are computed in 8 bits: nearly all of the work."""
 
 
 def converted(
@@ -24,7 +24,7 @@ def converted(
     """The network's graph in another precision; input and output stay float32.
 
     fp16: weights and activations in half precision. int8: convolutions and matrix products in 8 bits, activations by
-    the ranges that they have on the `calibration` images (post-training, static), weights per output channel. Raises
+    their ranges on the `calibration` images (post-training, static), weights per output channel. Raises
     UsageError for int8 without images, SegadaptError when ONNX Runtime cannot convert it.
     """
     if precision == "fp32":
@@ -36,7 +36,7 @@ def converted(
     try:
         with quiet():
             return _in_half(model) if precision == "fp16" else _in_8_bits(model, around, calibration)
-    except Exception as error:  # of a tool that says nothing about what it raises
+    except Exception as error:  # the tool does not document what it raises
         line = (str(error).splitlines() or [""])[0].rstrip(".")
         raise SegadaptError(
             f"the network cannot be converted to {precision} ({type(error).__name__}: {line[:200]})",
@@ -50,7 +50,7 @@ def _in_half(model: "onnx.ModelProto") -> "onnx.ModelProto":
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     half = OnnxModel(convert_float_to_float16(model, keep_io_types=True))
-    half.topological_sort()  # its casts stand at the end
+    half.topological_sort()  # its casts were appended at the end
     found: onnx.ModelProto = half.model
     return found
 
@@ -63,17 +63,17 @@ def _in_8_bits(model: "onnx.ModelProto", around: Surroundings, calibration: Sequ
     with tempfile.TemporaryDirectory() as folder:
         given, plain, quantized = (Path(folder) / f"{name}.onnx" for name in ("given", "plain", "quantized"))
         onnx.save(model, given)
-        # Symbolic shapes are for transformers of texts; these are images of one size.
+        # Symbolic shapes are for text transformers; these are images of one size.
         quant_pre_process(given, plain, skip_symbolic_shape=True)
         quantize_static(
             plain,
             quantized,
             _Calibration(around, calibration),
             op_types_to_quantize=list(QUANTIZED),
-            # The classifier decides between logits that are close: it costs little, and 8 bits of it cost labels.
+            # The classifier decides between close logits: it is cheap, and 8 bits there would change labels.
             nodes_to_exclude=_last_nodes(onnx.load(plain)),
             per_channel=True,
-            # CPUs without VNNI add products of 8 bits in 16, which overflow: weights of 7 bits do not.
+            # CPUs without VNNI add 8-bit products in 16 bits, which overflows; with 7-bit weights it does not.
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -99,7 +99,7 @@ def _last_nodes(model: "onnx.ModelProto") -> list[str]:
 
 
 class _Calibration:
-    """onnxruntime's CalibrationDataReader over images: each as the network sees it."""
+    """onnxruntime's CalibrationDataReader over images: each as the network receives it."""
 
     def __init__(self, around: Surroundings, images: Sequence[NamedImage]) -> None:
         self.images, self.place = images, 0

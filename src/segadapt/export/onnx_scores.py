@@ -1,4 +1,4 @@
-"""What an exported model is worth and what it costs: mIoU and latency, beside PyTorch on the same images."""
+"""Accuracy and speed of an exported model: mIoU and latency, beside PyTorch on the same images."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from segadapt.evaluation.evaluate import spread
 
 Pixels = NDArray[np.uint8]
 WARM_UP, TIMED = 2, 20
-"""Passes before the clock counts, and passes that it counts, at most: their median is told."""
+"""Maximum warm-up passes and timed passes; the median of the latter is reported."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ def scored(
 ) -> list[Row]:
     """A row per model (name, MB, function), all on the same images: `limit` evenly spread ones, or all.
 
-    A pixel's class is decided at the size of its image; Latency is
-    that of one image through the whole function, resizing and arg-max included. Raises UsageError for a label that is
-    not as large as its image.
+    Classes are predicted at the size of the image. Latency is that of one
+    image through the whole function, resizing and arg-max included. Raises UsageError for a label whose size differs
+    from its image's.
     """
     confusions = [Confusion(space.classes) for _ in models]
     times: list[list[float]] = [[] for _ in models]

@@ -1,7 +1,7 @@
-"""A label map as a picture: the forms in which predictions are written.
+"""A label map as an image: the formats in which predictions are written.
 
-`train_id`  8-bit grey, train ids; 255 stays.
-`label_id`  8-bit grey, Cityscapes label ids, as its benchmark server wants them; for 19 and 16 classes.
+`train_id`  8-bit grey, train ids, 255 included.
+`label_id`  8-bit grey, Cityscapes label ids, as its benchmark server expects; for 19 and 16 classes.
 `colour`    8-bit palette in the label space's colours; its indices are the train ids.
 `overlay`   RGB: the image with the colours over it.
 """
@@ -23,7 +23,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 BENCHMARK = "cityscapes"  # the encoding of `label_id`
 LOSSLESS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 PICTURES = {**LOSSLESS, ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-"""Suffix -> Pillow's name of the forms in which pictures are written; labels only in those that keep each value."""
+"""Suffix -> Pillow's name of the image formats that can be written; labels only in lossless ones."""
 OPACITY = 0.55  # of the colours over the image
 
 
@@ -39,7 +39,7 @@ def parse_formats(names: str, where: str = "--format") -> tuple[Format, ...]:
 
 
 def save_picture(path: Path, picture: Image.Image, *, lossless: bool = False) -> None:
-    """Write a picture in the form that the suffix of `path` says, whole or not at all.
+    """Write an image in the format that the suffix of `path` names, whole or not at all.
 
     Raises UsageError for another suffix than `PICTURES`, and with `lossless` (labels) for one that changes values.
     """
@@ -63,7 +63,7 @@ def save_picture(path: Path, picture: Image.Image, *, lossless: bool = False) ->
 def picture(
     labels: NDArray[np.uint8], space: LabelSpace, form: Format, image: NDArray[np.uint8] | None = None
 ) -> Image.Image:
-    """Train ids (H, W) as a picture in one of the formats; `overlay` needs the RGB image (H, W, 3).
+    """Train ids (H, W) as an image in one of the formats; `overlay` needs the RGB image (H, W, 3).
 
     Raises UsageError when the label space has no Cityscapes ids for `label_id`.
     """
@@ -94,7 +94,7 @@ def overlay(
 
 
 def output_paths(folder: Path, place: Path | str, formats: Sequence[Format]) -> tuple[Path, ...]:
-    """Where the pictures of one image go: `folder/place.png`, or `folder/FORMAT/place.png` for several formats."""
+    """The output files of one image: `folder/place.png`, or `folder/FORMAT/place.png` for several formats."""
     if len(formats) == 1:
         return (folder / f"{place}.png",)
     return tuple(folder / form / f"{place}.png" for form in formats)

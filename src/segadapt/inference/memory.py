@@ -1,7 +1,7 @@
-"""About how much memory a network's pass takes, before it is made, and how much is free.
+"""An estimate of the memory that a network's pass needs, before it runs, and how much is free.
 
-An input that is too large is told in one line; otherwise the process would be killed, with nothing said. The pass is
-made on the meta device: shapes without values, in some milliseconds whatever the size.
+An input that is too large is a one-line error instead of a process killed without a message. The estimate runs the
+pass on the meta device: shapes without values, a few milliseconds whatever the size.
 """
 
 import copy
@@ -18,13 +18,13 @@ from torch.utils._pytree import tree_leaves
 from segadapt.errors import UsageError
 
 WORTH_COUNTING = 2**23
-"""Pixels of a pass from which it is counted: four images of 2048×1024, some gigabytes."""
+"""Passes with fewer pixels are not estimated: four images of 2048×1024, some gigabytes."""
 BUDGET, MOST = 2**31, 4
 """Bytes that a pass of several images may take, and the most images: beyond them a GPU is busy with few as well."""
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the tensors that are made within, and the most of them at one time (`peak`)."""
+    """Counts the bytes of the tensors created within it, and their maximum at one time (`peak`)."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -53,9 +53,9 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def pass_bytes(network: nn.Module, shape: tuple[int, int, int, int], dtype: torch.dtype) -> int:
-    """The most bytes of activations at one time in a pass of inputs of `shape` (B, 3, H, W), without gradients.
+    """Peak bytes of activations in a pass over inputs of `shape` (B, 3, H, W), without gradients.
 
-    What kernels take for themselves beside them is not counted.
+    Workspace of kernels is not counted.
     """
     tensors = [*network.parameters(), *network.buffers()]
     ghosts: dict[int, Any] = {id(tensor): _ghost(tensor) for tensor in tensors}  # else weights were copied on their way
@@ -79,13 +79,13 @@ def images_within(network: nn.Module, shape: tuple[int, int, int, int], dtype: t
     """
     try:
         each = pass_bytes(network, shape, dtype) + beside
-    except (NotImplementedError, RuntimeError):  # a network of one's own that asks for values: nobody knows
+    except (NotImplementedError, RuntimeError):  # a custom network that reads values: cannot be estimated
         return 1
     return min(MOST, max(1, BUDGET // max(1, each)))
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Bytes that are free on a device; None where nobody says so."""
+    """Free bytes on a device; None where unknown."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
@@ -101,13 +101,13 @@ def need_memory(
     device: torch.device,
     remedy: str,
 ) -> None:
-    """Raise UsageError when a pass of `shape` (B, 3, H, W), and `beside` it so many bytes, is more than is free."""
+    """Raise UsageError when a pass of `shape` (B, 3, H, W) plus `beside` bytes exceeds the free memory."""
     if shape[0] * shape[2] * shape[3] < WORTH_COUNTING:
         return
     free = free_bytes(device)
     try:
         wanted = pass_bytes(network, shape, dtype) + beside
-    except (NotImplementedError, RuntimeError):  # a network of one's own that asks for values: nobody knows
+    except (NotImplementedError, RuntimeError):  # a custom network that reads values: cannot be estimated
         return
     if free is not None and wanted > free:
         size = f"{shape[3]}×{shape[2]}"
@@ -120,7 +120,7 @@ def need_memory(
 
 
 def _system_free() -> int | None:
-    """What Linux says is available, swap too."""
+    """What Linux reports as available, swap included."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         known = {name: int(rest.split()[0]) * 1024 for name, rest in (line.split(":") for line in lines)}
@@ -130,7 +130,7 @@ def _system_free() -> int | None:
 
 
 def _system_memory() -> int | None:
-    """All of the machine's memory, where the system does not say what of it is free."""
+    """The machine's total memory, where the system does not report what is free."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""Networks as inference runs them."""
+"""Networks prepared for inference."""
 
 from typing import TypeVar
 
@@ -13,11 +13,11 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def ready(network: Network, precision: Precision) -> Network:
-    """`network`, a copy made for inference, in the memory format that is fastest where it is.
+    """An inference copy of `network`, in the memory format that is fastest on its device.
 
-    In bf16 a segmenter's convolutions have their weights rounded once and for all, as autocast rounds them at every
-    call, under which it still runs; a style transfer network is in bfloat16 as a whole. float32 on a CPU keeps the
-    usual layout, in which it is as fast.
+    In bf16 a segmenter still runs under autocast, but its convolutions' weights are rounded once instead of at every
+    call; a style transfer network is in bfloat16 as a whole. float32 on a CPU keeps the usual layout, which is as fast
+    there.
     """
     if precision == "bf16" or next(network.parameters()).device.type == "cuda":
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""What people call an image, as pixels: a path, a Pillow image, an array or a tensor."""
+"""Pixels of whatever is given as an image: a path, a Pillow image, an array or a tensor."""
 
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -17,7 +17,7 @@ AnyImage = Path | str | Image.Image | NDArray[np.uint8] | NDArray[np.floating[An
 
 
 def is_one(image: object) -> TypeGuard[AnyImage]:
-    """Whether this is one image, and no list of them."""
+    """Whether this is a single image, not a list of them."""
     return isinstance(image, (str, Path, Image.Image, np.ndarray, Tensor))
 
 
@@ -34,7 +34,7 @@ def rgb_pixels(image: Any) -> NDArray[np.uint8]:
         return np.asarray(read_rgb(Path(image)))
     if isinstance(image, Image.Image):
         turn = turn_to_apply(image, "turn")
-        upright = image.copy() if turn is None else image.transpose(turn)  # what is not ours is not changed
+        upright = image.copy() if turn is None else image.transpose(turn)  # the caller's image is not changed
         return np.asarray(as_rgb(upright, "image"))
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
@@ -50,8 +50,17 @@ def rgb_pixels(image: Any) -> NDArray[np.uint8]:
     return image
 
 
+def label_values(labels: Any) -> NDArray[Any]:
+    """The values of a label map, (H, W) or colours (H, W, 3), of a Pillow image as it is, an array or a tensor.
+
+    An axis of length 1 before them, as data sets add it, is dropped.
+    """
+    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    return values[0] if values.ndim == 3 and values.shape[0] == 1 else values
+
+
 def _from_shares(image: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """uint8 of values 0 … 1, as most programs have them before they subtract a mean. Raises UsageError for others."""
+    """uint8 of values 0 … 1, as most programs have them before subtracting a mean. Raises UsageError for others."""
     low, high = (float(image.min()), float(image.max())) if image.size else (0.0, 0.0)
     if not (low >= 0 and high <= 1):  # nor NaN
         raise UsageError(

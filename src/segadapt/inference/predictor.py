@@ -2,12 +2,12 @@
 
 The published evaluation (SEAN, SE-GAN) is the default: the image is resized to the network's input size with Pillow's
 bicubic filter, the logits are upsampled to the output size by the network's own corner rule, and each pixel takes the
-class of its largest logit. With several views (scales, mirror images) the upsampled softmax maps are averaged; the
-published programs did so by rules of their own (`ViewRules`).
+class of its largest logit. With several views (scales, mirror images) the upsampled softmax outputs are averaged; the
+published programs have their own rules for this (`ViewRules`).
 
-One image goes through at a time, or a few in one batch. By default in a quicker way whose numbers are the same up to
-rounding: batch norm is folded into the convolutions, an image and its mirror image share a call of the network, and on
-a CPU logits at full size are made a few rows at a time. `plain=True` does everything step by step as the published
+Images are processed one at a time, or in small batches. By default this takes shortcuts that give the same numbers up
+to rounding: batch norm is folded into the convolutions, an image and its mirror image share a call of the network, and
+on a CPU full-size logits are computed a few rows at a time. `plain=True` does everything step by step, as the published
 programs do.
 """
 
@@ -37,7 +37,7 @@ QUADRANTS_FROM = 1.5  # the scale from which `ViewRules.quadrants` cuts the inpu
 
 @dataclass(frozen=True)
 class ViewRules:
-    """How several views become one softmax map, and several windows one view.
+    """How several views are combined into one softmax output, and several windows into one view.
 
     All off: each view is upsampled to the output size, then softmax, then the mean. The published SE-GAN program has
     the first three on; one view alone is always treated as its evaluation does. HRDA's and MIC's has the last one on.
@@ -50,7 +50,7 @@ class ViewRules:
 
     @classmethod
     def of(cls, settings: QuirkySettings) -> "ViewRules":
-        """As the quirks of a stage say; those that its method does not have are off."""
+        """From the quirks of a stage; those that its method does not have are off."""
         return cls(**{rule.name: settings.quirk(rule.name) for rule in fields(cls)})
 
     @property
@@ -75,7 +75,7 @@ Scores = Iterator[tuple[slice, Tensor]]
 
 
 class Predictor:
-    """A network together with how images go through it.
+    """A network together with how it processes images.
 
     `size` (W, H) is the network's input size; `scales` multiply it; `mirror` adds the mirror image of every scale;
     `window` (w, h) cuts each scaled input into overlapping windows, for inputs larger than the network should see at
@@ -83,8 +83,8 @@ class Predictor:
     become float32 before anything else happens to them. `rules` say how several views are put together. `batch` is how
     many images go through at once where there are many, None: as many as pay (see `at_once`).
 
-    Unless `plain`, what runs is a copy of the network as it is now, made for inference. The network itself, its train
-    or eval mode too, is as before after each call.
+    Unless `plain`, an inference copy of the network in its current state runs. The network itself, including its train
+    or eval mode, is unchanged after each call.
 
     Raises ValueError for a size, scale or window that is not positive, UsageError for an input that is too large for
     the memory that is free.
@@ -116,7 +116,7 @@ class Predictor:
         self.device = next(network.parameters()).device
         self.precision, self.plain = precision, plain
         self._running_network = network if plain else ready(network.for_inference(), precision)
-        # Not a method of its own: a predictor that refers to itself would keep its network until Python looks for such.
+        # Not a bound method: a predictor in a reference cycle would keep its network until the garbage collector runs.
         native = partial(_native_logits, self._running_network, precision)
         self._pass = native if plain or self.device.type != "cuda" else Replayed(native)
         self.views = [
@@ -262,7 +262,7 @@ class Predictor:
         training = [module for module in self._running_network.modules() if module.training]
         self._running_network.eval()
         try:
-            # A pass is recorded on the current GPU, which need not be the network's.
+            # Recording happens on the current GPU, which need not be the network's.
             on_gpu = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
             with torch.inference_mode(), on_gpu:
                 yield
@@ -290,7 +290,7 @@ class Predictor:
             yield rows, block.softmax(dim=1) if len(self.views) == 1 else block.div_(len(self.views))
 
     def _scores(self, views: Iterable[ViewLogits], size: tuple[int, int]) -> Scores:
-        """Rows with scores (1, C, n, W'): upsampled logits of the only view, or the sum of all views' softmax maps."""
+        """Rows with scores (1, C, n, W'): upsampled logits of the only view, or the sum of all views' softmax."""
         rules = self.rules
         if len(self.views) == 1 or not (rules.softmax_order or rules.sum_at_input):
             yield from self._upsampled((logits for _, logits in views), size, several=len(self.views) > 1)
@@ -350,7 +350,7 @@ class Predictor:
         return self.network.upsample(pixels.float(), (height, width))
 
     def _quadrants(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) -> logits of the four quadrants, each for itself, side by side: (B, C, 2h, 2w)."""
+        """Pixels (B, 3, H, W) -> logits of the four quadrants, computed separately, side by side: (B, C, 2h, 2w)."""
         halves = (half for row in pixels.tensor_split(2, dim=2) for half in row.tensor_split(2, dim=3))
         top_left, top_right, bottom_left, bottom_right = (self._slide(half) for half in halves)
         return torch.cat(
@@ -383,7 +383,7 @@ def _height_width(image: Pixels, output_size: tuple[int, int] | None) -> tuple[i
 
 
 def _sampled(scores: Scores, into: Tensor, every: int) -> Scores:
-    """The same scores; on the way those of every `every`-th pixel of every `every`-th row are put into (C, h, w)."""
+    """The same scores; those of every `every`-th pixel of every `every`-th row are also copied into (C, h, w)."""
     for rows, block in scores:
         top = rows.start or 0
         some = block[0, :, -top % every :: every, ::every]

@@ -1,7 +1,7 @@
-"""A network's pass over images of one kind as one CUDA graph: recorded at the third image, replayed for all others.
+"""A network's pass over images of one kind as one CUDA graph: recorded at the third image, replayed from then on.
 
-A pass of ResNet-101 is some 400 kernels. Launched one by one, they take the host longer than the device, unless images
-are large; and the host has images to read meanwhile.
+A pass of ResNet-101 is some 400 kernels. Launching them takes the host longer than running them takes the device,
+unless images are large; and the host has images to read meanwhile.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from torch import Tensor
 
 Work = Callable[[Tensor], Tensor]
 Kind = tuple[torch.Size, torch.dtype]
-"""What a recorded pass is for: a window of a scaled image is a float, one of the image itself is not."""
+"""The kind of input of a recorded pass: windows of a scaled image are floats, windows of the image itself are not."""
 PLAIN = 2
-"""Passes of each kind that are launched as always: in them libraries choose their kernels."""
+"""Eager passes of each kind before the recording, in which libraries choose their kernels."""
 MOST = 8
 """Kinds that are recorded; each keeps its input and its result, all together the memory of the largest pass."""
 
@@ -26,7 +26,7 @@ class Graph(Protocol):
         """Record it; nothing is computed yet."""
 
     def replay(self) -> Tensor:
-        """Compute it, from what lies in its tensors now; the result is in the same tensor each time."""
+        """Compute it from the current content of its tensors; the result is in the same tensor each time."""
 
 
 class CudaGraph:
@@ -63,9 +63,9 @@ class InOnePool:
 
 
 class Replayed:
-    """Does `work` on a tensor, as a graph where its kind has come before: the same values, in a tensor of their own.
+    """Runs `work` on a tensor, as a graph once its kind is known: the same values, in a tensor of their own.
 
-    What `work` computes with must stay where it is. Where a pass cannot be recorded, all are launched as always.
+    The tensors that `work` uses must stay where they are. If a pass cannot be recorded, all passes stay eager.
     """
 
     def __init__(self, work: Work, make: Callable[[], Graph] | None = None) -> None:

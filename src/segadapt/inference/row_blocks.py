@@ -1,7 +1,7 @@
 """Logits at full size, a few rows at a time.
 
-Upsampling, softmax, the sum over the views and the arg-max of a block of rows stay in a core's cache, where whole ones
-(19 classes at 2048×1024: 160 MB, several times) would go through memory at each of these steps.
+For a block of rows, upsampling, softmax, the sum over the views and the arg-max stay in a core's cache, whereas whole
+logits (19 classes at 2048×1024: 160 MB, several times) would pass through memory at each of these steps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,14 @@ from torch import Tensor
 from segadapt.models import bilinear
 
 BLOCK = 2**21
-"""Bytes of one view's block, about: what a core's own cache holds."""
+"""Approximate bytes of one view's block: what a core's private cache holds."""
 
 
 def row_blocks(views: Sequence[Tensor], size: tuple[int, int], align_corners: bool) -> Iterator[tuple[slice, Tensor]]:
     """Rows of the output and their scores (1, C, n, W), from top to bottom; size = (H, W).
 
     `views` are the views' logits (1, C, h, w), float32. The scores are the upsampled logits of the only view, or the
-    sum of the softmax maps of all upsampled views.
+    sum of the softmax outputs of all upsampled views.
     """
     height, width = size
     stretched = [_Stretched(view, size, align_corners) for view in views]
@@ -35,7 +35,7 @@ def row_blocks(views: Sequence[Tensor], size: tuple[int, int], align_corners: bo
 
 
 class _Stretched:
-    """Logits (1, C, h, w) that are as wide as the output, and what makes rows of the output from theirs."""
+    """Logits (1, C, h, w) stretched to the output's width, and the matrix that makes output rows from theirs."""
 
     def __init__(self, logits: Tensor, size: tuple[int, int], align_corners: bool) -> None:
         height, width = size

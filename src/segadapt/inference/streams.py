@@ -1,6 +1,6 @@
-"""Folders of images in, a network, folders of pictures out: prediction, stylized copies, pseudo-labels.
+"""Folders of images through a network into folders of images: prediction, stylized copies, pseudo-labels.
 
-Decoding and encoding run in threads beside the network (Pillow lets go of the interpreter lock), the number of images
+Decoding and encoding run in threads beside the network (Pillow releases the interpreter lock), the number of images
 in memory is bounded, every file appears whole or not at all, and a second run does only what is missing. Which images
 share a batch depends on the list of images alone, so that a run which was killed, or one over several ranks, writes
 the same files to the last bit. All have the size of the network's input by then: their own sizes play no part.
@@ -26,8 +26,8 @@ from segadapt.files import is_file, write_with
 from segadapt.inference.transfers import Pace
 from segadapt.processes import usable_cores
 
-AHEAD = 3  # images decoded before they are asked for, at least
-READERS, MOST_READERS = 2, 8  # threads that decode: beside a network on the CPU, and the most beside a GPU
+AHEAD = 3  # images decoded ahead, at least
+READERS, MOST_READERS = 2, 8  # decoding threads: beside a network on the CPU, and at most beside a GPU
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,17 +49,17 @@ def _never() -> bool:
 class Flow:
     """How images go through `run_batches`."""
 
-    batch: int = 1  # images that the network sees at once
+    batch: int = 1  # images in a network call
     shard: tuple[int, int] = (0, 1)  # (rank, ranks): every `ranks`-th batch is this process's
-    threads: int = READERS  # that decode, and as many that encode
-    overwrite: bool = False  # do again what already exists
-    progress: Callable[[int, int], None] | None = None  # told (done, all) of this process after each batch
-    stopped: Callable[[], bool] = _never  # when it says so, what was begun is ended and written, and no more
+    threads: int = READERS  # for decoding, and as many for encoding
+    overwrite: bool = False  # redo what already exists
+    progress: Callable[[int, int], None] | None = None  # called with (done, all) of this process after each batch
+    stopped: Callable[[], bool] = _never  # once true, batches in progress are finished and written, and no others
 
 
 @dataclass(frozen=True)
 class StreamResult:
-    """How many images were done now, were already done, and are left since the stream was stopped."""
+    """How many images were done now, were done before, and are left because the stream was stopped."""
 
     written: int
     skipped: int
@@ -67,7 +67,7 @@ class StreamResult:
 
 
 def readers(device: torch.device) -> int:
-    """How many threads decode, and as many that encode: two where the network needs the cores, else all up to eight."""
+    """Threads for decoding, and for encoding: two where the network needs the cores, else all, up to eight."""
     return READERS if device.type == "cpu" else max(READERS, min(MOST_READERS, usable_cores()))
 
 
@@ -136,10 +136,10 @@ class Writers:
 def find_images(inputs: Sequence[Path], without: Path | None = None) -> list[tuple[Path, Path]]:
     """(image, its place in an output folder, without suffix) of files and, recursively, folders; natural order in each.
 
-    What lies in the folder `without` (the output of a run before) is no input, unless it is named itself. A file
+    The content of the folder `without` (the output of an earlier run) is no input, unless it is named itself. A file
     `a/b.jpg` goes to `b`, an image `folder/x/y.png` of an input `folder` to `x/y`. Raises UsageError when two images
-    would go to one place, and UsageError (UsageErrors for several) that names each input which is not there, is no
-    picture or holds none.
+    would go to one place, and UsageError (UsageErrors for several) that names each input that does not exist, is not an
+    image or contains none.
     """
     found: dict[Path, Path] = {}
     every, errors = [], list[UsageError]()
@@ -163,7 +163,9 @@ def find_images(inputs: Sequence[Path], without: Path | None = None) -> list[tup
 def _images_of(start: Path, without: Path | None) -> list[tuple[Path, str]]:
     """The images of one input, with their names below it. Raises UsageError when there are none."""
     if is_file(start) and not is_folder(start):
-        if start.suffix.lower() not in IMAGE_SUFFIXES:  # else it is one to be, and broken ones stop no others
+        if (
+            start.suffix.lower() not in IMAGE_SUFFIXES
+        ):  # else it claims to be an image, and a broken one does not stop the others
             try:
                 picture_sizes(start)
             except SegadaptError as error:
@@ -180,7 +182,7 @@ def _images_of(start: Path, without: Path | None) -> list[tuple[Path, str]]:
 
 
 def need_other_places(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
-    """Raise UsageError when one of the outputs would be written over one of the inputs."""
+    """Raise UsageError when an output would overwrite an input."""
     taken = {path.resolve() for path in inputs}
     for path in outputs:
         if path.resolve() in taken:
@@ -197,9 +199,8 @@ def run_batches(
     """`read` each job in threads, `work` on a batch of them at a time here, `write` each result in threads.
 
     So that a GPU need not wait for the threads, results are `Fetched`, whose values only `write` asks for.
-    Jobs whose outputs are all there are left alone, unless the flow says otherwise. An image that cannot be
-    read does not stop the others; a SegadaptError names each such image at the end. Raises UsageError when an output
-    lies where an image does.
+    Jobs whose outputs all exist are skipped, unless `flow.overwrite`. An image that cannot be read does not stop the
+    others; a SegadaptError names each such image at the end. Raises UsageError when an output would overwrite an input.
     """
     need_other_places((job.image for job in jobs), (path for job in jobs for path in job.outputs))
     batch, threads = flow.batch, flow.threads
@@ -237,7 +238,7 @@ def save_png(path: Path, picture: Image.Image, level: int = 6) -> None:
 
 
 def _told(read: Callable[[Job], Item]) -> Callable[[Job], Item | SegadaptError]:
-    """`read` that gives errors back instead of raising them."""
+    """`read` that returns errors instead of raising them."""
 
     def reading(job: Job) -> Item | SegadaptError:
         try:
@@ -249,7 +250,7 @@ def _told(read: Callable[[Job], Item]) -> Callable[[Job], Item | SegadaptError]:
 
 
 def _all_of(broken: list[SegadaptError], done: int) -> SegadaptError:
-    """Every failed image in a line of its own; the last line says what became of the other images."""
+    """Every failed image on its own line; the last line says what happened to the others."""
     fine = done - len(broken)
     rest = {0: "", 1: "; the other image is done"}.get(fine, f"; the other {fine} images are done")
     last = broken[-1]

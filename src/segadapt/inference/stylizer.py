@@ -1,7 +1,8 @@
 """Images in the target's style: the style transfer of SE-GAN (TMM 2022), batch by batch.
 
-Each image is resized to the generator's input size with Pillow's bicubic filter, goes through it as Caffe pixels (BGR
-minus mean), gets the mean back, is clipped to 0..255, rounded, and resized bicubic to the size that it had.
+Each image is resized to the generator's input size with Pillow's bicubic filter and passed through it as Caffe pixels
+(BGR minus mean); then the mean is added, values are clipped to 0..255 and rounded, and the result is resized (bicubic)
+to the original size.
 """
 
 from collections.abc import Sequence
@@ -24,16 +25,16 @@ from segadapt.inference.streams import Flow, Job, StreamResult, run_batches, sav
 from segadapt.inference.transfers import Fetched, pixels_on
 from segadapt.models.style_transfer import StyleTransfer
 
-USUAL_SIZE = (1024, 512)  # (W, H) of the published style transfer, for generators that do not say theirs
+USUAL_SIZE = (1024, 512)  # (W, H) of the published style transfer, for generators that do not record theirs
 Pixels = NDArray[np.uint8]
 
 
 class Stylizer:
-    """A generator together with how images go through it.
+    """A generator together with how it processes images.
 
-    `size` (W, H) is the generator's input size; `device` moves it (None: where it is). `truncated` cuts pixels to whole
-    numbers as the published program does, instead of rounding them. What runs is a copy of the generator made for
-    inference, in bfloat16 if `precision` says so; with `plain` it is the generator itself, under autocast.
+    `size` (W, H) is the generator's input size; `device` moves it (None: where it is). `truncated` truncates pixels to
+    whole numbers as the published program does, instead of rounding them. An inference copy of the generator runs, in
+    bfloat16 if `precision` says so; with `plain` the generator itself, under autocast.
     """
 
     def __init__(
@@ -79,10 +80,10 @@ def _painted(network: StyleTransfer, truncated: bool, low: bool, pixels: Tensor)
 
 @dataclass(frozen=True)
 class _Original:
-    """An image on its way into the generator."""
+    """An input of the generator."""
 
     pixels: Pixels  # (H, W, 3) at the generator's size
-    size: tuple[int, int]  # (W, H) that it had
+    size: tuple[int, int]  # (W, H) of the original
 
 
 def stylize(
@@ -94,7 +95,7 @@ def stylize(
     output_size: tuple[int, int] | None = None,
     png_level: int = 1,
 ) -> StreamResult:
-    """Write the stylized copy of each job's image as PNG, of `output_size` (W, H) or as large as the image was.
+    """Write the stylized copy of each job's image as PNG, of `output_size` (W, H) or the image's own size.
 
     Otherwise as `run_batches`.
     """

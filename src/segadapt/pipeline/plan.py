@@ -11,11 +11,12 @@ from segadapt.files import digest, is_folder, need_file, sha256, user_path
 from segadapt.pipeline.continuation import FLAG, Continuation, continuation
 from segadapt.pipeline.stage_folder import StageFolder, State
 from segadapt.plain_data import flat
+from segadapt.plugin_loading import plugins_of
 from segadapt.quirks import QuirkySettings
 from segadapt.references import Names, Product, named_by, paths_in, references
 from segadapt.settings import MISSING
 from segadapt.stages.context import Run
-from segadapt.stages.domains import Domains
+from segadapt.stages.domains import Domains, label_settings
 from segadapt.stages.shipped import kind_of
 from segadapt.stages.stage import NOTHING, Content, StageKind, Work
 from segadapt.weights.starts import need_start
@@ -67,14 +68,17 @@ class Planned:
         return Work(run, self.stage.name, self.settings, self.data, self.stage.decided, resumed, continued)
 
     def said(self) -> str:
-        """State and action in words."""
+        """State and action in words, and whether what is kept was made with another version of a plug-in."""
         if not self.chosen:
             return "left alone"
-        if self.action == "continue" and self.continuation is not None:
-            return self.continuation.said()
         if self.action == "redo" and self.state != "changed":
             return "redone from scratch"
-        return WORDS[self.state] + (", redone" if self.state == "changed" else "")
+        if self.action == "continue" and self.continuation is not None:
+            said = self.continuation.said()
+        else:
+            said = WORDS[self.state] + (", redone" if self.state == "changed" else "")
+        changed = self.stage.changed_plugins() if self.action in ("skip", "resume", "continue") else []
+        return said + "".join(f"; {name} has changed since it began (--fresh redoes it)" for name in changed)
 
     def now(self) -> "Planned":
         """The same as the folder stands now."""
@@ -266,7 +270,8 @@ def _stage(
             lacking.append(f"files.{key}")
     decided = {} if "data" in lacking else kind.decide(settings, data)
     content = _content(run, settings, data, fingerprints, {key: found for key, found in files.items() if found})
-    stage = StageFolder(name, run.stage_folder(name), content, kind.result, decided)
+    plugins = plugins_of(kind.classes(settings))
+    stage = StageFolder(name, run.stage_folder(name), content, kind.result, decided, plugins=plugins)
     return (stage.made_with(lacking) if lacking else stage), data
 
 
@@ -290,7 +295,7 @@ def _content(
         "settings": settings.model_dump(mode="json", exclude=without_result | without_path),
         "files": files,
         "stages": {key: fingerprints[name] for key, name in references(settings).items()},
-        "data": {name: dataset.digest for name, dataset in data.all().items()},
+        "data": {name: dataset.digest for name, dataset in data.all().items()} | label_settings(run, data),
         "label_space": run.space.digest,
         "code": kind.code_version,
         "precision": run.runtime.precision,

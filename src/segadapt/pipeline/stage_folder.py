@@ -36,6 +36,7 @@ class StageFolder:
     result: str  # the file that is written last
     decided: Content = field(default_factory=dict)  # what follows from the recipe and is worth writing down
     parts: Parts = ()  # updates made with different settings, before it was continued with these
+    plugins: dict[str, str] = field(default_factory=dict)  # that its code is from, and their versions; redoes nothing
 
     @property
     def fingerprint(self) -> str:
@@ -65,7 +66,8 @@ class StageFolder:
         try:
             found = read_json(self.file, "the record of the stage")
             state, content = str(found["state"]), dict(found["content"])
-            return {"state": state, "content": content, "parts": history.read(found.get("continued", []))}
+            parts, plugins = history.read(found.get("continued", [])), dict(found.get("plugins", {}))
+            return {"state": state, "content": content, "parts": parts, "plugins": plugins}
         except (UsageError, ValueError, KeyError, TypeError):
             return {}
 
@@ -105,6 +107,11 @@ class StageFolder:
             return f"{reference} ({name}) has changed"
         return f"{key}: {_short(before)} -> {_short(now)}"
 
+    def changed_plugins(self) -> list[str]:
+        """The plug-ins that are not, in this version, among those that the folder was made with."""
+        before = (self.before() or {}).get("plugins", {})
+        return [title for title, version in self.plugins.items() if before and version not in before.values()]
+
     def checkpoints(self) -> bool:
         """Whether there is a checkpoint to continue from."""
         return any(self.folder.glob("checkpoints/step_*.pt"))
@@ -115,9 +122,12 @@ class StageFolder:
         return any(not path.is_dir() or next(path.glob("[!.]*"), None) is not None for path in found)
 
     def mark(self, state: Literal["running", "done"]) -> None:
-        """Write content and state."""
+        """Write content and state. The versions of plug-ins stay those that the stage was begun with."""
         about = {"fingerprint": self.fingerprint, "state": state, "decided": self.decided, "content": self.content}
-        write_json(self.file, about | ({"continued": [part.plain() for part in self.parts]} if self.parts else {}))
+        before = self.before()
+        plugins = before["plugins"] if before else self.plugins
+        more = {"continued": [part.plain() for part in self.parts], "plugins": plugins}
+        write_json(self.file, about | {key: value for key, value in more.items() if value})
 
     def mark_unfinished(self) -> None:
         """Write that the stage is not done, and leave what it was made with."""

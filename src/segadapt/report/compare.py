@@ -1,11 +1,11 @@
-"""Several runs side by side: seeds of one recipe together, and all that is scored alike in one table.
+"""Several runs side by side: seeds of one recipe grouped, and everything that is scored alike in one table.
 
     compared = compare([read_run(folder) for folder in folders], metric="miou")
     compared.rows[0].scores["miou"].mean, compared.rows[0].gap      # percent
 
-Runs of one recipe differ in the seed only (and in where their data lies, and on what they ran): they are one group. A
-row is a stage of a group. Differences to source-only and shares of the gap are taken within each run, so that what a
-seed does to both cancels out, and then put together.
+Runs of one recipe differ only in the seed (and in where their data is stored, and what they ran on): they form one
+group. A row is a stage of a group. Differences to source-only and shares of the gap are computed within each run, so
+that a seed's effect on both cancels out, and then averaged.
 """
 
 import copy
@@ -30,9 +30,9 @@ MEANS = {
     "mean_accuracy": "mean accuracy",
     "dice": "Dice",
 }
-"""Scores that are one number over all classes, and what a person calls them."""
+"""Scores that are one number over all classes, with their display names."""
 PLACES = ("root", "train_list", "val_list", "labelled", "prepared", "prepared_root")
-"""Keys of a domain that say where its data lies: what it is shows in its digest."""
+"""Keys of a domain that only locate its data: its content is in the digest."""
 SAME_IMAGES = ("split", "images", "data_digest")
 SAME_VIEWS = ("size", "scales", "mirror", "window")
 
@@ -63,11 +63,11 @@ class Comparison:
     scored_on: Json  # what all rows have in common
     groups: dict[str, tuple[RunRecord, ...]]
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = field(default=())  # what is missing, and what to mind, in sentences
+    notes: tuple[str, ...] = field(default=())  # what is missing, and caveats, in sentences
 
     @property
     def metric_title(self) -> str:
-        """What a person calls the chosen score."""
+        """The display name of the chosen score."""
         return metric_title(self.metric)
 
     def plain(self) -> Json:
@@ -88,7 +88,7 @@ class Comparison:
 
 
 def metric_title(metric: str) -> str:
-    """What a person calls a key of a row's scores."""
+    """The display name of a key of a row's scores."""
     kind, _, name = metric.partition(" ")
     return MEANS.get(metric) or (f"IoU of {name}" if kind == "iou" else f"mIoU {metric}")
 
@@ -104,11 +104,11 @@ def compare(
 ) -> Comparison:
     """Put runs side by side on one of their domains (`target`, `source`, `target.NAME`).
 
-    `split`: scores on this split of it alone, those of `evaluate` stages as the scores of the stages whose models they
-    have scored (None: on the images on which the stages themselves were scored). `metric`: the score whose differences
-    and gap are taken: of `MEANS`, a subset of the label space, or a class.
-    `stages`: these alone. `mixed` allows other input sizes and views. Raises UsageError for runs that were scored in
-    another label space or on other images, for what is not there to compare, and for unknown names.
+    `split`: only scores on this split, with those of `evaluate` stages counted for the stages whose models they scored
+    (None: on the images on which the stages themselves were scored). `metric`: the score for differences and gap: of
+    `MEANS`, a subset of the label space, or a class.
+    `stages`: only these. `mixed` allows other input sizes and views. Raises UsageError for runs that were scored in
+    another label space or on other images, if there is nothing to compare, and for unknown names.
     """
     _need_stages(runs, stages)
     others = sorted(
@@ -153,7 +153,7 @@ def compare(
 def on_split(run: RunRecord, domain: str, split: str) -> RunRecord:
     """The run as if its stages had been scored on this split: by themselves, or by a stage that evaluates their model.
 
-    Of several such stages the first one counts. A stage without scores there has none.
+    Of several such stages the first one counts; the others, with other views of the model, are rows of their own.
     """
 
     def there(stage: StageRecord) -> bool:
@@ -163,12 +163,14 @@ def on_split(run: RunRecord, domain: str, split: str) -> RunRecord:
     for stage in run.of("evaluation"):
         if there(stage):
             by_model.setdefault(stage.settings.get("model"), stage)
-    stages = []
+    stages, counted = [], set()
     for stage in run.stages:
         if stage.role != "evaluation":
             found = stage if there(stage) else by_model.get(f"@{stage.name}")
             stages.append(replace(stage, evaluation=None if found is None else found.evaluation))
-    return replace(run, stages=tuple(stages))
+            counted.add(None if found is None else found.name)
+    others = [stage for stage in run.of("evaluation") if there(stage) and stage.name not in counted]
+    return replace(run, stages=(*stages, *others))
 
 
 def _need_stages(runs: Sequence[RunRecord], stages: Sequence[str] | None) -> None:
@@ -179,13 +181,13 @@ def _need_stages(runs: Sequence[RunRecord], stages: Sequence[str] | None) -> Non
 
 
 def _missing(run: RunRecord) -> list[str]:
-    """What a table of scores would have of a finished run."""
+    """What a table of scores would need from this run but lacks."""
     to_do = [f"not done: {'; '.join(run.to_do)}"] if run.to_do else []
     return to_do + [said for said in run.missing if "evaluation.json" in said or "recipe.yaml" in said]
 
 
 def _reference(run: RunRecord, domain: str) -> StageRecord | None:
-    """The stage that says how a run was scored: the first one with scores that is not there for other scores."""
+    """The stage that shows how a run was scored: the first one with scores, if possible not an evaluation stage."""
     found = [stage for stage in run.stages if (stage.domain(domain) or {}).get("per_class")]
     return next((stage for stage in found if stage.role != "evaluation"), found[0] if found else None)
 
@@ -195,7 +197,7 @@ def _place(stage: StageRecord) -> str:
 
 
 def _need_alike(first: StageRecord, other: StageRecord, domain: str, mixed: bool) -> None:
-    """Raise UsageError when two stages' scores say nothing about each other."""
+    """Raise UsageError when two stages' scores are not comparable."""
     one, two = first.domain(domain) or {}, other.domain(domain) or {}
     if list(one["per_class"]) != list(two["per_class"]):
         spaces = [(stage.evaluation or {}).get("label_space") for stage in (other, first)]
@@ -214,7 +216,7 @@ def _need_alike(first: StageRecord, other: StageRecord, domain: str, mixed: bool
         raise UsageError(
             f"is scored in another way than {_place(first)}: {_views(two)}, not {_views(one)}",
             where=other.folder,
-            remedy="Pass --mixed to compare them all the same.",
+            remedy="Pass --mixed to compare them anyway.",
         )
 
 
@@ -242,7 +244,7 @@ def _groups(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, list[RunRe
     for run in runs:
         key, again = _recipe_digest(run), 0
         while any(run.recipe.get("seed") == other.recipe.get("seed") for other in found.get((key, again), [])):
-            again += 1  # the same seed twice says nothing about seeds
+            again += 1  # the same seed twice is no second seed
         if again:
             notes.append(
                 f"{run.folder.name}: recipe and seed of {found[key, 0][0].folder.name}: kept apart, not another seed"
@@ -252,7 +254,7 @@ def _groups(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, list[RunRe
 
 
 def _recipe_digest(run: RunRecord) -> str:
-    """Of what must be the same in runs that differ in the seed only; of a run without a recipe, its own."""
+    """Digest of what must be the same in runs that differ only in the seed; unique for a run without a recipe."""
     if not run.recipe:
         return str(run.folder.resolve())
     recipe = copy.deepcopy(run.recipe)
@@ -266,7 +268,7 @@ def _recipe_digest(run: RunRecord) -> str:
 
 
 def _names(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
-    """A name for each group: what the paths of its runs have in common, below what those of all have."""
+    """A name for each group: the common part of its runs' paths, below the common folder of all."""
     paths = [str(run.folder.resolve()) for group in groups for run in group]
     above = os.path.commonpath(paths) if len(paths) > 1 else os.path.dirname(paths[0])  # noqa: PTH120
     names: list[str] = []

@@ -48,7 +48,7 @@ def scores_figure(compared: Comparison, width: float = 5.6) -> Drawing:
 
 
 def _places(rows: list[Row], headed: bool) -> list[float]:
-    """Where rows stand, from the top; groups with a heading are apart from each other."""
+    """Positions of rows, from the top, with space between groups that have a heading."""
     places, place = [], 0.0
     for number, row in enumerate(rows):
         if headed and number and row.group != rows[number - 1].group:
@@ -84,7 +84,7 @@ def _count(row: Row, metric: str) -> str:
 def classes_figure(compared: Comparison) -> Drawing:
     """IoU of each class (columns) for each row, means over seeds, as numbers on colours from 0 to 100.
 
-    Bold is the best of the models in which no target labels had a part.
+    Bold is the best of the models that used no target labels.
     """
 
     def draw(figure: Figure, ink: str) -> None:

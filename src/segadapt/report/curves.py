@@ -1,4 +1,4 @@
-"""The report's curves: what one training did, step by step, as small plots of one thing each."""
+"""The report's curves: one training, step by step, as small plots with one quantity each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,13 +43,13 @@ def training_panels(stage: StageRecord) -> list[Panel]:
     keys = list(dict.fromkeys(key for line in stage.metrics for key in line))
     losses = [key.removeprefix("loss/") for key in keys if key.startswith("loss/")]
     if len(losses) == 2 and "total" in losses:
-        losses.remove("total")  # it is the other one
+        losses.remove("total")  # it equals the other one
     found = []
     for stem in dict.fromkeys(name.rstrip("0123456789") for name in losses):
         curves = [_curve(stage, f"loss/{name}") for name in losses if name.rstrip("0123456789") == stem]
         title = "Weighted sum of the losses" if stem == "total" else f"Loss: {stem}"
         found.append(_panel(title, curves, COLOURS, _losses))
-    evaluated = {key for key in keys if len(stage.series(key)[0]) > 1}  # one point is no curve
+    evaluated = {key for key in keys if len(stage.series(key)[0]) > 1}  # a single point is not a curve
     scores = [_curve(stage, key) for key in ("val/target_miou", "val/source_miou") if key in evaluated]
     if scores:
         named = [(name.removesuffix("_miou"), steps, values) for name, steps, values in scores]
@@ -62,7 +62,7 @@ def training_panels(stage: StageRecord) -> list[Panel]:
     rates = _merged([_curve(stage, key) for key in keys if key.startswith("lr/")])
     if rates:
         peaks = [values.max(initial=0.0) for _, _, values in rates]
-        apart = max(peaks) > LOG_RATIO * min(peaks) > 0  # on one linear axis the small ones would look like 0
+        apart = max(peaks) > LOG_RATIO * min(peaks) > 0  # on a shared linear axis the small ones would look like 0
         found.append(_panel("Learning rate", rates, COLOURS, _rates_apart if apart else _rates))
     return found
 
@@ -83,7 +83,7 @@ def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[Values, Val
 
 
 def _merged(curves: Sequence[Curve]) -> list[Curve]:
-    """Curves that are the same become one with all their names."""
+    """Identical curves are merged into one with all their names."""
     found: list[Curve] = []
     for name, steps, values in curves:
         for place, (names, _, before) in enumerate(found):
@@ -114,14 +114,14 @@ def _panel(
 def _figure(plot: Callable[[Axes], None]) -> Drawing:
     def draw(figure: Figure, ink: str) -> None:
         figure.set_size_inches(*INCHES)
-        figure.set_layout_engine("none")  # the same area in all, and in a third of the time
+        figure.set_layout_engine("none")  # the same area in all plots, and a third of the time
         plot(figure.add_axes(AREA))
 
     return draw
 
 
 def _log_if_wide(axes: Axes, values: Values) -> None:
-    """A logarithmic axis for positive values that differ much."""
+    """A logarithmic axis for positive values of very different size."""
     if len(values) and values.min() > 0:
         low, high = np.quantile(values, (0.05, 0.95))
         if high > LOG_RATIO * low:

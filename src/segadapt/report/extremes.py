@@ -1,4 +1,4 @@
-"""The images that a model sees best and worst, with its mistakes."""
+"""The images on which a model does best and worst, with its mistakes."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +14,7 @@ from segadapt.report.looking import Looking
 from segadapt.report.records import StageRecord, mapping
 
 WRONG, UNCOUNTED = (224, 58, 46), (0, 0, 0)
-PALE = 0.35  # how much of a right pixel's grey is left
+PALE = 0.35  # share of a correct pixel's grey that is kept
 
 
 def worst_and_best(
@@ -22,7 +22,7 @@ def worst_and_best(
 ) -> tuple[list[Row], list[Row]]:
     """`count` images each of the lowest and the highest mIoU, by the scores of single images in evaluation.json.
 
-    Nothing where that has no such scores (files of earlier versions), or the stage's model is not there.
+    Empty if it has no such scores (files of earlier versions), or the stage's model is missing.
     """
     scores = _scores(looking, stage)
     order = sorted((score, name) for name, score in scores.items() if score is not None)
@@ -43,7 +43,7 @@ def worst_and_best(
 def _scores(looking: Looking, stage: StageRecord) -> dict[str, float | None]:
     """mIoU of single images, by their names."""
     found: Json = mapping((stage.domain(looking.domain) or {}).get("per_image"))
-    before = f"{looking.domain.partition('.')[2]}/"  # of one of several domains a run has it before the names
+    before = f"{looking.domain.partition('.')[2]}/"  # with several domains, names in a run have this prefix
     names = [str(name).removeprefix(before) for name in found.get("names", ())]
     return dict(zip(names, found.get("miou", ()), strict=True))
 

@@ -18,7 +18,7 @@ from segadapt.evaluation.pictures import attention_picture
 from segadapt.inference.formats import picture
 from segadapt.report.looking import Looking
 
-NARROW, WIDE = 440, 720  # pixels of a picture's width on the page: its own, within these
+NARROW, WIDE = 440, 720  # limits of a picture's width on the page, in pixels
 BUDGET = 7_000_000  # bytes of all pictures, so that a page stays under 10 MB
 
 
@@ -39,7 +39,7 @@ class Row:
 
 
 class Budget:
-    """The bytes that pictures may still take."""
+    """The remaining bytes for pictures."""
 
     def __init__(self, left: int = BUDGET) -> None:
         self.left = left
@@ -56,7 +56,7 @@ class Budget:
 def figures(pictures: Sequence[Picture], across: int) -> str:
     """Pictures with captions, up to `across` side by side, fewer where that would make them too small.
 
-    A click makes one as large as the window, without a script: the box that it checks is not to be seen.
+    A click enlarges one to the window, without a script: it toggles a hidden checkbox.
     """
     captioned = [(one.uri, escape(one.caption)) for one in pictures]
     shown = "".join(
@@ -68,13 +68,13 @@ def figures(pictures: Sequence[Picture], across: int) -> str:
 
 
 def size_on_page(width: int, height: int) -> tuple[int, int]:
-    """(width, height) on the page of a picture of that size."""
+    """(width, height) on the page for a picture of that size."""
     wide = min(max(width, NARROW), WIDE)
     return wide, max(1, round(height * wide / width))
 
 
 def photo(image: Image.Image, size: tuple[int, int] | None = None) -> str:
-    """The data URI of an image, at its size on the page or another one."""
+    """The data URI of an image, at its size on the page or a given one."""
     buffer = io.BytesIO()
     shown = image.convert("RGB").resize(size or size_on_page(*image.size), Image.Resampling.BICUBIC)
     shown.save(buffer, format="JPEG", quality=85)
@@ -96,13 +96,13 @@ def _uri(kind: str, content: bytes) -> str:
 def prediction_rows(looking: Looking, count: int, budget: Budget, problems: list[str]) -> list[Row]:
     """Up to `count` target images, evenly spread, with the predictions of the stages that are compared.
 
-    What cannot be shown is noted in `problems`, in words.
+    What cannot be shown is described in `problems`.
     """
     return taken((partial(_row, looking, index) for index in spread(len(looking.dataset), count)), budget, problems)
 
 
 def taken(rows: Iterator[Callable[[], Row]], budget: Budget, problems: list[str]) -> list[Row]:
-    """The rows that can be made and that fit; of the others, why not."""
+    """The rows that can be made and that fit, and the reasons against the others."""
     found: list[Row] = []
     for make in rows:
         try:
@@ -111,7 +111,7 @@ def taken(rows: Iterator[Callable[[], Row]], budget: Budget, problems: list[str]
             problems.append(f"picture left out: {error}")
             continue
         if not budget.takes(row.pictures):
-            problems.append("some pictures are left out: the page would grow beyond 10 MB")
+            problems.append("some pictures are left out: the page would exceed 10 MB")
             break
         found.append(row)
     return found

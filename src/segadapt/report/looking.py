@@ -1,4 +1,4 @@
-"""What a report looks at: images of the target, and the models of the stages that are compared."""
+"""What a report shows predictions for: images of the target, and the models of the compared stages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ ANY = (440, 440)  # the training size of a data set whose images are read whole
 
 @dataclass(frozen=True)
 class Looking:
-    """Images of the target, of its split val where it has one, and predictors by their stages' names."""
+    """Images of the target, from its split val if it has one, and predictors by stage name."""
 
     space: LabelSpace
-    domain: str  # of the scores on these images: `target`, or `target.NAME` of several
+    domain: str  # name of the scores on these images: `target`, or `target.NAME` of several
     dataset: SegmentationDataset
     predictors: dict[str, tuple[Predictor, LabelSpace]]
 
@@ -35,7 +35,7 @@ class Looking:
 
 
 def look(run: RunRecord, device: str, problems: list[str]) -> Looking | None:
-    """Open data and models of a run. What is not on this machine is noted in `problems`, in words."""
+    """Open data and models of a run. What is missing on this machine is described in `problems`."""
     try:
         space = run.label_space()
         domain, dataset = open_target(run, space)

@@ -1,4 +1,4 @@
-"""What a model takes for what, and what it has gained and lost against source-only, class by class."""
+"""What a model confuses, and what it gains and loses compared with source-only, class by class."""
 
 from html import escape
 
@@ -12,7 +12,7 @@ PAIRS = 10
 
 
 def confused_pairs(run: RunRecord, stage: StageRecord, space: LabelSpace | None) -> str:
-    """The most frequent mistakes: a class, what it is taken for, and how often; source-only beside it."""
+    """The most frequent mistakes: a class, what it is predicted as, and how often; source-only beside it."""
     scores = stage.domain("target") or {}
     if not scores.get("confusion"):
         return ""
@@ -44,7 +44,7 @@ def confused_pairs(run: RunRecord, stage: StageRecord, space: LabelSpace | None)
 
 
 def difference_table(run: RunRecord, stage: StageRecord, space: LabelSpace | None) -> str:
-    """IoU per class against source-only, the largest gain first, as bars to both sides."""
+    """IoU per class compared with source-only, the largest gain first, as bars to both sides."""
     baseline = run.first("baseline")
     if baseline is None or baseline is stage:
         return ""
@@ -71,6 +71,6 @@ def difference_table(run: RunRecord, stage: StageRecord, space: LabelSpace | Non
 
 
 def _both_ways(share: float) -> str:
-    """A bar from the middle to the right, or to the left of a negative share; -1 … 1."""
+    """A bar from the middle to the right, for a negative share to the left; -1 … 1."""
     side, kind = (50, "better") if share >= 0 else (50 + 50 * share, "worse")
     return f'<span class="ways"><i class="{kind}" style="left: {side:.1f}%; width: {50 * abs(share):.1f}%"></i></span>'

@@ -1,4 +1,4 @@
-"""A run beside others on its page: seeds of its recipe together, other recipes below."""
+"""A run compared with others on its page: the seeds of its recipe grouped, other recipes below."""
 
 from collections.abc import Sequence
 from html import escape
@@ -41,7 +41,7 @@ def _text(spread: Spread | None) -> str:
 
 
 def _with_interval(spread: Spread | None, form: str, unit: str = "") -> str:
-    """The mean, and the interval where there are several seeds."""
+    """The mean, and the interval if there are several seeds."""
     if spread is None:
         return tables.NOTHING
     mean, *ends = (f"{value:{form}}".replace("-", "−") for value in (spread.mean, *(spread.interval or ())))

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: opens from disk without a network, with stages or data missing too."""
+"""One self-contained HTML page about a run: opens from disk without a network, even if stages or data are missing."""
 
 import re
 import shlex
@@ -28,19 +28,19 @@ from segadapt.report.stages import overview, stage_by_stage
 from segadapt.version import __version__
 
 TEMPLATE = Path(__file__).with_name("page.html")
-MARK_WITHIN = 4096  # bytes of the page: the digest of what it was made from is in its head
+MARK_WITHIN = 4096  # bytes of the page's head, which holds the digest of its inputs
 ACROSS = 4  # pictures side by side
-EXTREMES = 3  # images of a kind at most: worst, best, least agreed
-SAMPLE = 16  # target images without labels that the models see
-RELOAD = 10  # seconds between two looks of a browser at the page of a run that is still running
+EXTREMES = 3  # images of each kind at most: worst, best, least agreement
+SAMPLE = 16  # unlabelled target images for predictions
+RELOAD = 10  # seconds between reloads of the page of a run in progress
 UNDERWAY = re.compile("<!-- underway -->.*?<!-- /underway -->\n?", re.DOTALL)
-"""What a page has only until its run has finished."""
+"""What a page contains only until its run has finished."""
 CARD_TITLES = {"baseline": "source only", "adapted": "adapted", "upper_bound": "target trained (upper bound)"}
 
 
 @dataclass(frozen=True)
 class Underway:
-    """What a run that is not at its end is doing."""
+    """What an unfinished run is doing."""
 
     stage: str  # running now
     number: int  # of this stage, from 1
@@ -57,15 +57,15 @@ def write_report(
     sample: int = SAMPLE,
     beside: Sequence[Path] = (),
 ) -> Path:
-    """Write the page about the run folder `run` to `out` (`run/report.html` by default) and give its path.
+    """Write the page about the run folder `run` to `out` (`run/report.html` by default) and return its path.
 
-    `images` target images are shown with the predictions of the stages that are compared, made on `device`, and up to
-    that many of each stage that makes files. On a target without labels the models predict `sample` images, to report
-    what can be said (0: none). `underway`: the run is still running; the page says so and reloads itself. `beside`:
-    other runs to show its scores with, such as other seeds.
+    `images` target images are shown with the predictions of the compared stages, made on `device`, and up to that many
+    of each stage that makes files. On a target without labels the models predict `sample` images for the section on it
+    (0: none). `underway`: the run is still running; the page says so and reloads itself. `beside`: other runs to
+    compare its scores with, such as other seeds.
     Raises UsageError when `run` is not a run folder, or one of the others cannot be compared with it.
     """
-    made_from = digest_of_results(run)  # first: what changes meanwhile makes the page an old one
+    made_from = digest_of_results(run)  # first: later changes make the page out of date
     record = read_run(run)
     out = run / "report.html" if out is None else out
     need_writable(out)
@@ -79,7 +79,7 @@ def write_report(
     if beside:
         together = over_seeds(record, [read_run(other) for other in beside])
         sections.insert(1, Section("Beside other runs", _BESIDE, together))
-    if underway is None and not record.to_do:  # of a run that is done, the results come first
+    if underway is None and not record.to_do:  # for a finished run, results come first
         sections.insert(-1, sections.pop(0))
     ordered = [section for section in (*sections, *_background(record)) if section.content]
     name = run.resolve().name
@@ -106,11 +106,11 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Where links lead."""
+        """The anchor for links."""
         return re.sub("[^a-z]+", "-", self.title.lower())
 
     def html(self) -> str:
-        """The section as it stands on the page."""
+        """The section's HTML."""
         said = f"<p>{escape(self.text)}</p>" if self.text else ""
         return f'<section id="{self.anchor}"><h2>{escape(self.title)}</h2>{said}{self.content}</section>'
 
@@ -118,7 +118,7 @@ class Section:
 def _sections(
     run: RunRecord, space: LabelSpace | None, images: int, sample: int, device: str, problems: list[str]
 ) -> list[Section]:
-    """The stages, what came out of them: scores first, then pictures; and how each stage went."""
+    """The stages and their results: scores first, then pictures; and how each stage went."""
     budget = Budget()
     answer = last_adapted(run) or run.first("baseline")
     found = [
@@ -191,7 +191,7 @@ def styles() -> str:
 
 
 def is_current(report: Path, run: Path) -> bool:
-    """Whether the page was made from the results that the run folder holds now; times mean nothing."""
+    """Whether the page was made from the run folder's current results, whatever the file times."""
     try:
         with report.open("rb") as file:
             head = file.read(MARK_WITHIN)
@@ -201,7 +201,7 @@ def is_current(report: Path, run: Path) -> bool:
 
 
 def is_underway(page: Path) -> bool:
-    """Whether a page says that the run has not finished; its head does so, too."""
+    """Whether a page says that the run has not finished, which its head also records."""
     try:
         with page.open("rb") as file:
             return UNDERWAY.search(file.read(4096).decode(errors="replace")) is not None
@@ -210,7 +210,7 @@ def is_underway(page: Path) -> bool:
 
 
 def settle(page: Path) -> None:
-    """Take from a page what it has only until its run has finished: the run has stopped. All else stays as it is."""
+    """Remove from a page what it contains only while its run is in progress: the run has stopped."""
     if is_underway(page):
         write_text(page, UNDERWAY.sub("", page.read_text(encoding="utf-8")))
 
@@ -220,7 +220,7 @@ def _only_underway(content: str) -> str:
 
 
 def _underway(run: Underway | None) -> str:
-    """That the run is still running, and which stage."""
+    """A note that the run is in progress, with its stage."""
     if run is None:
         return ""
     now = datetime.now().astimezone().strftime("%H:%M:%S")
@@ -233,50 +233,51 @@ def _underway(run: Underway | None) -> str:
 SCORES_SAID = (
     "Percent, one confusion matrix over all images; a class in neither labels nor predictions is left out. "
     "Gain = (adapted − source-only) / (target-trained − source-only), only between rows scored in the same way. "
-    "This is one seed: another one would give other numbers (segadapt compare puts several together)."
+    "These are numbers of one seed; another would give different ones (segadapt compare combines several)."
 )
 _BESIDE = (
-    "Percent on the target; runs that differ in the seed only are one recipe: mean ± standard deviation. Small: the "
-    "95 % interval of the mean over seeds (Student's t), of differences within each seed."
+    "Percent on the target; runs that differ only in the seed are grouped: mean ± standard deviation. Small: the 95 % "
+    "interval of the mean over seeds (Student's t), for differences within each seed."
 )
 CLASSES_SAID = (
     "IoU on the target in percent. Adapted columns are tinted by their difference to source-only; "
-    "bold is the best model in which no target labels had a part."
+    "bold is the best model that used no target labels."
 )
-_GAINED = "IoU against source-only, the largest gain first"
+_GAINED = "IoU compared with source-only, the largest gain first"
 _PAIRS = "Most confused: a class, and what its pixels are taken for"
 MISTAKES_SAID = "Red: wrong; black: ignored. A click enlarges a picture."
 _PICTURES = "Target images, evenly spread. Black is ignored. Attention: bright is high. A click enlarges a picture."
 _CALIBRATION = (
-    "How often the model is right (line) among pixels of which it is that sure; pale: the share of the pixels. On the "
-    "dashed line its confidence can be trusted; below it, it is too sure. ECE, the expected calibration error: the "
-    "mean distance from it."
+    "How often the model is right (line) at each level of confidence; pale: the share of the pixels. On the dashed "
+    "line its confidence can be trusted; below it, it is overconfident. ECE, the expected calibration error: the mean "
+    "distance from that line."
 )
 STAGES_SAID = (
-    "Losses are unweighted means over a batch; pale: as they were, strong: moving mean. Black in a pseudo-label: none."
+    "Losses are unweighted means over a batch; pale: raw values, strong: moving mean. Black in a pseudo-label: none."
 )
 COSTS_SAID = (
-    "Time is that of all commands that worked on the stage, evaluation included; images per second those of updates "
-    "(one domain's) or of a pass; memory the most that was in use at once, on a GPU by tensors."
+    "Time is that of all commands that worked on the stage, evaluation included; images per second are those of "
+    "updates (of one domain) or of a pass; memory is the peak, on a GPU that of tensors."
 )
 _LABEL_FREE = (
-    "Criteria that see target images and no labels: InfoMax, H(mean p) − mean H(p); snd, the density of soft "
-    "neighbourhoods; bnm, the nuclear norm of all predictions. ρ says how well one ordered the evaluations of a "
-    "training by their target mIoU: 1 perfectly, 0 not at all. Of few evaluations (pale) it says little: three are in "
-    "perfect order by chance once in six times, four once in 24."
+    "Criteria that use target images but no labels: InfoMax, H(mean p) − mean H(p); snd, the density of soft "
+    "neighbourhoods; bnm, the nuclear norm of all predictions. ρ says how well one ranked the evaluations of a "
+    "training by their target mIoU: 1 perfectly, 0 not at all. With few evaluations (pale) it says little: three are "
+    "in perfect order by chance once in six times, four once in 24."
 )
 _UNLABELLED = (
-    "The target has no labels here, so nothing is scored. A model that adapts well is usually surer, without giving up "
-    "classes; so is many a one that adapts badly. The criteria (higher is better, bold the highest) are guesses, and "
-    "snd alone prefers one class everywhere. infomax: sure pixels, many classes; snd: dense clusters of alike pixels; "
-    "bnm: sure and varied. Trust what the shares and pictures below show more than any of these numbers."
+    "The target has no labels here, so nothing is scored. A model that adapts well is usually more confident, "
+    "without giving up classes; but so are many that adapt badly. The criteria (higher is better, bold the highest) "
+    "are guesses, and snd on its own prefers one class everywhere. infomax: confident pixels, many classes; snd: dense "
+    "clusters of similar pixels; bnm: confident and varied. Trust the shares and pictures below more than any of these "
+    "numbers."
 )
 _SHARES = (
-    "The share of each class among all pixels; small: the difference to source-only. A class that vanishes, thin and "
-    "rare classes that lose half of theirs, or one that grows beyond what the place can hold are the first signs of a "
-    "training that went wrong."
+    "Each class's share of all pixels; small: the difference to source-only. A class that vanishes, thin and rare "
+    "classes that lose half of their share, or a class that grows implausibly are the first signs of a training that "
+    "went wrong."
 )
-_DISAGREEMENT = "In how many of 100 pixels the labels of two stages differ."
+_DISAGREEMENT = "Percentage of the pixels in which the labels of two stages differ."
 _CONFUSION = "Rows are labels, columns predictions, in percent of the row."
 
 

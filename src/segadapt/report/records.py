@@ -1,4 +1,4 @@
-"""What a run folder says, read leniently: a report must work when stages, files or data are missing."""
+"""The content of a run folder, read leniently: a report must work when stages, files or data are missing."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +21,12 @@ from segadapt.stages.stage import Role, StageKind
 State = Literal["done", "unfinished", "not started"]
 _ANY = {"layout": "folder", "root": "."}
 ENDS = (MODEL, "evaluation.json", "result.json")
-"""What stages of an unknown kind may write last."""
+"""Files that stages of an unknown kind may write last."""
 
 
 @dataclass(frozen=True)
 class StageRecord:
-    """A stage as its folder and the recipe tell it; every part may be missing."""
+    """A stage from its folder and the recipe; every part may be missing."""
 
     name: str
     folder: Path
@@ -39,14 +39,14 @@ class StageRecord:
 
     @property
     def method(self) -> str:
-        """The stage's method, "?" when nothing says it."""
+        """The stage's method, "?" if unknown."""
         content = mapping(self.about.get("content"))
         found = self.settings.get("method") or (self.evaluation or {}).get("method") or content.get("settings.method")
         return str(found or "?")
 
     @property
     def kind(self) -> StageKind | None:
-        """The kind of stage; None where it is not known, such as one of a plug-in that is not there."""
+        """The kind of stage; None if unknown, such as that of a plug-in that is not loaded."""
         return stage_kinds().get(self.method)
 
     @property
@@ -58,7 +58,7 @@ class StageRecord:
 
     @property
     def state(self) -> State:
-        """How far it has come."""
+        """Its state."""
         if not _is_stage(self.folder):
             return "not started"
         ends = ENDS if self.kind is None else (self.kind.result,)
@@ -67,7 +67,7 @@ class StageRecord:
 
     @property
     def steps(self) -> tuple[int, int | None]:
-        """(steps done, steps in all or None where nothing says so)."""
+        """(steps done, total steps or None if unknown)."""
         planned = mapping(self.about.get("decided")).get("steps") or self.settings.get("steps")
         return max((line["step"] for line in self.metrics), default=0), planned if type(planned) is int else None
 
@@ -80,19 +80,19 @@ class StageRecord:
 
     @property
     def model(self) -> Path | None:
-        """The selected model's file, if it is there."""
+        """The selected model's file, if it exists."""
         file = self.folder / MODEL
         return file if is_file(file) else None
 
     @property
     def seconds(self) -> float | None:
-        """What all commands have worked on it; of earlier versions' trainings the steps alone; None: not known."""
+        """Seconds that all commands spent on it; for trainings of earlier versions only the steps; None: unknown."""
         steps = sum(self.series("time/step")[1])
         return self.cost.get("seconds") or steps or None
 
     @property
     def images_per_second(self) -> float | None:
-        """Images of a domain that updates learned from per second, after the first one; else those that a pass saw."""
+        """Images of a domain per second: those that updates learned from, after the first; else those of a pass."""
         times, batch = self.series("time/step")[1][1:], self.settings.get("batch")
         if self.metrics:
             return batch * len(times) / sum(times) if isinstance(batch, int) and sum(times) > 0 else None
@@ -131,7 +131,7 @@ class RunRecord:
     recipe: Json
     environment: Json
     stages: tuple[StageRecord, ...]
-    missing: tuple[str, ...]  # what is not there, or cannot be read, in words
+    missing: tuple[str, ...]  # what is missing or cannot be read, in words
     to_do: tuple[str, ...]  # which stages are not done, in words
 
     def label_space(self) -> LabelSpace:
@@ -141,14 +141,14 @@ class RunRecord:
     def domains(self, side: str) -> dict[str, DomainSettings]:
         """The domains of the recipe's "source" or "target", see `DataSettings.named`.
 
-        Raises UsageError when it is not there or not valid.
+        Raises UsageError when it is missing or invalid.
         """
         try:
             own = self.recipe["data"][side]
             return DataSettings.model_validate({"source": _ANY, "target": _ANY, side: own}).named(side)
         except (KeyError, TypeError, ValidationError) as error:
             raise UsageError(
-                f"says nothing usable about the data of the {side}",
+                f"has no usable settings for the data of the {side}",
                 where=self.folder / RECIPE,
                 remedy="Give --layout and --root.",
             ) from error
@@ -163,9 +163,9 @@ class RunRecord:
         return max(found, key=lambda stage: (stage.evaluation or {}).get("step") or 0) if found else None
 
     def compared(self) -> list[StageRecord]:
-        """What is looked at side by side: source-only, the adapted stages in order, target-trained.
+        """The stages that are compared: source-only, the adapted stages in order, target-trained.
 
-        Of several stages of the first and the last kind `first`, or where none is scored the one that was trained
+        Of several stages of the first and the last kind `first`, or, if none is scored, the one that was trained
         longest so far.
         """
         roles: tuple[Role, Role] = ("baseline", "upper_bound")
@@ -193,7 +193,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def _read_stage(folder: Path, settings: Json, missing: list[str], to_do: list[str]) -> StageRecord:
-    """What a stage's folder says; `missing` is told what should be there and is not, `to_do` that it is not done."""
+    """Read a stage's folder; adds what should exist but does not to `missing`, and an unfinished stage to `to_do`."""
     if not _is_stage(folder):
         to_do.append(f"{folder.name}: not started")
         return StageRecord(folder.name, folder, settings, [], None, {}, {})
@@ -209,14 +209,14 @@ def _read_stage(folder: Path, settings: Json, missing: list[str], to_do: list[st
 
 
 def digest_of_results(run: Path) -> str:
-    """SHA-256 of what the stages say about themselves: states, scores, numbers, every update's line."""
+    """SHA-256 of the stages' records: states, scores, numbers, every update's line."""
     names = ("stage.json", "evaluation.json", "result.json", "metrics.jsonl")
     files = sorted(path for name in names for path in run.glob(f"*/{name}") if path.is_file())
     return digest([[str(path.relative_to(run)), sha256(path)] for path in files])
 
 
 def _read(path: Path, missing: list[str]) -> Json:
-    """The mapping in a YAML or JSON file; empty, and noted in `missing`, when it is not there or cannot be read."""
+    """The mapping in a YAML or JSON file; empty, and noted in `missing`, when it does not exist or cannot be read."""
     name = f"{path.parent.name}/{path.name}"
     if not is_file(path):
         missing.append(f"{name}: not there")
@@ -230,7 +230,7 @@ def _read(path: Path, missing: list[str]) -> Json:
         missing.append(f"{name}: holds something else")
         return {}
     if path.name in FILES and (wrong := fault(path.name, content)):
-        missing.append(f"{name}: is not as a stage writes it ({wrong})")
+        missing.append(f"{name}: does not have the expected form ({wrong})")
         return {}
     return content
 

@@ -11,11 +11,11 @@ from segadapt.plain_data import Json
 from segadapt.report.records import RunRecord, StageRecord, mapping
 
 COLOURS = {"baseline": "#7d8797", "adapted": "#2a78d6", "upper_bound": "#1f9467"}
-FEWEST = 1e-4  # of the pixels: a bin with less shows nothing but chance
+FEWEST = 1e-4  # share of the pixels: a bin with less is just noise
 
 
 def diagrams(run: RunRecord) -> str:
-    """One per stage that is compared; nothing of those that were scored by a version that did not count it."""
+    """One per compared stage; none for stages scored by a version that did not count it."""
     shown = []
     for number, stage in enumerate(run.compared()):
         counted = mapping((stage.domain("target") or {}).get("calibration"))

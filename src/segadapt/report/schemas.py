@@ -1,6 +1,6 @@
-"""The files that stages write, as far as a report reads them: what must be where, for files that somebody has altered.
+"""Schemas of the files that stages write, as far as a report reads them, since files may have been altered.
 
-Other keys may be there: newer versions write more. Numbers are numbers and not text, and finite.
+Other keys are allowed, since newer versions write more. Numbers must be finite and not text.
 """
 
 from typing import Annotated
@@ -11,7 +11,7 @@ from segadapt.plain_data import Json
 
 Share = float | None
 Count = Annotated[int, Field(ge=0, lt=2**53)]
-"""Of pixels: what float64 holds exactly."""
+"""Limit of pixel counts: what float64 represents exactly."""
 
 
 class _Written(BaseModel):
@@ -125,7 +125,7 @@ FILES: dict[str, type[_Written]] = {
 
 
 def fault(name: str, content: Json) -> str | None:
-    """What is wrong with the content of one of `FILES`, in words; None when nothing is."""
+    """What is wrong with the content of one of `FILES`, in words; None if it is valid."""
     try:
         FILES[name].model_validate(content)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""A number over the seeds of one recipe: mean, standard deviation, and the interval that the mean lies in."""
+"""A number over the seeds of one recipe: mean, standard deviation, and the confidence interval of the mean."""
 
 import math
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ class Spread:
 
     @property
     def sd(self) -> float | None:
-        """Their standard deviation, with n - 1; None of one seed, which says nothing about others."""
+        """Their standard deviation, with n - 1; None for a single seed."""
         if self.n < 2:
             return None
         return math.sqrt(math.fsum((value - self.mean) ** 2 for value in self.values) / (self.n - 1))
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Student's 95 % interval of the mean over seeds, mean ± t · sd / √n; None of one seed."""
+        """Student's 95 % interval of the mean over seeds, mean ± t · sd / √n; None for a single seed."""
         if self.sd is None:
             return None
         half = student_quantile((1 + LEVEL) / 2, self.n - 1) * self.sd / math.sqrt(self.n)
@@ -46,13 +46,13 @@ class Spread:
         return {"mean": self.mean, "sd": self.sd, "n": self.n, "interval": interval, "values": list(self.values)}
 
     def text(self, digits: int = 2, sign: bool = False) -> str:
-        """Mean ± standard deviation; of one seed the value alone."""
+        """Mean ± standard deviation; for a single seed only the value."""
         mean = f"{self.mean:{'+' if sign else ''}.{digits}f}"
         return mean if self.sd is None else f"{mean} ± {self.sd:.{digits}f}"
 
 
 def spread_of(values: Sequence[float | None]) -> Spread | None:
-    """Of those that there are; None where there are none."""
+    """Of the values that exist; None if there are none."""
     found = tuple(value for value in values if value is not None)
     return Spread(found) if found else None
 

@@ -1,4 +1,4 @@
-"""The report stage by stage: an overview of all, then what each one did, in pictures."""
+"""The report stage by stage: an overview of all, then what each did, in pictures."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -22,11 +22,11 @@ from segadapt.stages.stage import Exhibit
 ROWS = 3  # images of a stage that makes files
 
 Place = tuple[Path, Path]
-"""An image, and where a stage's files about it lie below its folders, without suffix."""
+"""An image, and the path of a stage's files for it below its folders, without suffix."""
 
 
 def overview(run: RunRecord) -> str:
-    """The stages in order: what each is, how far it has come, what came of it, what it cost."""
+    """The stages in order: kind, state, result and cost of each."""
     rows = []
     for number, stage in enumerate(run.stages, start=1):
         cells = {
@@ -47,7 +47,7 @@ def _numbered(number: int) -> str:
 
 
 def _method(stage: StageRecord) -> str:
-    """The method, where the stage is not named after it."""
+    """The method, if the stage is not named after it."""
     return "" if stage.method == stage.name else f"<small>{escape(stage.method)}</small>"
 
 
@@ -58,7 +58,7 @@ def _memory(stage: StageRecord) -> str:
 
 
 def _steps(stage: StageRecord) -> str:
-    """How many updates were made, and of how many where they are not all."""
+    """Number of updates, and of how many if unfinished."""
     done, planned = stage.steps
     if stage.settings.get("stand_in"):
         return "a stand-in"
@@ -68,7 +68,7 @@ def _steps(stage: StageRecord) -> str:
 
 
 def _result(stage: StageRecord) -> str:
-    """What came of a stage, in a few words."""
+    """The result of a stage, in a few words."""
     badge = tables.BADGE if (stage.evaluation or stage.result).get("used_target_labels") else ""
     for domain in ("target", "source"):
         miou = stage.miou(domain)
@@ -84,7 +84,7 @@ def _result(stage: StageRecord) -> str:
 
 
 def stage_by_stage(run: RunRecord, space: LabelSpace | None, images: int, budget: Budget) -> str:
-    """The curves of trainings, and rows of pictures of the stages that make files; nothing of the others."""
+    """The curves of trainings, and rows of pictures for stages that make files; nothing for others."""
     parts, last = [], next((stage for stage in reversed(run.of("adapted")) if stage.metrics), None)
     for number, stage in enumerate(run.stages, start=1):
         count = min(images, ROWS)
@@ -114,7 +114,7 @@ def curves(name: str, panels: Sequence[Panel]) -> str:
 def exhibited(
     run: RunRecord, stage: StageRecord, exhibit: Exhibit, space: LabelSpace | None, count: int, budget: Budget
 ) -> str:
-    """Images and what the stage made of them side by side, else the contact sheet; then the shares of the classes."""
+    """Images beside the files that the stage made for them, else the contact sheet; then the shares of the classes."""
     outcome = "" if stage.kind is None else stage.kind.outcome(stage.result)
     text = f"<p>{escape(outcome)}.</p>" if outcome else ""
     table = tables.kept_table(stage.result, space)
@@ -172,7 +172,7 @@ def _sheet(stage: StageRecord, count: int, budget: Budget) -> str:
 
 
 def _places(run: RunRecord, domain: str, split: str) -> list[Place]:
-    """The images of a split; none where the data is not on this machine."""
+    """The images of a split; none if the data is not on this machine."""
     try:
         return [
             (pair.image, Path(name, pair.name).with_suffix(""))
@@ -184,12 +184,12 @@ def _places(run: RunRecord, domain: str, split: str) -> list[Place]:
 
 
 def _exif(run: RunRecord, side: str) -> Exif:
-    """Whether the images of a side are turned: all of them or none, where a stage has made files of them."""
+    """Whether the images of a side are turned: all or none, if a stage made files from them."""
     return next(iter(run.domains(side).values())).exif
 
 
 def _some(places: Sequence[Place], count: int, folders: Sequence[Path]) -> list[Place]:
-    """Up to `count`, evenly spread, of those that have a picture in each folder."""
+    """Up to `count`, evenly spread, of those with a picture in each folder."""
     found = [one for one in places if all(_png(folder, one[1]).is_file() for folder in folders)]
     return [found[index] for index in spread(len(found), count)]
 

@@ -15,7 +15,7 @@ from segadapt.report.records import RunRecord, StageRecord, mapping
 NOTHING = "–"
 RANGE = "0 … 100"
 ENOUGH_POINTS = 5
-"""Fewer evaluations are in perfect order by mere chance more than once in a hundred times: four of them once in 24."""
+"""Fewer evaluations are in perfect order by chance more than once in a hundred times: four of them once in 24."""
 FULL_TINT = 20.0  # percentage points of difference that give a cell its strongest tint
 TEXT_COLUMNS = {"stage", "method", "state", "result", "model kept", "target labels", "criterion", "taken for", RANGE}
 """Aligned left."""
@@ -43,7 +43,7 @@ def percent(share: float | None) -> str:
 
 
 def summary_table(run: RunRecord) -> str:
-    """One row per scored stage: how its model was chosen, whether target labels had a part in it, its gain."""
+    """One row per scored stage: how its model was chosen, whether it used target labels, its gain."""
     stages = [stage for stage in run.stages if stage.evaluation]
     targets = [stage.domain("target") or {} for stage in stages]
     parts = list(dict.fromkeys(name for stage in stages for name in stage.parts))
@@ -76,7 +76,7 @@ def summary_table(run: RunRecord) -> str:
 def class_table(run: RunRecord, space: LabelSpace | None) -> str:
     """IoU per class: source-only, adapted with the difference, target-trained, and the gain of each adapted one.
 
-    In bold the best of the models in which no target labels had a part.
+    In bold the best of the models that used no target labels.
     """
     columns = [stage for stage in run.compared() if stage.domain("target")]
     if not columns:
@@ -97,7 +97,7 @@ def class_table(run: RunRecord, space: LabelSpace | None) -> str:
 
 
 def _compared(title: str, columns: Sequence[StageRecord], scores: Sequence[float | None], kind: str = "") -> Row:
-    """A row of scores: adapted ones tinted by their difference to source-only, the best that may win bold."""
+    """A row of scores: adapted ones tinted by their difference to source-only, the best eligible one bold."""
     pairs = list(zip(columns, scores, strict=True))
     base = next((score for stage, score in pairs if stage.role == "baseline"), None)
     contest = [score for stage, score in pairs if _used_labels(stage) is False and score is not None]
@@ -117,7 +117,7 @@ def _compared(title: str, columns: Sequence[StageRecord], scores: Sequence[float
 
 
 def _used_labels(stage: StageRecord) -> bool | None:
-    """Whether target labels had a part in the stage's model; None: not known."""
+    """Whether the stage's model used target labels; None: unknown."""
     used: bool | None = (stage.evaluation or {}).get("used_target_labels")
     return True if stage.role == "upper_bound" else used
 
@@ -140,7 +140,7 @@ def _dots(pairs: Sequence[tuple[StageRecord, float | None]]) -> str:
 
 
 def confusion_table(scores: Json) -> str:
-    """Where the pixels of each class (row) went, in percent of the row; shares below half a percent stay empty."""
+    """How the pixels of each class (row) were predicted, in percent of the row; shares below 0.5 are left empty."""
     columns = "".join(f"<th><span>{escape(name)}</span></th>" for name in scores["columns"])
     lines = [f"<tr><th></th>{columns}</tr>"]
     for name, counts in zip(scores["per_class"], scores["confusion"], strict=True):
@@ -158,7 +158,7 @@ def _share(percent: float) -> str:
 
 
 def label_free_table(run: RunRecord) -> str:
-    """Per stage: how well the criteria without labels ordered its evaluations, the one that it selects by first."""
+    """Per stage: how well the label-free criteria ranked its evaluations, the one used for selection first."""
     rows = []
     for stage in run.stages:
         found = (stage.evaluation or {}).get("label_free")
@@ -178,7 +178,7 @@ def label_free_table(run: RunRecord) -> str:
 
 
 def _correlation(value: float | None, points: object) -> str:
-    """A rank correlation beside the number of points that it is of; pale where they are too few to say anything."""
+    """A rank correlation with its number of points; pale if they are too few to be meaningful."""
     if value is None:
         return NOTHING
     few = isinstance(points, int) and points < ENOUGH_POINTS
@@ -186,7 +186,7 @@ def _correlation(value: float | None, points: object) -> str:
 
 
 def kept_table(result: Json, space: LabelSpace | None) -> str:
-    """Which pixels got a pseudo-label, by class; nothing when the stage has no such numbers."""
+    """Shares of pixels that got a pseudo-label, by class; empty if the stage has no such numbers."""
     kept, share, thresholds = (mapping(result.get(key)) for key in ("kept", "share", "thresholds"))
     rows = []
     for name, of_all in share.items():
@@ -216,7 +216,7 @@ def legend(space: LabelSpace) -> str:
 
 
 def _how(stage: StageRecord, domain: Json) -> str:
-    """The method, where the stage is not named after it, and how the images were seen, where not simply whole."""
+    """The method, if the stage is not named after it, and the views, if not a single whole image."""
     said = [stage.method] * (stage.method != stage.name)
     if stage.role == "evaluation" and stage.settings.get("model"):
         said.append(f"of {stage.settings['model']}")
@@ -235,7 +235,7 @@ def duration(seconds: float) -> str:
 
 
 def swatch(name: str, space: LabelSpace | None) -> str:
-    """The colour of a class; nothing where it has none."""
+    """The colour of a class; empty if it has none."""
     if space is None or name not in space.classes:
         return ""
     red, green, blue = space.colors[space.classes.index(name)]

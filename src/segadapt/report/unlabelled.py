@@ -1,7 +1,7 @@
-"""A target without labels: what models say about it, where they differ, and what the criteria without labels say.
+"""A target without labels: models' predictions on it, where they differ, and the label-free criteria.
 
-None of it is a score. It shows which classes a model uses and how sure it is, what adaptation has changed, and the
-images to look at first.
+None of this is a score. It shows which classes a model uses and how confident it is, what adaptation changed, and
+which images to look at first.
 """
 
 from collections.abc import Sequence
@@ -31,23 +31,23 @@ Labels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Said:
-    """What one model says about all images together."""
+    """One model's predictions over all images."""
 
     shares: NDArray[np.float64]  # of the classes among all pixels, (C,)
-    confidence: float  # mean probability of the class that is said
+    confidence: float  # mean probability of the predicted class
     unsure: float  # share of pixels with a confidence below UNSURE
     criteria: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the models say about some images."""
+    """The models' predictions on some images."""
 
     images: int
-    of: int  # images that there are
+    of: int  # number of images available
     said: dict[str, Said]  # by stage
     differ: dict[tuple[str, str], float]  # stages -> share of the pixels in which their labels differ
-    by_image: tuple[tuple[float, int], ...]  # (mean of that over all pairs, index), the worst agreed first
+    by_image: tuple[tuple[float, int], ...]  # (mean of that over all pairs, index), least agreement first
 
 
 class _Sums:
@@ -59,7 +59,7 @@ class _Sums:
         self.criteria = {name: make(classes) for name, make in CRITERIA.items()}
 
     def add(self, predictor: Predictor, image: Labels, size: tuple[int, int]) -> Labels:
-        """See one image; gives its labels at `size` (W, H)."""
+        """Add one image; returns its labels at `size` (W, H)."""
         logits = predictor.logits(image)
         for criterion in self.criteria.values():
             criterion.add(logits)
@@ -71,7 +71,7 @@ class _Sums:
         return labels
 
     def said(self) -> Said:
-        """Of all images so far."""
+        """The result over all images so far."""
         criteria = {name: criterion.value() for name, criterion in self.criteria.items()}
         return Said(
             self.shares / len(self.confidence), float(np.mean(self.confidence)), float(np.mean(self.unsure)), criteria
@@ -79,7 +79,7 @@ class _Sums:
 
 
 def see(looking: Looking, count: int) -> Seen | None:
-    """Let the models see up to `count` images, evenly spread; None without images or models."""
+    """Predict up to `count` images, evenly spread, with all models; None without images or models."""
     predictors = {name: own for name, (own, space) in looking.predictors.items() if space == looking.space}
     indices = spread(len(looking.dataset), count)
     if not predictors or not indices:
@@ -101,7 +101,7 @@ def see(looking: Looking, count: int) -> Seen | None:
 
 
 def summary_table(run: RunRecord, seen: Seen) -> str:
-    """A line per stage: how sure, classes in use, the criteria, how far from source-only."""
+    """A line per stage: confidence, classes in use, the criteria, difference from source-only."""
     rows = []
     best = {name: max((own.criteria[name] for own in seen.said.values()), default=0.0) for name in CRITERIA}
     baseline = _baseline(run, seen)
@@ -141,7 +141,7 @@ def shares_table(looking: Looking, run: RunRecord, seen: Seen) -> str:
 
 
 def disagreement_table(seen: Seen) -> str:
-    """In how many of 100 pixels the labels of two stages differ; nothing of fewer than three stages."""
+    """Percentage of pixels in which the labels of two stages differ; empty for fewer than three stages."""
     if len(seen.said) < 3:
         return ""
     heads = "".join(f"<th><span>{escape(name)}</span></th>" for name in seen.said)
@@ -157,7 +157,7 @@ def disagreement_table(seen: Seen) -> str:
 
 
 def worst_agreed(looking: Looking, seen: Seen, count: int, budget: Budget, problems: list[str]) -> list[Row]:
-    """The images that the stages agree least about: each one's labels, and where not all are the same."""
+    """The images on which the stages agree least: the labels of each, and where they differ."""
     worst = [(share, index) for share, index in seen.by_image if share > 0][:count]
     return taken((partial(_row, looking, list(seen.said), index, share) for share, index in worst), budget, problems)
 
@@ -179,5 +179,5 @@ def _baseline(run: RunRecord, seen: Seen) -> str | None:
 
 
 def _between(seen: Seen, one: str, two: str) -> float | None:
-    """In how much of the pixels two stages differ; None of a stage and itself."""
+    """Share of the pixels in which two stages differ; None for a stage and itself."""
     return seen.differ.get((one, two), seen.differ.get((two, one)))

@@ -18,7 +18,7 @@ Point = tuple[float, float, float]
 
 SUPERSAMPLE = 2
 NEAREST = (
-    1.0  # metres: what is closer is pulled to this distance, outside the picture for all that stands beside the road
+    1.0  # metres: closer points are moved to this distance, which is outside the picture for objects beside the road
 )
 DISTANCE_SCALE = 40.0  # metres: distances are kept as 255·(1 − exp(−z / scale)) in 8 bits
 SKY_DISTANCE = 255
@@ -95,7 +95,7 @@ class Canvas:
         self._marker = ImageDraw.Draw(self._codes)
 
     def _columns_rows(self, points: Iterable[Point]) -> list[tuple[float, float]]:
-        """As `Camera.project`, on the canvas: spelled out, because most of the time of a picture goes here."""
+        """As `Camera.project`, on the canvas; inlined, since most of a picture's time is spent here."""
         camera = self.camera
         focal, height = camera.focal * SUPERSAMPLE, camera.height
         center, horizon = camera.center * SUPERSAMPLE, camera.horizon * SUPERSAMPLE

@@ -10,7 +10,7 @@ from segadapt.sample import looks, styles
 from segadapt.sample.street import draw_street
 
 SAMPLE_VERSION = 1
-"""Of the pictures: changes whenever the same seed gives other ones (docs/sample-domains.md has the figures of each)."""
+"""Version of the pictures: changes whenever a seed gives other ones (docs/sample-domains.md has figures for each)."""
 
 
 @dataclass(frozen=True)

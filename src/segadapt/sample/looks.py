@@ -19,14 +19,14 @@ from segadapt.sample.textures import PIXELS_PER_METRE, TILE, rain, sensor_noise,
 
 Plane = NDArray[np.float32]
 
-WRAP = TILE - 1  # TILE is a power of two: `& WRAP` is `% TILE`, much quicker
+WRAP = TILE - 1  # TILE is a power of two: `& WRAP` is `% TILE`, much faster
 GROUND = (ids.ROAD, ids.SIDEWALK, ids.TERRAIN)
 FRONTS = (ids.BUILDING, ids.WALL, ids.FENCE)
 
 
 @dataclass(frozen=True)
 class Look:
-    """How pictures of a domain are made; ranges are drawn from anew for each picture."""
+    """How pictures of a domain are made; each picture draws new values from the ranges."""
 
     textures: dict[int, tuple[str, float]]  # label id -> (tile, strength as a share of the colour)
     sun: float  # probability of direct sun, with cast shadows
@@ -70,7 +70,7 @@ def _plan(drawing: Drawing) -> _Plan:
 def develop(drawing: Drawing, look: Look, rng: Random, sunny: bool) -> NDArray[np.uint8]:
     """The picture (H, W, 3) of a painted street; a pure function of its arguments and of the state of `rng`."""
     plan = _plan(drawing)
-    colors = np.ascontiguousarray(drawing.colors.transpose(2, 0, 1))  # (3, H, W): planes are quicker to work on
+    colors = np.ascontiguousarray(drawing.colors.transpose(2, 0, 1))  # (3, H, W): planes are faster to work on
     colors *= 1.0 + _texture(drawing, plan, look, rng)
     if sunny:
         _cast_shadows(colors, drawing, plan, rng, rng.uniform(*look.shadow))
@@ -129,7 +129,7 @@ def _texture(drawing: Drawing, plan: _Plan, look: Look, rng: Random) -> Plane:
 
 
 def _cast_shadows(colors: Plane, drawing: Drawing, plan: _Plan, rng: Random, depth: float) -> None:
-    """Shadows of the houses of one side on the street: a reach of its own for each stretch of it."""
+    """Shadows of the houses of one side on the street: each stretch has its own reach."""
     side = rng.randrange(2)
     reach = np.array([rng.uniform(0.5, 9.0) if rng.random() < 0.7 else 0.0 for _ in range(16)], np.float32)
     stretch = np.minimum((plan.distance + 0.6 * plan.across) / 7.0, 15.0).astype(np.int32)

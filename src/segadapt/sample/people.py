@@ -16,7 +16,7 @@ class Panel:
     x: float
     z: float
     angle: float = 0.0
-    mirror: float = 1.0  # −1 turns what is painted on it the other way round
+    mirror: float = 1.0  # −1 mirrors what is painted on it
 
     def point(self, along: float, up: float) -> Point:
         """A point of the plane in the world."""

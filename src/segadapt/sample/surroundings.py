@@ -39,7 +39,7 @@ def paint_windows(canvas: Canvas, face: Face, color: Color, spacing: float, stor
         return
     columns = max(1, min(8 if near < 25 else 5, round(face.width / spacing)))
     floors = max(1, min(7, round((face.high - face.low) / storey)))
-    highest = camera.height + camera.horizon * far / camera.focal  # metres, the most that the picture shows
+    highest = camera.height + camera.horizon * far / camera.focal  # metres, the highest point in the picture
     levels = [((floor + 0.28) / floors, (floor + 0.80) / floors) for floor in range(floors)]
     levels = [level for level in levels if face.low + (face.high - face.low) * level[0] <= highest]
     panes = [((column + 0.26) / columns, (column + 0.74) / columns) for column in range(columns)]
@@ -119,7 +119,7 @@ class Plots:
         if kind == "building":
             self._building(canvas, self.front, near, far, height)
             return
-        if self.rng.random() < 0.6:  # what shows above a low plot: a house set back, or trees
+        if self.rng.random() < 0.6:  # visible above a low plot: a house set back, or trees
             setback = self.front + self.outward * self.rng.uniform(7, 12)
             self._building(canvas, setback, near + 1, far - 1, height * 0.8)
         if self.rng.random() < 0.7:

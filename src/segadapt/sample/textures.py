@@ -1,4 +1,4 @@
-"""Tiles of texture and noise, drawn once per process: each image takes windows of them by chance."""
+"""Tiles of texture and noise, drawn once per process: each image takes random windows of them."""
 
 from functools import cache
 

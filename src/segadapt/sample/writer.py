@@ -1,6 +1,6 @@
 """`segadapt data sample OUT`: the two generated domains as folders, OUT/gta5 and OUT/cityscapes.
 
-Resumable: whole files stay, whatever is missing or broken is drawn again. Any number of processes writes the same.
+Resumable: complete files are kept, missing or broken ones are drawn again. Any number of processes gives the same.
 """
 
 import json
@@ -22,7 +22,7 @@ from segadapt.sample import png
 from segadapt.sample.domains import SAMPLE_VERSION, sample_pair
 
 CITIES = {"train": "alba", "val": "brisa"}
-SMALLEST = 64  # pixels: below, streets have no room
+SMALLEST = 64  # pixels: streets do not fit into less
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class SampleSummary:
     train: int  # pairs per domain
     val: int
     written: int  # pairs written now
-    kept: int  # pairs that were already done, whole
+    kept: int  # pairs that were already complete
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def write_sample(
     workers: int | None = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleSummary:
-    """Write both domains, `train` + `val` pairs each, into `out`; call `progress(pairs done, pairs in all)` on the way.
+    """Write both domains, `train` + `val` pairs each, into `out`; call `progress(pairs done, total)` meanwhile.
 
     `out/gta5` has the GTA5 layout with the lists train.txt and val.txt, `out/cityscapes` that of Cityscapes.
-    `workers`: processes; None: as many as are worthwhile.
+    `workers`: processes; None: as many as pay off.
 
     Raises UsageError for impossible numbers and for a folder that holds a sample of other settings, or other data.
     """
@@ -95,7 +95,7 @@ def _check(train: int, val: int, size: tuple[int, int], workers: int | None) -> 
 
 
 def _claim(out: Path, facts: dict[str, Any]) -> None:
-    """Write sample.json first, so that a later call knows what the folder holds; refuse a folder of other facts."""
+    """Write sample.json first, so that a later call knows the folder's content; refuse a folder with other settings."""
     path = out / "sample.json"
     if not path.exists():
         for domain in (out / "gta5", out / "cityscapes"):

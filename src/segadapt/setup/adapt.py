@@ -10,14 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from segadapt.data.reading import opened
 from segadapt.devices import choose_device
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import user_path, write_with
 from segadapt.inference.model import Model, load
-from segadapt.inference.pixels import is_one, rgb_pixels
+from segadapt.inference.pixels import is_one, label_values, rgb_pixels
 from segadapt.pipeline.run import run_recipe
 from segadapt.setup.class_names import ClassesLike
 from segadapt.setup.label_values import Value
@@ -26,7 +25,7 @@ from segadapt.setup.recipe_text import Training
 
 
 class Items(Protocol):
-    """What a torch data set is."""
+    """The interface of a torch data set."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Any: ...
@@ -54,18 +53,18 @@ def adapt(
 ) -> Model:
     """Train on the labelled `source`, adapt to the unlabelled `target`, and load the adapted model.
 
-    Both are folders, looked at as `segadapt init` does; or mappings of `root` and, where a look does not find them,
-    `layout`, `images`, `labels`; or any iterable (a torch data set too) of (image, labels) pairs, in a target also of
-    images alone, which are written as files beside the run: images as `Model.predict` takes them, labels as whole
-    numbers (H, W) or Pillow images.
+    Each is a folder, examined as by `segadapt init`; or a mapping of `root` and, if they are not found, `layout`,
+    `images`, `labels`; or any iterable (a torch data set too) of (image, labels) pairs, for the target also of images
+    alone, which are written to files beside the run: images as `Model.predict` takes them, labels as whole numbers
+    (H, W) or Pillow images.
 
     `classes` are names in the order of the ids, `{id or colour: name}`, a label space's name or file; None: proposed
-    from the labels. `target_classes` are those of the target's labels, where they hold other ids. Labels of the target
-    are for scores alone. `size` (W, H), `steps`, `method` and `changes` (as in `run_recipe`) replace what is proposed.
+    from the labels. `target_classes` are those of the target's labels, if they hold other ids. Labels of the target are
+    only used for scores. `size` (W, H), `steps`, `method` and `changes` (as in `run_recipe`) override the proposal.
 
     The recipe is written to `OUT.yaml`, the run is in `out`, with its report; the same call again resumes it, or loads
-    what is there. `yes` redoes stages whose settings have changed. Raises UsageError for data, classes and settings
-    that do not fit, SegadaptError if a stage fails. Programs that use a GPU need `if __name__ == "__main__":`.
+    the finished model. `yes` redoes stages whose settings have changed. Raises UsageError for data, classes and
+    settings that do not fit, SegadaptError if a stage fails. Programs that use a GPU need `if __name__ == "__main__":`.
     """
     folder = user_path(out)
     file = folder.with_name(f"{folder.name}.yaml")
@@ -91,7 +90,7 @@ def _as_list(changes: Mapping[str, object] | Sequence[str]) -> list[str]:
 
 
 def _place(given: DataLike, side: str, data: Path, classes: ClassesLike, ignored: tuple[Value, ...]) -> Place:
-    """Where a domain is; images and labels that are no files yet are written first."""
+    """The place of a domain; images and labels in memory are written to files first."""
     if isinstance(given, (str, Path)):
         return Place(given, classes=classes, ignored=ignored)
     if isinstance(given, Mapping):
@@ -106,9 +105,9 @@ def _place(given: DataLike, side: str, data: Path, classes: ClassesLike, ignored
 
 
 def _write(items: DataLike, root: Path, side: str) -> bool:
-    """Write images, and labels of pairs, as PNG, and nothing else is left there; gives whether there are labels.
+    """Write images, and labels of pairs, as PNG, and remove older ones; returns whether there are labels.
 
-    What is there already with the same pixels stays as it is: unchanged files let a run resume.
+    Existing files with the same pixels are kept: unchanged files let a run resume.
     """
     count = labelled = 0
     left = {path for folder in ("images", "labels") for path in (root / folder).glob("[0-9]*.png")}
@@ -126,7 +125,7 @@ def _write(items: DataLike, root: Path, side: str) -> bool:
         raise UsageError("holds no images", where=side, remedy="Give a folder, or (image, labels) pairs.")
     if side == "source" and labelled < count:
         raise UsageError(f"{count - labelled} of {count} images have no labels", where=side, remedy="Give pairs.")
-    for path in left:  # of a larger data set before
+    for path in left:  # of an earlier, larger data set
         path.unlink()
     return labelled > 0
 
@@ -152,11 +151,9 @@ def _ids(labels: Any, where: str) -> NDArray[np.uint8]:
         with opened(Path(labels)) as picture:
             return _ids(picture, where)
     if isinstance(labels, Image.Image):
-        labels = np.asarray(
-            labels if labels.mode in ("L", "P", "1", "RGB") or labels.mode[0] == "I" else labels.convert("RGB")
-        )
-    raw = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    raw = raw[0] if raw.ndim == 3 and raw.shape[0] == 1 else raw
+        as_it_is = labels.mode in ("L", "P", "1", "RGB") or labels.mode[0] == "I"
+        labels = labels if as_it_is else labels.convert("RGB")
+    raw = label_values(labels)
     whole = raw.dtype.kind in "uib" and (raw.ndim == 2 or (raw.ndim == 3 and raw.shape[2] == 3))
     if not whole or (raw.size and not 0 <= int(raw.min()) <= int(raw.max()) <= 255):
         raise UsageError(
@@ -168,8 +165,8 @@ def _ids(labels: Any, where: str) -> NDArray[np.uint8]:
 
 
 def _save(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write a picture, unless it is there with the same pixels."""
-    with suppress(SegadaptError), opened(path) as there:  # which is not there, or broken
+    """Write a picture, unless it exists with the same pixels."""
+    with suppress(SegadaptError), opened(path) as there:  # it may be missing or broken
         if np.array_equal(np.asarray(there), pixels):
             return
     write_with(path, lambda file: Image.fromarray(pixels).save(file, "PNG", compress_level=1))

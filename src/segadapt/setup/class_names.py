@@ -1,4 +1,4 @@
-"""What somebody says about classes: `road,car`, `0=ground,255=crack`, `#ff0000=ship`, a file, or a label space.
+"""Classes as a user gives them: `road,car`, `0=ground,255=crack`, `#ff0000=ship`, a file, or a label space.
 
 given = parse("0=ground,255=crack")
 assign(given, values)           # {0: "ground", 255: "crack"}; None stands for ignored
@@ -16,22 +16,22 @@ from segadapt.files import is_file, user_path
 from segadapt.setup.label_values import LabelValues, Value
 
 IGNORED = ("-", "ignored", "ignore", "void")
-"""Names that stand for no class."""
+"""Names that mean "ignored"."""
 BLACK = (0, 0, 0)
 _SHOWN = 12  # values in a message
 Names = Mapping[Value, str | None]
 """Raw id or colour -> its class; None: ignored."""
 ClassesLike = str | Path | LabelSpace | Sequence[str] | Mapping[Value, str | None] | None
-"""What `parse` takes."""
+"""What `parse` accepts."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """The classes as somebody has given them: one of these, or nothing."""
+    """The classes as given by the user: in one of these forms, or none."""
 
     space: LabelSpace | None = None
-    name: str = ""  # of that label space, as a recipe says it: a shipped name or a path
-    names: tuple[str, ...] = ()  # in the order of the values, which are not said
+    name: str = ""  # of that label space, as in a recipe: a shipped name or a path
+    names: tuple[str, ...] = ()  # in the order of the values, which are not given
     values: Names | None = None
 
 
@@ -124,7 +124,7 @@ def assign(
 ) -> dict[Value, str | None]:
     """The class of each value that was found, as given: None for an ignored one, in order of the classes.
 
-    Raises UsageError when names do not fit the values that there are.
+    Raises UsageError when names do not match the values.
     """
     left_out: dict[Value, str | None] = dict.fromkeys(ignored)
     if given.values is not None:
@@ -141,7 +141,7 @@ def assign(
 
 
 def _in_order(names: Sequence[str], there: list[Value], where: str) -> dict[Value, str | None]:
-    """Names for values in their order: as many as names, or else train ids, 0 … or 1 …; 0 and 255 may be ignored."""
+    """Names for values in order: as many as names, or train ids from 0 or 1; 0 and 255 may be ignored."""
     count = len(names)
     for ignored in ((), (IGNORE,), (0,), (BLACK,), (0, IGNORE)):
         left = [value for value in there if value not in ignored]
@@ -162,7 +162,7 @@ def _in_order(names: Sequence[str], there: list[Value], where: str) -> dict[Valu
 
 
 def proposed(found: LabelValues, ignored: Iterable[Value]) -> dict[Value, str | None]:
-    """Names for values of which nobody has said anything: by the colours of the shipped label spaces, or numbered."""
+    """Names for values without given names: from the colours of shipped label spaces, or numbered."""
     left_out, count = set(ignored), len(found.values)
     if count - (IGNORE in found.values) >= 2 and not is_mask(found):
         left_out.add(IGNORE)
@@ -172,7 +172,7 @@ def proposed(found: LabelValues, ignored: Iterable[Value]) -> dict[Value, str | 
     known = _names_by_color()
     colors = [value if isinstance(value, tuple) else found.values[value].palette for value in left]
     names = [known.get(color) if color is not None else None for color in colors]
-    if len([name for name in names if name is not None]) < max(3, len(left) / 2):  # by chance
+    if len([name for name in names if name is not None]) < max(3, len(left) / 2):  # a coincidence
         names = [None] * len(left)
     plain = ["background", "foreground"] if len(left) == 2 else [f"class_{_text(value).lstrip('#')}" for value in left]
     result: dict[Value, str | None] = {
@@ -200,7 +200,7 @@ def need_classes(names: Mapping[Value, str | None]) -> list[str]:
     classes = list(dict.fromkeys(name for name in names.values() if name is not None))
     if not 2 <= len(classes) <= MOST:
         raise UsageError(
-            f"{len(classes)} class{'es' * (len(classes) != 1)}, but a segmenter tells from 2 to {MOST} apart",
+            f"{len(classes)} class{'es' * (len(classes) != 1)}, but a segmenter distinguishes 2 to {MOST}",
             where="classes",
             remedy="Check the folder of the labels, and name the classes: --classes 0=ground,255=crack.",
         )

@@ -1,4 +1,4 @@
-"""`segadapt doctor`: whether trainings work on this machine, and what a report of a fault should say about it."""
+"""`segadapt doctor`: whether training works on this machine, and the facts that a bug report needs."""
 
 import os
 import time
@@ -30,9 +30,9 @@ Facts = dict[str, Any]
 def examine(
     recipe: str | None = None, overrides: list[str] | None = None, tried: Callable[[Trial], None] = lambda trial: None
 ) -> Facts:
-    """Everything, as plain data; `tried` hears of each trial of the self-test. `problems` has what would fail.
+    """Everything, as plain data; `tried` is called for each trial of the self-test. `problems` lists what would fail.
 
-    With a `recipe`, also whether its data, weights and settings are there and fit.
+    With a `recipe`, also whether its data, weights and settings exist and are valid.
     """
     start = time.perf_counter()
     memory, disks = machine.memory(), machine.disks()
@@ -68,7 +68,7 @@ def examine(
 
 
 def _recipe(name: str, overrides: list[str]) -> tuple[Facts, list[Problem]]:
-    """What a recipe's data is, and what would stop a run of it."""
+    """A recipe's data, and what would stop its run."""
     facts: Facts = {"name": name}
     try:
         recipe = load_recipe(name, overrides, keep_open=True)
@@ -108,13 +108,13 @@ def _domain(name: str, settings: DomainSettings, space: LabelSpace) -> tuple[Fac
 
 
 def _free(folder: Path) -> float:
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())  # it may lie in a zip file
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())  # it may be inside a zip file
     found = os.statvfs(there)
     return found.f_bavail * found.f_frsize / machine.GB
 
 
 def _plan(name: str, recipe: Recipe, space: LabelSpace) -> list[Problem]:
-    """What would stop a run before it begins: settings, files, downloads. Nothing is written."""
+    """What would stop a run before it starts: settings, files, downloads. Nothing is written."""
     try:
         need_closed(recipe, name)
         with runtime.start(recipe.runtime) as place:

@@ -1,4 +1,4 @@
-"""What somebody's folder holds, as a recipe says it: its layout, its sub-folders of images and labels, its splits.
+"""The content of a user's folder, in terms of a recipe: its layout, its sub-folders of images and labels, its splits.
 
 found = look(Path("/data/rendered"))
 found.domain                    # layout folder, images: "{split}/rgb", labels: "{split}/ids", splits: …
@@ -25,7 +25,7 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
-"""What folders of splits are called -> the split."""
+"""Folder name -> the split that it stands for."""
 LABEL_WORDS = {
     "label",
     "labels",
@@ -39,23 +39,23 @@ LABEL_WORDS = {
     "segmentation",
     "gt",
 }
-"""In the names of folders of labels, of which one that holds JPEGs alone is told of."""
+"""Words in the names of label folders; one that holds only JPEGs is reported."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _LAST_WORD = re.compile(r"[_. -][A-Za-z][A-Za-z0-9]*$")
 _MOST_KINDS = 12  # of names in a folder
-_LOOKED_INTO = 3  # files of a folder that are opened to see whether they are labels
-_LEAVES = 60  # folders of images, and of labels, that are compared with each other
+_LOOKED_INTO = 3  # files of a folder that are opened to check whether they are labels
+_LEAVES = 60  # folders of images, and of labels, that are compared
 _NAMED = 3  # folders in a message
 Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Found:
-    """A domain as it lies on disk."""
+    """A domain on disk."""
 
     domain: DomainSettings
-    pairs: Mapping[str, Sequence[Pair]]  # of each split that there is; "train" where there are none
-    notes: tuple[str, ...] = ()  # what a person should know
+    pairs: Mapping[str, Sequence[Pair]]  # of each split; "train" if there are no splits
+    notes: tuple[str, ...] = ()  # for the user
 
     @property
     def labelled(self) -> list[Pair]:
@@ -72,9 +72,9 @@ class _Leaf:
 
 
 def look(root: Path | str, *, layout: str | None = None, images: str | None = None, labels: str | None = None) -> Found:
-    """What the folder `root` holds; `layout`, or the sub-folders of `images` and `labels`, where somebody knows better.
+    """What the folder `root` holds; with a given `layout`, or given sub-folders of `images` and `labels`.
 
-    Raises UsageError for a folder without images, or one that does not have the layout that was named.
+    Raises UsageError for a folder without images, or without the given layout.
     """
     folder = need_folder(user_path(root), "the data folder").absolute()
     folder = folder.resolve() if ".." in folder.parts else folder  # links stay
@@ -119,7 +119,7 @@ def _found(domain: DomainSettings, notes: tuple[str, ...]) -> Found:
 
 
 def _known(root: Path) -> DomainSettings | None:
-    """A layout whose images and labels lie there as no other data set has them, with a split val if it has splits."""
+    """A layout that uniquely matches the images and labels there, with a split val if it has splits."""
     for layout in LAYOUTS.values():
         whole = layout.has(root, "val") if layout.splits else layout.fits(root)
         if layout.images not in (".", "images") and whole and layout.has_labels(root):
@@ -128,7 +128,7 @@ def _known(root: Path) -> DomainSettings | None:
 
 
 def also_fitting(domain: DomainSettings) -> list[str]:
-    """The layouts with the same two sub-folders as these settings, which only a person can tell apart."""
+    """The layouts with the same two sub-folders as these settings, which only the user can tell apart."""
     return [
         layout.name
         for layout in LAYOUTS.values()
@@ -137,7 +137,7 @@ def also_fitting(domain: DomainSettings) -> list[str]:
 
 
 def _named(root: Path, images: str, labels: str | None) -> dict[str, object]:
-    """The place of images and labels in sub-folders that somebody has named: how their names end, too."""
+    """The place of images and labels in given sub-folders, with the endings of their names."""
     place: dict[str, object] = {"images": images, "labels": labels}
     if labels is not None:
         of_images, of_labels = (
@@ -153,7 +153,7 @@ def _as_settings(ends: Ends) -> dict[str, object]:
 
 
 def _leaves(root: Path) -> tuple[list[_Leaf], list[_Leaf], tuple[str, ...]]:
-    """The folders below `root` with images, those with labels, and what is to be said of others."""
+    """The folders below `root` with images, those with labels, and notes on others."""
     files: dict[Parts, list[str]] = defaultdict(list)
     for name in files_below(root, IMAGE_SUFFIXES):
         path = PurePosixPath(name)
@@ -169,7 +169,7 @@ def _leaves(root: Path) -> tuple[list[_Leaf], list[_Leaf], tuple[str, ...]]:
             exact = any(Path(name).suffix.lower() in LABEL_SUFFIXES for name in of_images)
             said = any(word.lower() in LABEL_WORDS for part in parts for word in _WORD.findall(part))
             (lossy if said and not exact else images).append(_Leaf(parts, stems_of(of_images)))
-    if not images:  # whatever they are called
+    if not images:  # whatever their names
         return lossy, labels, ()
     notes = [
         f"{'/'.join(leaf.parts)} holds JPEG files, whose ids and colours are not exact: labels must be png, bmp or tif"
@@ -179,8 +179,7 @@ def _leaves(root: Path) -> tuple[list[_Leaf], list[_Leaf], tuple[str, ...]]:
 
 
 def _label_names(folder: Path, names: list[str]) -> set[str]:
-    """Which files of a folder are labels: those of a kind, by suffix and by the last word of the name, of which some
-    are."""
+    """The label files of a folder: all files of a kind (suffix and last word of the name) of which some are labels."""
     kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name in names:
         stem, _, suffix = name.rpartition(".")
@@ -226,7 +225,7 @@ def _together(images: list[_Leaf], labels: list[_Leaf]) -> dict[str, object]:
 
 
 def _tops(images: Parts, labels: Parts) -> tuple[Parts, Parts]:
-    """The two folders without the sub-folders that they have in common: a/rgb/b and a/ids/b -> a/rgb and a/ids."""
+    """The two folders without their common sub-folders: a/rgb/b and a/ids/b -> a/rgb and a/ids."""
     shared = 0
     while shared < min(len(images), len(labels)) and images[-1 - shared] == labels[-1 - shared]:
         shared += 1
@@ -243,13 +242,13 @@ def _below(parts: Parts, top: Parts) -> bool:
 
 
 def _place(images: list[Parts], tops: tuple[Parts, Parts] | None, ends: Ends) -> dict[str, object]:
-    """Settings of layout folder from the folders that hold images and, where there are labels, where both begin."""
+    """Settings of layout folder from the folders with images and, if there are labels, where both begin."""
     here, truth = tops if tops is not None else (_common([_general(parts) for parts in images]), None)
     if SPLIT not in here and all(_general(parts)[len(here) : len(here) + 1] == (SPLIT,) for parts in images):
         here, truth = (*here, SPLIT), None if truth is None else (*truth, SPLIT)  # images/train, labels/train
     folders = {parts[here.index(SPLIT)] for parts in images} if SPLIT in here else set[str]()
     splits = {SPLIT_WORDS[folder.lower()]: folder for folder in sorted(folders)}
-    if "train" not in splits or len(splits) < len(folders):  # no splits, but names of folders
+    if "train" not in splits or len(splits) < len(folders):  # folder names, but no splits
         splits = {}
         here, truth = _before_split(here), None if truth is None else _before_split(truth)
     elif "val" not in splits:  # some of train will be held out
@@ -272,7 +271,7 @@ def _before_split(parts: Parts) -> Parts:
 
 
 def _common(folders: Iterable[Parts]) -> Parts:
-    """The folder that all of these lie in."""
+    """The folder that contains all of these."""
     first, *others = folders
     length = 0
     while length < len(first) and all(other[: length + 1] == first[: length + 1] for other in others):

@@ -1,4 +1,4 @@
-"""What stands in label files before anybody has said what it means: their ids or colours, and how much of each."""
+"""The content of label files before its meaning is known: ids or colours, and the share of each."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,15 +24,15 @@ from segadapt.processes import usable_cores
 Value = int | Color
 """A raw id, or a colour."""
 MOST = 254
-"""Values that a label space can tell apart: more are no labels."""
+"""Number of values that a label space can distinguish: files with more are not labels."""
 FLAT = 0.7
-"""The least share of neighbours in a row that are equal in a label map; in photographs it is about a tenth."""
+"""Minimum share of equal neighbours within a row of a label map; in photographs it is about a tenth."""
 NOISE_FROM, NOISE_SHARE = 32, 0.005
-"""More values than this, most with less of the pixels than that, are what resizing or JPEG leaves of a few."""
-_ROWS = 4  # every fourth row is looked at to see whether it is a label map
+"""More values than this, most with a smaller share than that, indicate labels damaged by resizing or JPEG."""
+_ROWS = 4  # every fourth row is checked to decide whether it is a label map
 _BITS_8 = 256
 _PHOTOGRAPH = 100_000
-"""Colours that no labels have, softened borders and all."""
+"""More colours than any label map has, even with softened borders."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,18 @@ class LabelValues:
     values: dict[Value, Seen]  # in order
     looked_at: int
     of: int
-    noise: int = 0  # further values with hardly any pixels, which are no classes
+    noise: int = 0  # further values with hardly any pixels, which are not classes
     exif: Exif = "turn"  # how images must be read to have the sizes of their labels
-    other_size: int = 0  # label files that fit their images neither way
+    other_size: int = 0  # label files that match their images neither way
 
     @property
     def all_files(self) -> bool:
-        """Whether all label files were looked at."""
+        """Whether all label files were read."""
         return self.looked_at == self.of
 
 
 def looks_like_labels(path: Path) -> bool:
-    """Whether a file is a label map: lossless, with few values in flat areas. False for what cannot be read."""
+    """Whether a file is a label map: lossless, with few values in flat areas. False for an unreadable file."""
     if path.suffix.lower() not in LABEL_SUFFIXES:
         return False
     try:
@@ -97,7 +97,7 @@ def read_values(
 ) -> LabelValues:
     """The values in the label files of some pairs: of all, or of `most`, evenly spread; `form` is their layout's.
 
-    Raises SegadaptError for a file that cannot be read, UsageError for files that hold something else than classes.
+    Raises SegadaptError for a file that cannot be read, UsageError for files that do not hold classes.
     """
     labelled = [pair for pair in pairs if pair.label is not None]
     chosen = labelled if len(labelled) <= most else [labelled[k * len(labelled) // most] for k in range(most)]
@@ -150,7 +150,7 @@ def _count(form: LabelForm, pair: Pair) -> _Counted:
 
 def _read(path: Path, form: LabelForm) -> tuple[str, NDArray[np.uint32], list[int] | None]:
     """What a label file holds (ids or colours), its values as `_raw` gives them, and its palette if it has one."""
-    if form != "ids":  # a layout that knows where they are
+    if form != "ids":  # the layout knows where they are
         return "ids", LabelReader(load_label_space("cityscapes19"), TRAIN, form).read_raw(path).astype(np.uint32), None
     with opened(path) as image:
         _need_8_bits_a_channel(image, path)

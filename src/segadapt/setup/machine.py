@@ -1,4 +1,4 @@
-"""What a bug report should say about a machine: versions, devices, memory, disk, optional packages."""
+"""What a bug report needs to know about a machine: versions, devices, memory, disk, optional packages."""
 
 import importlib.metadata
 import os
@@ -22,11 +22,11 @@ from segadapt.weights.starts import weights_folder
 
 GB = 1e9
 LEAST_DISK, LITTLE_DISK = 0.1, 5.0
-"""Gigabytes that are too few to write anything, and few for a run with its checkpoints."""
+"""Gigabytes below which nothing can be written, and below which a run with checkpoints is at risk."""
 LITTLE_MEMORY = 2.0
 """Gigabytes."""
 LITTLE_SHARED = 0.06
-"""Gigabytes of /dev/shm, through which loader processes send images: Docker's default is too little."""
+"""Gigabytes of /dev/shm, through which loader processes send images: Docker's default is too small."""
 VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"),
     *("HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_HOME", "HF_TOKEN", "PYTORCH_CUDA_ALLOC_CONF", "PYTHONPATH"),
@@ -48,7 +48,7 @@ class Problem:
 
 
 def versions() -> dict[str, Any]:
-    """segadapt itself, the interpreter, the system, and the packages that it needs: name -> version."""
+    """segadapt itself, the interpreter, the system, and the required packages: name -> version."""
     return {
         "segadapt": __version__,
         "installed in": str(Path(__file__).parents[1]),
@@ -61,10 +61,10 @@ def versions() -> dict[str, Any]:
 
 
 def requirements() -> Iterator[tuple[str, str | None, str | None]]:
-    """(package, least version or None, extra or None) of all that segadapt's own metadata asks for."""
+    """(package, minimum version or None, extra or None) of all requirements in segadapt's metadata."""
     try:
         wanted = importlib.metadata.requires("segadapt") or []
-    except importlib.metadata.PackageNotFoundError:  # run from its sources
+    except importlib.metadata.PackageNotFoundError:  # run from source
         return
     for text in wanted:
         name = re.match(r"[\w.-]+", text)
@@ -82,7 +82,7 @@ def _version(name: str) -> str | None:
 
 
 def package_problems() -> list[Problem]:
-    """Packages that are needed and are missing or too old."""
+    """Required packages that are missing or too old."""
     found = []
     for name, least, extra in requirements():
         version = _version(name)
@@ -109,7 +109,7 @@ def extras() -> dict[str, dict[str, str | None]]:
 
 
 def cpu() -> dict[str, Any]:
-    """The processor, as far as it says what it is."""
+    """The processor's name, if known."""
     model = platform.processor() or platform.machine()
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
@@ -150,7 +150,7 @@ def cuda() -> dict[str, Any]:
 
 
 def gpu_problems() -> list[Problem]:
-    """A GPU that is there, as its driver says, and that PyTorch cannot use."""
+    """A GPU that the driver reports but PyTorch cannot use."""
     driver = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
     if torch.cuda.is_available() or not driver or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return []
@@ -160,7 +160,7 @@ def gpu_problems() -> list[Problem]:
 
 
 def memory() -> dict[str, float | None]:
-    """Gigabytes of memory: in all, free for this process, and shared memory for loader processes."""
+    """Gigabytes of memory: total, free for this process, and shared memory for loader processes."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     free = free_bytes(torch.device("cpu"))
     shared = Path("/dev/shm")
@@ -172,7 +172,7 @@ def memory() -> dict[str, float | None]:
 
 
 def memory_problems(found: dict[str, float | None]) -> list[Problem]:
-    """Too little of it."""
+    """Problems with too little memory."""
     problems = []
     free, shared = found["free (GB)"], found["/dev/shm free (GB)"]
     if free is not None and free < LITTLE_MEMORY:
@@ -206,7 +206,7 @@ def disks() -> dict[str, dict[str, Any]]:
 
 
 def disk_problems(found: dict[str, dict[str, Any]]) -> list[Problem]:
-    """Folders without space, or that cannot be written."""
+    """Folders that are full or not writable."""
     problems = []
     for name, facts in found.items():
         main = name.startswith(("runs", "temporary"))

@@ -1,8 +1,8 @@
-"""A recipe for somebody's own two folders: what they hold, a label space for their labels, sizes, lengths, splits.
+"""A recipe for the user's two folders: their content, a label space for their labels, sizes, lengths, splits.
 
 places = Place("/data/rendered", classes="road,car"), Place("/data/camera")
 proposal = propose(*places, Path("mine.yaml"), Training())
-proposal.write()                # mine.yaml, and beside it what it names: mine_classes.yaml, image lists
+proposal.write()                # mine.yaml, and the files that it refers to: mine_classes.yaml, image lists
 """
 
 from collections import Counter
@@ -26,38 +26,38 @@ from segadapt.setup.recipe_text import Training, recipe_text
 from segadapt.setup.spaces import Chosen, Labelled
 
 FILES = 200
-"""Label files of a side whose values are looked at, unless all are asked for."""
-_SIZED = 50  # images whose size is looked at
+"""Maximum number of label files read per side, unless all are requested."""
+_SIZED = 50  # images whose size is read
 _HELD_OUT, _MOST_HELD_OUT = 0.1, 100  # of a domain without splits, for val
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a domain is, and what somebody knows about it."""
+    """Where a domain is, and what the user knows about it."""
 
     root: Path | str
     layout: str | None = None
     images: str | None = None
     labels: str | None = None
-    classes: ClassesLike = None  # what the values of its labels mean
-    ignored: tuple[Value, ...] = ()  # values that are no class
-    option: str = "classes"  # what `classes` was given as, for messages
+    classes: ClassesLike = None  # the meaning of its label values
+    ignored: tuple[Value, ...] = ()  # values that are not classes
+    option: str = "classes"  # the option that gave `classes`, for messages
 
 
 @dataclass(frozen=True)
 class Side:
-    """A domain, looked at."""
+    """An examined domain."""
 
     found: Found
     values: LabelValues | None  # None: no labels
     size: tuple[int, int]  # the most frequent size of its images, (width, height)
-    settings: DomainSettings  # as the recipe says it
+    settings: DomainSettings  # as in the recipe
     lists: Mapping[Path, Sequence[str]] = field(default_factory=dict)  # image lists to write: names of images
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A recipe with the files that it names, still to be written, and what to tell about it."""
+    """A recipe with the files that it refers to, not yet written, and notes on it."""
 
     file: Path
     text: str
@@ -68,7 +68,7 @@ class Proposal:
 
     @property
     def files(self) -> dict[Path, str]:
-        """All that is to be written: path -> text; the recipe last."""
+        """The files to write: path -> text; the recipe last."""
         lists = {
             path: "".join(f"{n}\n" for n in names) for side in self.sides.values() for path, names in side.lists.items()
         }
@@ -76,7 +76,7 @@ class Proposal:
         return {**space, **lists, self.file: self.text}
 
     def write(self) -> list[Path]:
-        """Write the files. Raises UsageError for splits that are not there, before anything is written."""
+        """Write the files. Raises UsageError for missing splits, before anything is written."""
         for side in self.sides.values():
             for split in ("train", "val"):
                 if side.settings.has_split(split) and side.settings.list_of(split) is None:
@@ -95,9 +95,9 @@ def propose(
     all_files: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Proposal:
-    """Look at both folders and propose a recipe `file`. Nothing is written; `progress` is told of label files.
+    """Examine both folders and propose a recipe `file`. Nothing is written; `progress` is called for label files.
 
-    Raises UsageError for folders, labels and classes that fit nothing, SegadaptError for files that cannot be read.
+    Raises UsageError for unsuitable folders, labels and classes, SegadaptError for files that cannot be read.
     """
     places = {"source": source, "target": target}
     founds = {
@@ -140,7 +140,7 @@ def _labelled(place: Place, found: Found, values: LabelValues) -> Labelled:
 
 
 def _side(name: str, found: Found, values: LabelValues | None, chosen: Chosen, file: Path) -> Side:
-    """The settings of a domain: its encoding, which images are val, and what its files need."""
+    """The settings of a domain: its encoding, which images are val, and what its files require."""
     read = name in chosen.encodings
     exif: Exif = "turn" if values is None else values.exif
     layout = LAYOUTS[found.domain.layout]
@@ -171,7 +171,7 @@ def _some(pairs: Sequence[Pair]) -> Sequence[Pair]:
 
 
 def _splits(name: str, found: Found, read: bool, file: Path) -> tuple[dict[str, object], dict[Path, list[str]]]:
-    """What makes train and val of a domain: its own splits, a holdout, or image lists where only some have labels."""
+    """How a domain gets train and val: its own splits, a holdout, or image lists if only some images have labels."""
     train = list(found.pairs.get("train", ()))
     own_val = found.pairs.get("val", ())
     lists: dict[str, list[Pair]] = {}
@@ -183,7 +183,7 @@ def _splits(name: str, found: Found, read: bool, file: Path) -> tuple[dict[str, 
         if read and 0 < len(with_labels) < len(own_val):
             lists["val"] = with_labels
         return _listed(name, lists, file)
-    if name == "target" and 0 < len(labelled) < len(train):  # a few labelled ones are what it can be scored on
+    if name == "target" and 0 < len(labelled) < len(train):  # a few labelled images are for scoring
         lists = {"train": [pair for pair in train if pair not in labelled], "val": labelled}
         return _listed(name, lists, file)
     there = lists.get("train", train)
@@ -205,7 +205,7 @@ def _listed(
 
 
 def _notes(name: str, side: Side, values: LabelValues | None, training: Training, own: bool) -> list[str]:
-    """What is to be said about a domain; `own`: its label space is written from its labels."""
+    """Notes on a domain; `own`: its label space is made from its labels."""
     notes = [f"{name}: {note}" for note in side.found.notes]
     others = also_fitting(side.found.domain) if side.found.domain.layout == FOLDER else []
     if others:
@@ -215,8 +215,8 @@ def _notes(name: str, side: Side, values: LabelValues | None, training: Training
     if values is not None:
         if not values.all_files and own:
             notes.append(
-                f"{name}: {values.looked_at} of {values.of} labels were looked into; what only others hold would "
-                "stop a training: --all-labels looks into all"
+                f"{name}: {values.looked_at} of {values.of} labels were read; a value that only others hold "
+                "would stop a training: --all-labels reads all"
             )
         if values.noise:
             notes.append(
@@ -230,7 +230,7 @@ def _notes(name: str, side: Side, values: LabelValues | None, training: Training
         if values.other_size:
             notes.append(
                 f"{name}: {values.other_size} of {values.looked_at} labels differ in size from their "
-                "images, which stops a training; mend them, or set size_mismatch: stretch"
+                "images, which stops a training; fix them, or set size_mismatch: stretch"
             )
     width, height = side.size
     stretch = training.size[0] / training.size[1] / (width / height)

@@ -1,4 +1,4 @@
-"""The text of a proposed recipe, with its comments; the YAML files beside this one are its form."""
+"""The text of a proposed recipe, with comments; the YAML files beside this one are its template."""
 
 import importlib.util
 import re
@@ -16,25 +16,25 @@ from segadapt.setup.space_text import flow
 from segadapt.weights.starts import LITE_PACKAGE
 
 FORMS = Path(__file__).parent
-"""recipe.yaml, and the stage that adapts on either device: what is best in an hour of a CPU is not on a GPU."""
+"""recipe.yaml, and the adaptation stage for each device: what is best in an hour on a CPU is not best on a GPU."""
 BOUND = """  # the upper bound, which learns from the target's labels:
   # upper_bound: {<<: *common, method: target_trained}"""
 ADAPTS = "  adapt:"
-"""The line with which the stage that adapts begins."""
+"""The first line of the adaptation stage."""
 _CPU_PIXELS, _GPU_PIXELS = 240 * 160, 768 * 512
 _CPU_STEPS, _GPU_STEPS = 600, 10_000
 _EVALUATIONS = 6
-_MULTIPLE = 8  # of which sides are, in pixels
+_MULTIPLE = 8  # sides are multiples of this, in pixels
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, as far as it does not follow from the data."""
+    """Choices about the training that do not follow from the data."""
 
     gpu: bool = False
     size: tuple[int, int] = (0, 0)  # (0, 0): from the images
     steps: int | None = None  # None: about half an hour on two cores, some hours on a GPU
-    method: str | None = None  # None: the form's
+    method: str | None = None  # None: the template's
 
     def fitted(self, image: tuple[int, int]) -> "Training":
         """The same with a size for images of that size: the same aspect, no larger than they are."""
@@ -46,7 +46,7 @@ class Training:
         return replace(self, size=(sides[0], sides[1]))
 
     def values(self) -> dict[str, Any]:
-        """The values of the form."""
+        """The values for the template."""
         steps = self.steps or (_GPU_STEPS if self.gpu else _CPU_STEPS)
         values: dict[str, Any] = {
             "size": _said(list(self.size), "[width, height] of training"),
@@ -76,7 +76,7 @@ def _said(value: object, comment: str) -> str:
 
 
 def _aligned(text: str) -> str:
-    """With the comments behind values in one column, as far as values are short."""
+    """With trailing comments aligned in one column, as far as values are short."""
     lines = (line.partition(" # ") for line in text.splitlines())
     return "".join(
         f"{value.rstrip():<31} # {comment.lstrip()}\n"
@@ -87,7 +87,7 @@ def _aligned(text: str) -> str:
 
 
 def recipe_text(title: str, sides: Mapping[str, DomainSettings], label_space: str, training: Training) -> str:
-    """The recipe. Raises UsageError for a method that there is not, or that trains no segmenter."""
+    """The recipe. Raises UsageError for an unknown method, or one that trains no segmenter."""
     values = {name: _domain(settings) for name, settings in sides.items()}
     values["bound"] = "" if sides["target"].resolved_layout().labels is None else BOUND
     adapting = FORMS / ("adapt_gpu.yaml" if training.gpu else "adapt_cpu.yaml")
@@ -98,7 +98,7 @@ def recipe_text(title: str, sides: Mapping[str, DomainSettings], label_space: st
 
 
 def _domain(settings: DomainSettings) -> str:
-    """The keys of a domain, one a line, but those that have their defaults."""
+    """The keys of a domain that differ from their defaults, one per line."""
     content = settings.model_dump(mode="json", exclude_defaults=True)
     lines = ((f"    {key}: {flow(value)}", _COMMENTS.get(key)) for key, value in content.items())
     return "\n".join(_said(line, comment) if comment else line for line, comment in lines)
@@ -113,7 +113,7 @@ _COMMENTS = {
 
 
 def _with_method(text: str, method: str | None) -> str:
-    """The recipe with another method to adapt with, without the settings that it has not."""
+    """The recipe with another adaptation method, without the settings that it does not have."""
     if method is None:
         return text
     kinds = stage_types()

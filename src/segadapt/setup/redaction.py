@@ -1,4 +1,4 @@
-"""Text for others to read: without secrets, and without the user's name where it is of no use to them."""
+"""Text for others to read: without secrets, and without the user's name where it is not needed."""
 
 import getpass
 import os
@@ -9,7 +9,7 @@ from typing import Any
 _TOKEN = re.compile(r"\b(hf_|ghp_|github_pat_|sk-|wandb_)\w{8,}")
 _LOGIN = re.compile(r"://[^/@\s]+@")
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL", re.I)
-_TOO_SHORT = 3  # a name of fewer letters is a part of many words
+_TOO_SHORT = 3  # a shorter name is part of many words
 _NO_PERSON = ("root", "user", "ubuntu", "runner", "home", "data")
 
 
@@ -23,7 +23,7 @@ def redacted(content: Any) -> Any:
 
 
 def environment(names: tuple[str, ...], beginnings: tuple[str, ...]) -> dict[str, str]:
-    """The variables of these names, or that begin so, which are set; of secret ones that they are."""
+    """The set variables with these names or prefixes; for secret ones only that they are set."""
     found = {}
     for name, value in sorted(os.environ.items()):
         if name in names or name.startswith(beginnings):
@@ -47,7 +47,7 @@ def _home_and_user() -> tuple[str | None, str | None]:
         home = None
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # nobody of that number
+    except (KeyError, OSError):  # no user with that id
         user = None
     named = user is not None and len(user) >= _TOO_SHORT and user not in _NO_PERSON
     return (home if home not in (None, "/") else None), (user if named else None)

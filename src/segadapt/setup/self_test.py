@@ -1,4 +1,4 @@
-"""A short trial of what trainings stand on: steps on each device, pictures written and read, loader processes."""
+"""A short test of what training depends on: steps on each device, writing and reading images, loader processes."""
 
 import tempfile
 import time
@@ -26,14 +26,14 @@ from segadapt.models import networks
 from segadapt.setup.machine import Problem
 
 STEPS = 3
-"""Of the tiny training."""
+"""Size of the tiny training."""
 _SIZE = (64, 32)
 _CLASSES = ("left", "right")
 _NETWORK = "deeplab_small"
 _FORMATS = {".png": True, ".webp": True, ".tif": True, ".jpg": False}
-"""Suffix -> whether what is read is what was written, to the last bit."""
+"""Suffix -> whether the format is lossless."""
 _OFF = 24
-"""What a JPEG may change in the mean of a smooth picture's values."""
+"""Tolerated mean change of a smooth picture's values by JPEG."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Trial:
     note: str = ""
 
     def problem(self) -> Problem | None:
-        """The problem that it has found."""
+        """The problem that it found."""
         if self.failure is None:
             return None
-        return Problem("error", self.name, self.failure, "Trainings would fail here: mend this first.")
+        return Problem("error", self.name, self.failure, "Training would fail here: fix this first.")
 
 
 def self_test() -> Iterator[Trial]:
-    """Try everything, one after another; each takes some seconds at most."""
+    """Try everything in turn; each trial takes a few seconds at most."""
     for device in _devices():
         for precision in _precisions(device):
             yield _tried(f"training on {device} in {precision}", partial(_train, device, precision))
@@ -66,7 +66,7 @@ def _tried(name: str, what: Callable[[], str]) -> Trial:
     start = time.perf_counter()
     try:
         note = what()
-    except Exception as error:  # whatever it is, it is what the trial is for
+    except Exception as error:  # finding errors is the purpose of the trial
         first = (str(error).splitlines() or [""])[0]
         return Trial(name, time.perf_counter() - start, f"{type(error).__name__}: {first:.200}")
     return Trial(name, time.perf_counter() - start, note=note)
@@ -83,7 +83,7 @@ def _precisions(device: torch.device) -> tuple[Precision, ...]:
 
 
 def _train(device: torch.device, precision: Precision) -> str:
-    """A few steps of a small network that tells the dark half of a picture from the light one."""
+    """A few steps of a small network that learns to tell the dark half of a picture from the light one."""
     runtime = Runtime(device, precision, 0, 1, torch.get_num_threads(), 0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
@@ -120,11 +120,11 @@ def _example() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def _pictures(folder: Path) -> str:
-    """Write an image in each format and read it as data sets are read."""
+    """Write an image in each format and read it as data sets do."""
     image, label = _example()
     for suffix, exact in _FORMATS.items():
         path = folder / f"image{suffix}"
-        Image.fromarray(image).save(path, lossless=True)  # of which WebP alone takes notice
+        Image.fromarray(image).save(path, lossless=True)  # only WebP heeds this
         read = np.asarray(read_rgb(path)).astype(int)
         far = np.abs(read - image).max() if exact else np.abs(read - image).mean()
         if far > (0 if exact else _OFF):

@@ -1,4 +1,4 @@
-"""A label-space file for a person to read and change, and plain data as single lines of YAML."""
+"""A label-space file for the user to read and edit, and plain data as single lines of YAML."""
 
 import json
 import re
@@ -12,7 +12,7 @@ Names = Mapping[Value, str | None]
 
 
 def color_of(value: Value, values: LabelValues) -> Color | None:
-    """The colour of a value in the files: itself, or that of the palette."""
+    """The colour of a value in the files: the value itself, or its palette colour."""
     if isinstance(value, tuple):
         return value
     return values.values[value].palette if value in values.values else None
@@ -63,7 +63,7 @@ def as_text(
 
 
 def _class_colors(classes: list[str], names: Names, values: LabelValues) -> dict[str, Color | None]:
-    """The colour of each class in the files, where they have one that is its own and can be seen."""
+    """The colour of each class in the files, if it is unique and visible."""
     colors: dict[str, Color | None] = {}
     for one in classes:
         color = next((color_of(value, values) for value, name in names.items() if name == one), None)
@@ -85,7 +85,7 @@ def flow(content: Any) -> str:
 
 
 def scalar(text: str) -> str:
-    """Text as YAML has it: in quotes where it could be something else."""
+    """Text as YAML: quoted where it could be read as something else."""
     plain = re.fullmatch(r"[^\W\d](?:[\w .-]*\w)?", text)
     words = ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
     return text if plain and text.lower() not in words else json.dumps(text, ensure_ascii=False)

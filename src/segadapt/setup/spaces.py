@@ -1,4 +1,4 @@
-"""The label space and the encodings that fit the labels of somebody's two domains: a shipped one, or their own."""
+"""The label space and the encodings for the labels of the user's two domains: a shipped one, or a new one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,37 +14,37 @@ from segadapt.setup.label_values import LabelValues, Value
 from segadapt.setup.space_text import as_text, color_of
 
 KNOWN_SHARE = 0.99
-"""Of the pixels, at least, an encoding must know."""
+"""Minimum share of the pixels that an encoding must know."""
 COLORS_ALIKE = 3
-"""Values whose palette has the colours of a shipped label space, at least, before it is taken for that."""
+"""Minimum number of values with the palette colours of a shipped label space for it to be recognised."""
 Names = dict[Value, str | None]
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """The labels of a domain: their values, and the encoding that its layout says they have."""
+    """The labels of a domain: their values, and the encoding that its layout implies."""
 
     values: LabelValues
-    encoding: str | None  # None: nobody knows
+    encoding: str | None  # None: unknown
     given: Given = NOTHING
     ignored: tuple[Value, ...] = ()
-    option: str = "--classes"  # that says what its values mean
+    option: str = "--classes"  # the option that gives the meaning of its values
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The classes, and how the labels of each side hold them."""
+    """The classes, and how the labels of each side encode them."""
 
     space: LabelSpace
     name: str  # in a recipe: a shipped name, or a path
     content: str | None  # of that file, where it is still to be written
-    encodings: Mapping[str, str]  # by side; none for a side whose labels mean something else
+    encodings: Mapping[str, str]  # by side; none for a side whose labels have another meaning
     names: Mapping[str, Names]  # by side: the class of each value that was found
     notes: tuple[str, ...] = ()
 
 
 def choose(source: Labelled, target: Labelled | None, file: Path) -> Chosen:
-    """The classes for the labels of both sides (None: of the source alone); `file` is the label-space file to write.
+    """The classes for the labels of both sides (None: only the source's); `file` is the label-space file to write.
 
     Raises UsageError when nothing fits, with what was found.
     """
@@ -67,7 +67,7 @@ def choose(source: Labelled, target: Labelled | None, file: Path) -> Chosen:
 
 
 def _read_in(space: LabelSpace, name: str, sides: Mapping[str, Labelled]) -> Chosen:
-    """A label space that is there, with the encodings that fit. Raises UsageError where none fits the source."""
+    """An existing label space, with the matching encodings. Raises UsageError if none matches the source."""
     encodings: dict[str, str] = {}
     names: dict[str, Names] = {}
     notes = []
@@ -85,7 +85,7 @@ def _read_in(space: LabelSpace, name: str, sides: Mapping[str, Labelled]) -> Cho
 
 
 def _fitting(space: LabelSpace, labelled: Labelled) -> str | None:
-    """The encoding of a space that knows the labels and has a class for the most of their pixels; None without one."""
+    """The encoding of a space that knows the labels and gives most of their pixels a class; None if there is none."""
     if labelled.encoding is not None:
         return labelled.encoding if labelled.encoding in space.encodings else None
     ranked = []
@@ -115,8 +115,8 @@ def _names_in(space: LabelSpace, encoding: str, values: LabelValues) -> Names:
 
 
 def _shipped(sides: Mapping[str, Labelled]) -> Chosen | None:
-    """The shipped label space of which the most classes occur in all domains, and the fewest do not; None where the
-    labels are not known ones."""
+    """The shipped label space with the most classes that occur in all domains, and the fewest that do not; None for
+    unknown labels."""
     ranked = []
     for name in shipped_label_spaces():
         space = load_label_space(name)
@@ -131,7 +131,7 @@ def _shipped(sides: Mapping[str, Labelled]) -> Chosen | None:
 
 
 def _recognized(space: LabelSpace, labelled: Labelled) -> str | None:
-    """The encoding of labels that say themselves what they are, by their layout or their palette."""
+    """The encoding of labels that can be identified by their layout or palette."""
     if labelled.encoding is not None:
         return labelled.encoding if labelled.encoding in space.encodings else None
     if labelled.values.kind != "ids":
@@ -147,7 +147,7 @@ def _recognized(space: LabelSpace, labelled: Labelled) -> str | None:
 
 
 def _own(source: Labelled, target: Labelled | None, file: Path) -> Chosen:
-    """A label space of one's own, from the values of the source."""
+    """A new label space from the values of the source."""
     names: dict[str, Names] = {"source": _named(source)}
     classes = need_classes(names["source"])
     encodings = {"source": source.encoding or ("own" if target is None else "source")}
@@ -171,7 +171,9 @@ def _own(source: Labelled, target: Labelled | None, file: Path) -> Chosen:
         else:
             foreign = sorted({name for name in found.values() if name is not None and name not in classes})
             if foreign:
-                notes.append(f"{', '.join(foreign)}: classes of the target alone, which nothing can learn: ignored")
+                notes.append(
+                    f"{', '.join(foreign)}: classes that only the target has, which cannot be learned: ignored"
+                )
             names["target"] = {value: name if name in classes else None for value, name in found.items()}
             encodings["target"] = target.encoding or "target"
             if encodings["target"] == encodings["source"]:
@@ -186,7 +188,7 @@ def _values_of(target: Labelled | None) -> dict[str, LabelValues]:
 
 
 def _named(labelled: Labelled) -> Names:
-    """The class of each value: as given, as its layout has it, or as proposed."""
+    """The class of each value: as given, as implied by its layout, or as proposed."""
     if labelled.given != NOTHING:
         return class_names.assign(labelled.given, labelled.values, labelled.ignored, labelled.option)
     if labelled.encoding is not None and (known := _by_layout(labelled)) is not None:
@@ -195,7 +197,7 @@ def _named(labelled: Labelled) -> Names:
 
 
 def _by_layout(labelled: Labelled) -> Names | None:
-    """The names that a shipped label space has for the encoding of a known layout."""
+    """The names in a shipped label space for the encoding of a known layout."""
     for name in ("cityscapes19", *shipped_label_spaces()):
         space = load_label_space(name)
         if labelled.encoding in space.encodings:
@@ -204,7 +206,7 @@ def _by_layout(labelled: Labelled) -> Names | None:
 
 
 def _of_target(source: Labelled, names: Names, target: Labelled) -> Names | str | None:
-    """The classes of the target's values; a word where they are the source's; None where nobody can know."""
+    """The classes of the target's values; a string if they are the source's; None if unknown."""
     if target.given.space is not None:
         raise UsageError(
             "names a label space", where=target.option, remedy="Name the target's ids in the source's classes."

@@ -9,7 +9,7 @@ from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.made import beside_images, of_parts, with_labels
 from segadapt.data.settings import open_domain
 from segadapt.data.sides import Domains as Sides
-from segadapt.data.sides import joined
+from segadapt.data.sides import joined, score_name
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.references import PSEUDO_LABELS, STYLIZED, named_by, paths_in
@@ -17,6 +17,16 @@ from segadapt.stages.context import Run
 
 ANY = (8, 8)
 """A size, where it does not matter."""
+
+
+SIDES = {
+    "source": "source",
+    "target": "target",
+    "source_val": "source",
+    "target_val": "target",
+    "labelled": "target",
+}
+"""Data of a training -> the side of the recipe's data that it is of."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +41,19 @@ class Domains:
 
     def all(self) -> dict[str, TrainingData]:
         """Those that are there, by name."""
-        named = {
-            "source": self.source,
-            "target": self.target,
-            "source_val": self.source_val,
-            "target_val": self.target_val,
-            "labelled": self.labelled,
-        }
+        named: dict[str, TrainingData | None] = {name: getattr(self, name) for name in SIDES}
         return {name: dataset for name, dataset in named.items() if dataset is not None}
+
+
+def label_settings(run: Run, data: Domains) -> dict[str, str]:
+    """How the labels of some data are read, where that differs from the defaults: `source.encoding` -> its value."""
+    found: dict[str, str] = {}
+    for side in ("source", "target"):
+        sets = [dataset for name, dataset in data.all().items() if SIDES[name] == side]
+        if any(leaf.labels is not None and leaf.made_labels is None for dataset in sets for leaf in dataset.leaves):
+            for name, domain in run.recipe.data.named(side).items():
+                found |= {f"{score_name(side, name)}.{key}": value for key, value in domain.reading(run.space).items()}
+    return found
 
 
 def training_domains(run: Run, settings: TrainingSettings) -> Domains:

@@ -127,6 +127,10 @@ class StageKind(ABC):
         """What `method:` says in a recipe."""
         return str(self.settings_type.model_fields["method"].default)
 
+    def classes(self, settings: Any) -> Iterable[type]:
+        """The classes whose code its result depends on, where they may be a plug-in's."""
+        return (type(self), self.settings_type)
+
     # --- before anything begins ---
 
     @abstractmethod

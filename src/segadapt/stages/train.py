@@ -15,7 +15,7 @@ from segadapt.inference.model import MODEL
 from segadapt.methods.method import Method
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
-from segadapt.models.networks import Choice
+from segadapt.models.networks import NETWORKS, Choice, name_of
 from segadapt.plain_data import read_json_lines
 from segadapt.references import GENERATOR, SEGMENTER, STYLIZED, named_by, references
 from segadapt.stages import training
@@ -67,6 +67,10 @@ class Train(StageKind):
         if self.method.uses_target_labels:
             return "upper_bound"
         return "adapted" if "target" in self.method.domains else "baseline"
+
+    def classes(self, settings: TrainingSettings) -> Iterable[type]:
+        network = (NETWORKS[name_of(settings.chosen_network)],) if isinstance(settings, SegmenterSettings) else ()
+        return (self.method, self.settings_type, *network)
 
     # --- before anything begins ---
 

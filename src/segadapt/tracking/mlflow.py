@@ -1,7 +1,7 @@
-"""MLflow: a run of the experiment `segadapt` (or MLFLOW_EXPERIMENT_NAME), wherever MLFLOW_TRACKING_URI says.
+"""MLflow: a run of the experiment `segadapt` (or MLFLOW_EXPERIMENT_NAME), in the store at MLFLOW_TRACKING_URI.
 
-Without that variable it is where MLflow itself would look for it: `mlflow.db` in the current folder. The run is found
-again by its id and its store, from whatever folder the command is resumed.
+Without that variable it is in MLflow's default, `mlflow.db` in the current folder. The run is found again by its id and
+its store, whatever folder the command is resumed from.
 """
 
 import logging
@@ -24,22 +24,22 @@ from segadapt.tracking.tracker import (
     step_of,
 )
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a training tells nobody about itself
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is reported about a training
 
 import mlflow
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 for name in ("mlflow", "alembic"):
-    logging.getLogger(name).setLevel(logging.WARNING)  # tables that it creates are no news
+    logging.getLogger(name).setLevel(logging.WARNING)  # the tables that it creates are of no interest
 
 EXPERIMENT = "segadapt"
 MOST_METRICS, MOST_PARAMETERS, LONGEST = 1000, 100, 500
-"""What MLflow takes in one request, and characters of a parameter."""
+"""Limits of MLflow: metrics in one request, and characters of a parameter."""
 
 
 class Mlflow:
-    """Metrics of a batch of lines are one request, which MLflow's stores take whole or not at all."""
+    """The metrics of a batch of lines are one request, which MLflow's stores accept entirely or not at all."""
 
     def __init__(self, subject: Subject, known: Identity | None, from_step: int) -> None:
         uri = known["uri"] if known else mlflow.get_tracking_uri()
@@ -51,7 +51,7 @@ class Mlflow:
         self.reached: dict[Kind, int] = {kind: self._last(kind) for kind in KINDS}
 
     def _again(self, run: str) -> Any:
-        """The run, or None where somebody has deleted it."""
+        """The run, or None if it has been deleted."""
         try:
             found = self._client.get_run(run)
         except MlflowException as error:
@@ -78,7 +78,7 @@ class Mlflow:
         if kind == "pictures":
             names = (file.path for file in self._client.list_artifacts(self._id, "images"))
             return max((int(step) for name in names for step in re.findall(r"[+%]step[+%](\d+)", name)), default=0)
-        # One of them stands for all: a line is sent whole.
+        # One of them is enough: a line is sent as a whole.
         named = [key for key in self._run.data.metrics if key.startswith(PREFIXES[kind])]
         history = self._client.get_metric_history(self._id, named[0]) if named else []
         return max((metric.step for metric in history), default=0)

@@ -15,7 +15,7 @@ class TensorBoard:
 
     def __init__(self, subject: Subject, known: Identity | None, from_step: int) -> None:
         folder = subject.folder / FOLDER
-        # Each batch of lines was flushed when it was written: all that was told before is in the files.
+        # Each batch of lines was flushed when written, so the files are complete up to there.
         there = from_step if any(folder.glob("events.*")) else 0
         self.reached: dict[Kind, int] = {"step": there, "evaluation": there, "pictures": there}
         self._writer = SummaryWriter(str(folder), purge_step=from_step + 1)

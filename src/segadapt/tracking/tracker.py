@@ -1,7 +1,7 @@
-"""What a tracker is told about a training: its parameters, its numbers step by step, pictures, and its final scores.
+"""What a tracker receives from a training: its parameters, its numbers step by step, pictures, and its final scores.
 
-A tracker mirrors `metrics.jsonl`. When a training begins or resumes, it is told what that file holds and the tracker
-lacks, so that a kill, a server that was away, or a tracker that was chosen late leaves neither gaps nor repeated steps.
+A tracker mirrors `metrics.jsonl`. When a training starts or resumes, the tracker receives what it lacks of that file,
+so a kill, an unreachable server, or a tracker that was added late leaves neither gaps nor repeated steps.
 """
 
 import re
@@ -18,11 +18,11 @@ None for what is not finite."""
 Kind = Literal["step", "evaluation", "final", "pictures"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PREFIXES: Mapping[Kind, str] = {"step": "time/", "evaluation": "val/", "final": "final/"}
-"""How the names of some number begin that each entry of a kind has; pictures have names of their own."""
+"""Prefixes of names that occur in every entry of a kind; pictures have their own names."""
 Identity = dict[str, str]
-"""How a tracker finds the run again that it has begun."""
+"""How a tracker finds the run that it started."""
 Pictures = Mapping[str, Image.Image]
-"""Pictures by name, which has letters, digits, `_`, `-`, `.`, spaces and `/` alone (`plain_name`)."""
+"""Pictures by name, which has letters, digits, `_`, `-`, `.`, spaces and `/` only (`plain_name`)."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Tracker(Protocol):
     """One run in one tracker. Whatever a method raises ends the tracking, never the training."""
 
     identity: Identity
-    reached: Mapping[Kind, int]  # the last step of which it has entries of a kind already, as it was opened
+    reached: Mapping[Kind, int]  # the last step of each kind that it had when it was opened
 
     def lines(self, lines: Sequence[Line]) -> None:
         """Lines of metrics.jsonl, in its order."""
 
     def pictures(self, step: int, pictures: Pictures) -> None:
-        """Pictures of what the network gives after `step` updates."""
+        """Pictures of the network's output after `step` updates."""
 
     def final(self, step: int, scores: Mapping[str, float]) -> None:
         """The scores of the result, by names that begin with `final/`."""
@@ -55,17 +55,17 @@ class Tracker(Protocol):
 
 
 Open = Callable[[Subject, Identity | None, int], Tracker]
-"""Begins a run for a subject, or finds the one of an identity again; the number is the step resumed from."""
+"""Starts a run for a subject, or finds the one with an identity; the number is the step resumed from."""
 
 
 def kind_of(entry: Mapping[str, Any]) -> Kind:
-    """Of which kind an entry is, by the names in it."""
+    """The kind of an entry, by the names in it."""
     kinds = (kind for kind, prefix in PREFIXES.items() if any(name.startswith(prefix) for name in entry))
     return next(kinds, "pictures")
 
 
 def numbers(line: Line) -> dict[str, float]:
-    """The numbers of a line but its step; what is not finite, or no number, is left out."""
+    """The numbers of a line except its step; anything that is not a finite number is left out."""
     return {name: float(value) for name, value in line.items() if name != "step" and isinstance(value, (int, float))}
 
 
@@ -75,5 +75,5 @@ def step_of(line: Line) -> int:
 
 
 def plain_name(name: str) -> str:
-    """`name` with `_` for all characters that some tracker would refuse."""
+    """`name` with `_` for every character that some tracker would refuse."""
     return re.sub(r"[^A-Za-z0-9_\-./ ]", "_", name)

@@ -3,11 +3,11 @@
     tracking = Tracking(("mlflow",), subject, say)
     tracking.begin(from_step, lines)      # of metrics.jsonl, up to the step resumed from
     tracking.lines(lines)                 # new ones
-    tracking.pictures(500, make)          # makes them only if somebody wants them
+    tracking.pictures(500, make)          # calls `make` only if needed
     tracking.final(5000, scores)
     tracking.close(finished=True)
 
-A tracker that fails (a server that is away, a full disk) is left out from then on, with one warning line.
+A tracker that fails (an unreachable server, a full disk) is dropped, with one warning line.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,11 +25,11 @@ TrackerName = Literal["tensorboard", "mlflow", "trackio"]
 NAMES: tuple[TrackerName, ...] = get_args(TrackerName)
 CLASSES = {"tensorboard": "TensorBoard", "mlflow": "Mlflow", "trackio": "Trackio"}
 FILE = "trackers.json"
-"""In the stage's folder: how each tracker finds its run again."""
+"""File in the stage's folder: how each tracker finds its run again."""
 
 
 def need_installed(names: Iterable[str], where: str) -> None:
-    """Raise UsageError for a tracker whose package is not there; nothing is imported."""
+    """Raise UsageError for a tracker whose package is not installed; nothing is imported."""
     for name in names:
         need_package(name, name, where, otherwise=", or leave it out")
 
@@ -48,7 +48,7 @@ class Tracking:
         self.trackers: dict[str, Tracker] = {}
 
     def begin(self, from_step: int, lines: Sequence[Line]) -> None:
-        """Find or begin the run in each tracker, and tell it what it lacks of `lines`."""
+        """Find or start the run in each tracker, and send what it lacks of `lines`."""
         known = self._known()
         for name in self.names:
             with self._guarded(name):
@@ -58,7 +58,7 @@ class Tracking:
         self.lines(lines)
 
     def lines(self, lines: Sequence[Line]) -> None:
-        """What was added to metrics.jsonl; what a tracker has already is left out."""
+        """Send new lines of metrics.jsonl, without those that a tracker has already."""
         for name, tracker in self._all():
             with self._guarded(name):
                 new = [line for line in lines if step_of(line) > tracker.reached.get(kind_of(line), 0)]
@@ -66,7 +66,7 @@ class Tracking:
                     tracker.lines(new)
 
     def pictures(self, step: int, make: Callable[[], Pictures]) -> None:
-        """Show what the network gives after `step` updates, where it was not shown yet; `make` is called if needed."""
+        """Show the network's output after `step` updates, where it was not shown yet; `make` is called if needed."""
         wanting = [(name, tracker) for name, tracker in self._all() if tracker.reached.get("pictures", 0) < step]
         made: Pictures = {}
         if wanting:
@@ -94,19 +94,19 @@ class Tracking:
         return list(self.trackers.items())
 
     def _known(self) -> dict[str, Identity]:
-        """What was kept; nothing where the file is not ours."""
+        """The saved identities; none if the file is not ours."""
         if not (self.subject.folder / FILE).is_file():
             return {}
         try:
             found = read_json(self.subject.folder / FILE, "the record of trackers")
             return {name: {str(k): str(v) for k, v in dict(found[name]).items()} for name in NAMES if name in found}
         except (UsageError, ValueError, TypeError):
-            self.say(f"warning: {FILE} cannot be read: trackers begin a new run")
+            self.say(f"warning: {FILE} cannot be read: trackers start a new run")
             return {}
 
     @contextmanager
     def _guarded(self, what: str) -> Iterator[None]:
-        """Whatever a tracker raises becomes a warning, and it is left out from then on."""
+        """Anything a tracker raises becomes a warning, and the tracker is dropped."""
         try:
             yield
         except Exception as error:

@@ -16,14 +16,14 @@ PROJECT = "segadapt"
 
 
 class Trackio:
-    """Lines are written by a thread of trackio's; what a kill has lost of them is told again on resuming."""
+    """A thread of trackio writes the lines; those that a kill lost are sent again on resuming."""
 
     def __init__(self, subject: Subject, known: Identity | None, from_step: int) -> None:
-        # Runs are found again by their name, which is therefore one that no other training has.
+        # Runs are found again by name, so each training's is unique.
         name = known["run"] if known else f"{subject.name.replace('/', '-')}-{secrets.token_hex(2)}"
         config = {**subject.parameters, "recipe": subject.recipe}
-        self._package: Any = trackio  # untyped in parts
-        with redirect_stdout(io.StringIO()):  # where it prints how to start a dashboard; a verb's output is there
+        self._package: Any = trackio  # partly untyped
+        with redirect_stdout(io.StringIO()):  # it prints how to start a dashboard, but stdout is for a verb's output
             self._run: Any = trackio.init(
                 PROJECT, name, config=config, resume="allow", embed=False, auto_log_gpu=False, auto_log_cpu=False
             )
@@ -31,7 +31,7 @@ class Trackio:
         self.reached = self._found(name) if known else {}
 
     def _found(self, name: str) -> dict[Kind, int]:
-        """The last step of each kind; of a run that is not on this machine only the last of all is known."""
+        """The last step of each kind; for a run that is not on this machine only the overall last is known."""
         if not self._run._is_local:
             return dict.fromkeys(KINDS, max(0, self._run._next_step - 1))
         found: dict[Kind, int] = {}
@@ -51,4 +51,4 @@ class Trackio:
 
     def close(self, finished: bool) -> None:
         with redirect_stdout(io.StringIO()):
-            self._package.finish()  # of the run that `init` began: it is not finished again at exit
+            self._package.finish()  # of the run that `init` started, so that it is not finished again at exit

@@ -1,4 +1,4 @@
-"""Videos in, predictions out: what is read, how frames go through networks, what is written.
+"""Prediction on videos: sources of frames, the pipeline through networks, sinks.
 
     source (reading, sequence) -> flow: labels of each model -> sink (writing, folder)
 

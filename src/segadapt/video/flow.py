@@ -1,8 +1,8 @@
-"""From source to sink, everything at once: one thread decodes, some resize, the network runs here, some threads put
-pictures together, and one encodes.
+"""The pipeline from source to sink: one thread decodes, some resize, the network runs in the calling thread, some
+threads compose pictures, and one encodes.
 
-Queues between them are short, so that memory is bounded whatever the length, and order is kept throughout. FFmpeg,
-numpy, Pillow and torch let go of the interpreter lock while they compute.
+The queues between them are short, so memory is bounded whatever the length, and the order is preserved. FFmpeg, numpy,
+Pillow and torch release the interpreter lock while they compute.
 """
 
 import queue
@@ -20,13 +20,13 @@ from segadapt.video.smoothing import FrameLabels
 from segadapt.video.source import Frame, Picture, Sound, Source
 
 AHEAD = 8
-"""Frames and packets of sound that wait for the network, and as many behind it."""
+"""Capacity of the queue of frames and sound packets before the network, and of the one behind it."""
 LOOK = 0.2
-"""Seconds between two looks whether somebody wants to stop, while no frame comes."""
+"""Seconds between checks for a stop request while no frame arrives."""
 LEAVE = 2.0
-"""Seconds that a thread in the middle of a read is waited for."""
+"""Seconds to wait for a thread that is in the middle of a read."""
 Item = Frame | Sound | Exception
-"""What travels from the thread that reads."""
+"""What the reading thread passes on."""
 
 
 class Sink(Protocol):
@@ -35,22 +35,22 @@ class Sink(Protocol):
     written: int
 
     def begin(self, frame: Frame) -> None:
-        """Called with each frame in order, before anything else happens to it."""
+        """Called with each frame, in order, before anything else."""
 
     def wants(self, frame: Frame) -> bool:
         """Whether the frame's labels are needed."""
 
     def compose(self, frame: Frame, labels: Sequence[Picture]) -> Any:
-        """What is written of a frame and each model's train ids (H, W); called by several threads."""
+        """Make the output for a frame from each model's train ids (H, W); called from several threads."""
 
     def write(self, made: Any) -> None:
-        """Write it; called in the order of the frames, by one thread."""
+        """Write it; called from one thread, in the order of the frames."""
 
     def write_sound(self, sound: Sound) -> None:
         """Write a packet of sound, in its place between the frames."""
 
     def close(self) -> None:
-        """Finish, whatever has happened."""
+        """Finish, also after an error."""
 
 
 def _never() -> bool:
@@ -59,16 +59,16 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Running:
-    """How frames flow."""
+    """Settings of the pipeline."""
 
-    threads: int = READERS  # that resize, and as many that put pictures together
-    progress: Callable[[int, int | None], None] | None = None  # told (done, all or None) after each frame
-    stopped: Callable[[], bool] = _never  # when it says so, what was begun is ended and written, and no more
+    threads: int = READERS  # for resizing, and as many for composing pictures
+    progress: Callable[[int, int | None], None] | None = None  # called with (done, all or None) after each frame
+    stopped: Callable[[], bool] = _never  # once true, frames in progress are finished and written, and no others
 
 
 @dataclass(frozen=True)
 class Played:
-    """How many frames came, how many were wanted of them, and whether the source ended by itself."""
+    """Number of frames read, number selected, and whether the source ended by itself."""
 
     frames: int
     predicted: int
@@ -76,11 +76,11 @@ class Played:
 
 
 def play(source: Source, models: Sequence[FrameLabels], sink: Sink, running: Running = Running()) -> Played:
-    """Read all of the source, label its frames by each model and write them; closes both.
+    """Read the whole source, label its frames with each model and write them; closes both.
 
-    Raises what source, models and sink raise; what was begun before is written.
+    Raises what source, models and sink raise; frames in progress before that are written.
     """
-    smoothed = any(model.weight for model in models)  # each frame counts for those after it
+    smoothed = any(model.weight for model in models)  # each frame influences later ones
     sizes = {model.predictor.size for model in models}
     frames = predicted = 0
     ended = False
@@ -107,7 +107,7 @@ def play(source: Source, models: Sequence[FrameLabels], sink: Sink, running: Run
 
 
 def _with_its_error(source: Source) -> Iterator[Item]:
-    """The source's items, and what it raises as the last: what came before still goes its way."""
+    """The source's items, with an exception as the last one, so that earlier items are still processed."""
     try:
         yield from source.items()
     except Exception as error:
@@ -123,9 +123,9 @@ def _prepared(item: Item, models: Sequence[FrameLabels], sizes: set[tuple[int, i
 
 
 class Ahead:
-    """Iterates over `items` in a thread of its own, at most AHEAD of whoever iterates over this.
+    """Iterates over `items` in a thread of its own, at most AHEAD items before the consumer.
 
-    Frames of a live source do not wait: those that come while the queue is full are dropped.
+    Frames of a live source do not wait: those that arrive while the queue is full are dropped.
     """
 
     def __init__(self, items: Generator[Item], source: Source, stopped: Callable[[], bool] = _never) -> None:
@@ -145,7 +145,7 @@ class Ahead:
             while True:
                 self._queue.get_nowait()
         self._thread.join(LEAVE)
-        if not self._thread.is_alive():  # a stream may say nothing for long; it ends with the process
+        if not self._thread.is_alive():  # a stream may block for long; its thread ends with the process
             self._source.close()
 
     def __iter__(self) -> Iterator[Frame | Sound]:
@@ -185,7 +185,7 @@ class Ahead:
 
 
 class _Behind:
-    """What happens behind the network: threads compose, one more writes, in order, at most so much at a time."""
+    """The stages after the network: threads compose, one more writes, in order and with bounded queues."""
 
     def __init__(self, sink: Sink, threads: int) -> None:
         self.sink, self.most = sink, threads + AHEAD
@@ -204,7 +204,7 @@ class _Behind:
 
     def put(self, frame: Frame, labels: Iterable[Any]) -> None:
         """Hand over a frame with each model's labels, tensors on their device."""
-        # Copied there by the thread that needs them: the host runs ahead of a GPU.
+        # Copied to the host by the thread that needs them, so that the main thread runs ahead of a GPU.
         made = self._composing.submit(lambda: self.sink.compose(frame, [each.cpu().numpy() for each in labels]))
         self._waiting.append(self._writing.submit(lambda: self.sink.write(made.result())))
         self._wait(self.most)

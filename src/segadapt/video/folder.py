@@ -10,7 +10,7 @@ from segadapt.video.source import Frame, Picture, Sound
 
 
 class FolderSink:
-    """Writes the labels of each frame as PNG, whole or not at all; files that are there stay, unless `overwrite`."""
+    """Writes the labels of each frame as PNG, whole or not at all; existing files stay, unless `overwrite`."""
 
     def __init__(self, folder: Path, formats: Sequence[Format], space: LabelSpace, overwrite: bool = False) -> None:
         self.folder, self.formats, self.space, self.overwrite = folder, formats, space, overwrite

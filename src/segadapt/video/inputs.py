@@ -1,4 +1,4 @@
-"""What a word on the command line means: a video, a stream, a camera, images."""
+"""What an input on the command line is: a video, a stream, a camera, images."""
 
 import re
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ VIDEO_SUFFIXES = frozenset(
         *(".3gp", ".ogv", ".mjpeg", ".mjpg", ".h264", ".264", ".hevc", ".265", ".y4m", ".vob", ".mxf"),
     )
 )
-"""Of files that are videos wherever images may be given, too."""
+"""Suffixes of files that are videos even where images may be given."""
 WRITTEN = (".mp4", ".mov", ".mkv", ".webm")
-"""Of videos that are written."""
+"""Suffixes of videos that can be written."""
 CAMERA = "/dev/video"
 
 
@@ -28,19 +28,19 @@ def is_stream(text: str) -> bool:
 
 
 def camera(text: str) -> str | None:
-    """The device of a camera that is named by its number or its path; None for anything else."""
+    """The device of a camera given by number or path; None for anything else."""
     if text.isdecimal() and not exists(Path(text)):
         return f"{CAMERA}{int(text)}"
     return text if re.fullmatch(rf"{CAMERA}\d+", text) else None
 
 
 def is_live(text: str) -> bool:
-    """Whether this is no file."""
+    """Whether this is not a file."""
     return is_stream(text) or camera(text) is not None
 
 
 def is_video(text: str, to_video: bool = False) -> bool:
-    """Whether an input is to be read as a video; where one is written, any file is that does not look like an image."""
+    """Whether an input is read as a video; if a video is written, that is any file that does not look like an image."""
     suffix = Path(text).suffix.lower()
     if is_live(text) or (suffix in VIDEO_SUFFIXES and not is_folder(Path(text)) and not is_pattern(text)):
         return True
@@ -48,7 +48,7 @@ def is_video(text: str, to_video: bool = False) -> bool:
 
 
 def writes_video(out: Path) -> bool:
-    """Whether an output is one video; else it is a folder. Raises UsageError for a kind that is only read."""
+    """Whether an output is a video; otherwise it is a folder. Raises UsageError for a format that is read-only here."""
     suffix = out.suffix.lower()
     if is_folder(out):
         return False
@@ -69,7 +69,7 @@ def images_of(inputs: Sequence[str], without: Path | None = None) -> list[Place]
 def video_places(videos: Sequence[str]) -> dict[str, Path]:
     """Video -> the folder below the output folder for its frames: its name without suffix.
 
-    Raises UsageError when two would share one.
+    Raises UsageError if two would share one.
     """
     found: dict[Path, str] = {}
     for text in videos:

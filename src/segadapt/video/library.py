@@ -1,4 +1,4 @@
-"""PyAV, which reads and writes videos: whether it is there, and its errors in words."""
+"""PyAV, which reads and writes videos: whether it is installed, and its errors in words."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from segadapt.errors import SegadaptError, UsageError
 from segadapt.extras import need_package
 
 OLDEST = 18
-"""Its first number; what earlier ones lack are names of colour spaces and a disposition that is a number."""
+"""Minimum major version; earlier ones lack names of colour spaces and a numeric disposition."""
 
 
 def need_av() -> None:
@@ -16,12 +16,12 @@ def need_av() -> None:
 
 
 def shown(name: Path | str) -> str:
-    """A video's name for people: without the password that a camera's address may hold."""
+    """A video's display name, without the password that a camera's address may contain."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", str(name))
 
 
 def reading_failure(name: str, error: Exception) -> SegadaptError:
-    """The error that tells a person why a video cannot be read, or not any further."""
+    """The error that explains why a video cannot be read, or not any further."""
     why = reason(error)
     if isinstance(error, FileNotFoundError):
         return UsageError("does not exist", where=shown(name), remedy="Check the path.")
@@ -39,5 +39,5 @@ def reading_failure(name: str, error: Exception) -> SegadaptError:
 
 
 def reason(error: Exception) -> str:
-    """What FFmpeg says about a failure, without number and file."""
+    """FFmpeg's message about a failure, without number and file."""
     return str(getattr(error, "strerror", None) or error or type(error).__name__).rstrip(".")

@@ -1,4 +1,4 @@
-"""What a written frame shows: the frame with classes over it, beside them, or the classes alone; of several models."""
+"""The content of an output frame: the frame with the classes over it or beside it, or only the classes, by model."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from segadapt.video.source import Picture
 View = Literal["overlay", "side-by-side", "labels"]
 VIEWS: tuple[View, ...] = get_args(View)
 ROW = 3
-"""So many panels stand in one row; more are put into about as many rows as columns."""
+"""Up to so many panels form one row; more form about as many rows as columns."""
 SHARE = 24
-"""A caption's letters are this part of the frame's height."""
+"""Height of a caption's letters, as a share of the frame's height."""
 
 
 def parse_view(text: str) -> View:
@@ -28,9 +28,9 @@ def parse_view(text: str) -> View:
 
 
 class Panels:
-    """Frames and the labels of models -> RGB pictures of one size, that of the first frame with its panels.
+    """Frames and models' labels -> RGB pictures of one size, set by the first frame and its panels.
 
-    `names` are written over the models' panels where there are several. Width and height are even, which 4:2:0 video
+    `names` are written over the models' panels if there are several. Width and height are even, which 4:2:0 video
     needs: an odd frame's last column or row is repeated. Frames of another size than the first are scaled to fit.
     `opacity` in 0 … 1 is that of the classes over the frame.
     """
@@ -56,7 +56,7 @@ class Panels:
         return _grid(panels, size)
 
     def _written(self, size: tuple[int, int]) -> list[Picture]:
-        """The names as pictures, for panels of this size; kept."""
+        """The names as pictures, for panels of this size; cached."""
         height = size[1]
         if height not in self._captions:
             self._captions[height] = [_caption(name, height) for name in self.names]
@@ -64,7 +64,7 @@ class Panels:
 
 
 class _Table:
-    """A label space's colours, made ready for frames: whole numbers, channel by channel, three times as fast."""
+    """A label space's colours, prepared for frames: integers, channel by channel, three times as fast."""
 
     def __init__(self, space: LabelSpace, opacity: float) -> None:
         self.palette = space.palette
@@ -76,7 +76,7 @@ class _Table:
         return np.stack([self.palette[:, channel][labels] for channel in range(3)], axis=-1)
 
     def overlay(self, image: Picture, labels: Picture) -> Picture:
-        """The image with the colours over it, as `formats.overlay` up to rounding; predictions ignore no pixel."""
+        """The image with the colours over it, as `formats.overlay` up to rounding; no pixel is ignored."""
         blended = np.empty_like(image)
         for channel in range(3):
             mixed = image[..., channel] * np.uint16(256 - self.weight)
@@ -87,7 +87,7 @@ class _Table:
 
 
 def _fitted(panel: Picture, size: tuple[int, int]) -> Picture:
-    """A panel of this size (W, H), as large as it can be, on black."""
+    """A panel fitted into this size (W, H), on black."""
     if (panel.shape[1], panel.shape[0]) == size:
         return panel
     return np.array(ImageOps.pad(Image.fromarray(panel), size, Image.Resampling.BILINEAR))

@@ -19,30 +19,30 @@ from segadapt.video.library import reading_failure, shown
 from segadapt.video.source import Frame, Picture, Selection, Sound, Source
 
 PATIENCE = 20.0
-"""Seconds after which a stream that gives nothing counts as broken off."""
+"""Seconds without data after which a stream counts as disconnected."""
 RATE = Fraction(25)
-"""Frames per second of a video that does not say its own."""
+"""Frames per second of a video that does not specify it."""
 FASTEST = 1000
-"""Frames per second that are believed."""
+"""Plausible frames per second."""
 HIGH_DEFINITION = 720
-"""Lines from which players take colours that say nothing of themselves for BT.709's; below it is BT.601."""
+"""From so many lines on, players take unspecified colours for BT.709, below for BT.601."""
 UNTOLD = 2
 """AVCOL_SPC_UNSPECIFIED."""
 COVER = 0x400
 """AV_DISPOSITION_ATTACHED_PIC: a picture in a sound file."""
 CLIPS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mjpeg,h264,hevc,yuv4mpegpipe,mxf"
-"""FFmpeg's names of forms that hold their pictures themselves; a playlist would name other files and addresses."""
+"""FFmpeg's names of self-contained formats; a playlist would refer to other files and addresses."""
 
 
 class VideoSource(Source):
-    """The first video stream of a file, an address or a camera, and the sound beside it.
+    """The first video stream of a file, an address or a camera, and its sound.
 
-    Times are those of the frames, so that a variable frame rate stays one, and begin at 0. `exif` "turn" brings frames
-    upright as players do (phones store a rotation), "raw" leaves them as they are stored. Packets that cannot be
-    decoded are left out and told; `place` is the folder of the frames' places, which are numbered from 0. A
-    `stranger`'s file must hold its pictures itself: nothing else is opened because of it.
+    Timestamps are those of the frames, so a variable frame rate stays variable, and start at 0. `exif` "turn" turns
+    frames upright as players do (phones store a rotation), "raw" keeps them as stored. Packets that cannot be decoded
+    are skipped and reported; `place` is the folder of the frames' places, which are numbered from 0. A `stranger`'s
+    file must be self-contained: nothing else is opened on its behalf.
 
-    Raises UsageError for what is not there or has no video, SegadaptError for what cannot be read.
+    Raises UsageError for what does not exist or has no video, SegadaptError for what cannot be read.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class VideoSource(Source):
         if not videos:
             self._container.close()
             raise UsageError("has no video stream", where=self.name, remedy="Give a file that has one.")
-        self._stream: Any = videos[0]  # its attributes are those of the stream and of its codec
+        self._stream: Any = videos[0]  # has the attributes of the stream and of its codec
         self._stream.thread_type = "AUTO"
         sounds = [track for track in self._container.streams.audio if track.sample_rate and track.channels]
-        self.sound = sounds[0] if sound and sounds else None  # one that does not say what it is cannot be decoded
+        self.sound = sounds[0] if sound and sounds else None  # a track without a known codec cannot be decoded
         self.rate = _believed(self._stream.average_rate) or _believed(self._stream.guessed_rate) or RATE
         self.time_base = self._stream.time_base or 1 / self.rate
         duration = self._container.duration
@@ -109,7 +109,7 @@ class VideoSource(Source):
             raise reading_failure(self._path, error) from error
 
     def _decoded(self, packet: Any) -> list[Any]:
-        """The frames of a packet; none where it is broken. The first of a stream may be: it begins anywhere."""
+        """The frames of a packet; none if it is broken, as the first of a stream may be, which can start anywhere."""
         try:
             frames: list[Any] = packet.decode()
         except (av.InvalidDataError, av.PatchWelcomeError):
@@ -122,7 +122,7 @@ class VideoSource(Source):
         return frames
 
     def _since(self, thing: Any) -> Fraction:
-        """What time 0 is, in seconds of the file; where it does not say, the first thing's that comes."""
+        """The file's time that counts as 0, in seconds; if unspecified, that of the first packet."""
         if self._start is None:
             self._start = thing.pts * thing.time_base
         return self._start
@@ -145,7 +145,7 @@ class VideoSource(Source):
 def upright(image: Picture, matrix: tuple[int, int, int, int] | None) -> Picture:
     """An image turned by a display matrix (a, b, c, d): pixel (x, y) is shown at (a·x + c·y, b·x + d·y), y downwards.
 
-    By quarter turns and mirroring, which is all that cameras write; None leaves it as it is.
+    Quarter turns and mirroring only, which is all that cameras write; None leaves it unchanged.
     """
     if matrix is None:
         return image
@@ -157,7 +157,7 @@ def upright(image: Picture, matrix: tuple[int, int, int, int] | None) -> Picture
 
 
 def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
-    """The upper left of a frame's display matrix (the others move and zoom), None where it has none."""
+    """The upper left of a frame's display matrix (the rest translates and zooms), None if it has none."""
     data = frame.side_data.get(Type.DISPLAYMATRIX)
     if data is None:
         return None
@@ -171,11 +171,11 @@ def _opened(path: str, stranger: bool = False) -> InputContainer:
     if is_stream(path):
         options["timeout"] = (PATIENCE, PATIENCE)
         if path.lower().startswith("rtsp"):
-            options["options"] = {"rtsp_transport": "tcp"}  # over UDP lost packets become grey frames
+            options["options"] = {"rtsp_transport": "tcp"}  # over UDP, lost packets become grey frames
     elif path.startswith(CAMERA):
         options["format"] = "v4l2"
     else:
-        path = f"file:{path}"  # a name with a colon is no address
+        path = f"file:{path}"  # a file name with a colon is not an address
         if stranger:
             options["options"] = {"format_whitelist": CLIPS, "protocol_whitelist": "file"}
     try:
@@ -190,6 +190,6 @@ def _believed(rate: Fraction | None) -> Fraction | None:
 
 
 def _start(streams: list[Any]) -> Fraction | None:
-    """When the first of the streams begins, in seconds; None where one does not say."""
+    """Start of the earliest stream, in seconds; None if one does not specify it."""
     starts = [None if stream.start_time is None else stream.start_time * stream.time_base for stream in streams]
     return None if None in starts else min(start for start in starts if start is not None)

@@ -19,13 +19,13 @@ from segadapt.video.source import Frame, Picture, Selection, Source
 NUMBER = re.compile(r"%0?(\d*)d")
 """A number in a name, as printf and FFmpeg write it."""
 RATE = Fraction(25)
-"""Frames per second of images, unless somebody says otherwise."""
+"""Default frames per second of images."""
 Place = tuple[Path, Path]
-"""An image, and where its pictures go below an output folder, without suffix."""
+"""An image, and the path of its outputs below an output folder, without suffix."""
 
 
 class ImageSource(Source):
-    """Images one after another, at `rate` frames per second. Those that cannot be read are left out and told."""
+    """Images one after another, at `rate` frames per second. Unreadable ones are skipped and reported."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ImageSource(Source):
 
 
 def is_pattern(text: str) -> bool:
-    """Whether this means several files by their names: `frames/%06d.png`, `'frames/*.png'`."""
+    """Whether this is a pattern for several files: `frames/%06d.png`, `'frames/*.png'`."""
     return bool(NUMBER.search(text) or re.search(r"[*?\[]", text)) and not exists(Path(text))
 
 

@@ -1,12 +1,13 @@
-"""The labels of a video's frames by one model, smoothed over time where that is asked for.
+"""The labels of a video's frames from one model, optionally smoothed over time.
 
-Each frame by itself flickers where classes are about equally likely. The smoothed probabilities of frame t are
+Predicted independently, frames flicker where classes are about equally likely. The smoothed
+probabilities of frame t are
 
     s(t) = w · s(t − 1) + (1 − w) · p(t),    s(0) = p(0)
 
-with the softmax maps p of the network and a weight w in 0 … 1: an exponential moving average, pixel by pixel, which
-knows nothing of motion. After n frames a change has come through by 1 − wⁿ, so labels of what moves lag behind it by
-about w / (1 − w) frames.
+with the softmax outputs p of the network and a weight w in 0 … 1: an exponential moving average, pixel by pixel, which
+ignores motion. After n frames a change has taken effect by 1 − wⁿ, so labels of moving objects lag behind by about
+w / (1 − w) frames.
 """
 
 import torch
@@ -16,14 +17,14 @@ from segadapt.inference.predictor import Predictor
 from segadapt.video.source import Frame, Picture
 
 TINY = 1e-30
-"""A probability that is never the largest; the logarithm of 0 would spread when it is upsampled."""
+"""A floor for probabilities, never the largest; the logarithm of 0 would spread when upsampled."""
 
 
 class FrameLabels:
     """Train ids (H, W) of one frame after another, each at its own size, on the predictor's device.
 
-    A single whole view is averaged at the network's native stride, and its logarithm upsampled: with w = 0 these are
-    the labels without smoothing. Several views, or windows, are averaged at the network's input size.
+    A single whole view is averaged at the network's native stride, and its logarithm upsampled: w = 0 gives the labels
+    without smoothing. Several views, or windows, are averaged at the network's input size.
     """
 
     def __init__(self, predictor: Predictor, weight: float = 0.0) -> None:
@@ -31,8 +32,8 @@ class FrameLabels:
         self._average: Tensor | None = None
 
     def __call__(self, frame: Frame) -> Tensor:
-        """uint8 (H, W). Frames must come in their order."""
-        image = frame.inputs.get(self.predictor.size, frame.image)  # which the predictor resizes otherwise
+        """uint8 (H, W). Frames must be given in order."""
+        image = frame.inputs.get(self.predictor.size, frame.image)  # otherwise the predictor resizes it
         size = (frame.image.shape[1], frame.image.shape[0])
         if self.weight == 0:
             return self.predictor.label_map(image, size)
@@ -43,7 +44,7 @@ class FrameLabels:
             return self.predictor.label_map_from(self._average.clamp_min(TINY).log(), size)
 
     def forget(self) -> None:
-        """Begin anew: the next frame is another video's."""
+        """Reset: the next frame belongs to another video."""
         self._average = None
 
     def _probabilities(self, image: Picture) -> Tensor:

@@ -1,4 +1,4 @@
-"""What gives frames: the contract of a source, and what is taken of it."""
+"""The contract of a source of frames, and the selection from it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -18,34 +18,34 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame that is to be predicted."""
+    """One frame to be predicted."""
 
     image: Picture
     time: Fraction  # seconds since the beginning
-    place: Path  # of its pictures below an output folder, without suffix
+    place: Path  # of its outputs below an output folder, without suffix
     inputs: dict[tuple[int, int], Picture] = field(default_factory=dict)  # the image at the networks' input sizes
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A packet of the sound track as it is stored, its time counted from the beginning of what is read."""
+    """A packet of the sound track as stored, with its time counted from the start of reading."""
 
     packet: Any  # av.Packet
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What is taken of a source: every `every`-th frame, of the first `seconds` (None: to the end)."""
+    """The selection from a source: every `every`-th frame, of the first `seconds` (None: to the end)."""
 
     every: int = 1
     seconds: float | None = None
 
     def ends_before(self, time: Fraction) -> bool:
-        """Whether what is at `time` is not wanted any more."""
+        """Whether `time` is past the end of the selection."""
         return self.seconds is not None and time >= self.seconds
 
     def count(self, frames: int | None, rate: Fraction) -> int | None:
-        """How many of so many frames are taken; None where nobody knows."""
+        """How many of so many frames are selected; None if unknown."""
         if self.seconds is not None:
             most = -(-int(self.seconds * 1000) * rate // 1000)  # rounded up
             frames = int(most) if frames is None else min(frames, int(most))
@@ -53,21 +53,21 @@ class Selection:
 
 
 class Source(ABC):
-    """Frames in their order, with what a written video needs to know of them; read once, then closed."""
+    """Frames in order, with what an output video needs to know about them; read once, then closed."""
 
-    name: str  # for people
+    name: str  # for display
     selection: Selection
     rate: Fraction  # frames per second, before the selection
     time_base: Fraction  # seconds; all times are multiples of it
-    frames: int | None = None  # about how many come; None for what has no end, or does not say
-    live: bool = False  # a camera or a stream without an end, which does not wait
+    frames: int | None = None  # their approximate number; None if endless or unspecified
+    live: bool = False  # a camera or an endless stream, which does not wait
     pixel_aspect: Fraction = Fraction(1)  # width of a pixel by its height
-    sound: Any = None  # av.AudioStream whose packets come between the frames
-    broken: list[SegadaptError]  # what could not be read and is left out
+    sound: Any = None  # av.AudioStream whose packets come between frames
+    broken: list[SegadaptError]  # what could not be read and was skipped
 
     @abstractmethod
     def items(self) -> Iterator[Frame | Sound]:
-        """Every selected frame, and the sound between them. Raises SegadaptError for what ends the reading."""
+        """Every selected frame, and the sound between them. Raises SegadaptError for a failure that ends reading."""
 
     def close(self) -> None:  # noqa: B027 - images have nothing to close
-        """Let go of what is open; nothing may be reading any more."""
+        """Close what is open; nothing may be reading any more."""

@@ -1,7 +1,7 @@
 """Predicted frames as a video, with the sound of the source.
 
-While it is written a video is called NAME.unfinished.SUFFIX and can be played up to about its last half second
-whatever happens: MP4 and MOV are fragmented until they are closed, Matroska and WebM are made of clusters.
+While it is being written, a video is called NAME.unfinished.SUFFIX and can be played up to about its last half second
+whatever happens: MP4 and MOV are fragmented until they are closed, Matroska and WebM consist of clusters.
 """
 
 import errno
@@ -23,11 +23,11 @@ from segadapt.video.source import Frame, Picture, Sound, Source
 FORMS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """Suffix -> FFmpeg's name of the container."""
 FRAGMENTS = {
-    # Fragments while it is written, a whole index in their place when it is closed.
+    # Fragments while writing, replaced by a complete index on closing.
     "movflags": "frag_keyframe+delay_moov+hybrid_fragmented+default_base_moof",
     "frag_duration": "500000",  # microseconds
 }
-CLUSTERS = {"cluster_time_limit": "500"}  # milliseconds; a cluster is written when it is whole
+CLUSTERS = {"cluster_time_limit": "500"}  # milliseconds; a cluster is written once complete
 FLUSHED = {"flush_packets": "1"}
 X264 = {"crf": "20", "preset": "veryfast"}
 VP9 = {"crf": "32", "b": "0", "deadline": "realtime", "cpu-used": "7", "row-mt": "1"}
@@ -36,21 +36,21 @@ COPIED = {
     ".mov": {"aac", "mp3", "ac3", "alac", "pcm_s16le", "pcm_s24le"},
     ".webm": {"opus", "vorbis"},
 }
-"""Sound that players expect in a container, and that is copied as it is; Matroska takes any. Other sound is encoded."""
+"""Codecs that players expect in a container, copied unchanged; Matroska takes any. Other sound is re-encoded."""
 
 ENCODED = {".webm": ("libopus", 48_000)}
-"""Codec and samples per second of sound that is not copied; elsewhere AAC with as many as it had."""
+"""Codec and sample rate of re-encoded sound; elsewhere AAC at the original rate."""
 
 
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
-"""Numbers of failures that are no codec's: FFmpeg uses others for what it does not like."""
+"""Error numbers that do not come from a codec, for which FFmpeg uses others."""
 
 
 class VideoSink:
-    """Writes each frame's panels, and the sound, to `path`. Call `close` at the end, whatever has happened.
+    """Writes each frame's panels, and the sound, to `path`. Call `close` at the end, also after an error.
 
-    The frame rate is the source's by the selection's; each frame keeps its own time. Raises UsageError when this
-    build of FFmpeg has no encoder for the container.
+    The frame rate is the source's divided by the selection's `every`; each frame keeps its timestamp. Raises
+    UsageError when this build of FFmpeg has no encoder for the container.
     """
 
     overwrites = True
@@ -74,18 +74,18 @@ class VideoSink:
         return True
 
     def compose(self, frame: Frame, labels: Sequence[Picture]) -> tuple[Picture, Fraction]:
-        """The picture of a frame; threads may do it."""
+        """Compose the picture of a frame; may be called from threads."""
         size = self._size
         if size is None:
             raise RuntimeError("`begin` comes before the first frame")
         return self.panels.compose(frame.image, labels, size), frame.time
 
     def begin(self, frame: Frame) -> None:
-        """Let the first frame say how large panels are."""
+        """Let the first frame set the size of panels."""
         self._size = self._size or (frame.image.shape[1], frame.image.shape[0])
 
     def write(self, made: tuple[Picture, Fraction]) -> None:
-        """Encode a picture at its time; one after another."""
+        """Encode a picture at its timestamp; in order."""
         picture, time = made
         try:
             if self._container is None:
@@ -100,13 +100,13 @@ class VideoSink:
         self.written += 1
 
     def write_sound(self, sound: Sound) -> None:
-        """Write a packet of the source's sound, copied or encoded anew."""
+        """Write a packet of the source's sound, copied or re-encoded."""
         if self._container is None:  # the header needs the first frame's size
             self._early.append(sound)
             return
         packet = sound.packet
         time = packet.dts * packet.time_base
-        if time <= self._heard:  # no container takes what goes back
+        if time <= self._heard:  # containers reject timestamps that go back
             return
         self._heard = time
         try:
@@ -120,7 +120,7 @@ class VideoSink:
             raise self._failure(error) from error
 
     def close(self) -> None:
-        """Write what the encoders still hold, and the index."""
+        """Flush the encoders and write the index."""
         container, self._container = self._container, None
         if container is None:
             return
@@ -133,7 +133,7 @@ class VideoSink:
             raise self._failure(error) from error
 
     def _open(self, picture: Picture) -> None:
-        """Begin the file, now that the size of its frames is known."""
+        """Start the file, now that the size of its frames is known."""
         source = self.source
         options = FLUSHED | (FRAGMENTS if self.suffix in (".mp4", ".mov") else CLUSTERS)
         container = av.open(f"file:{self.path}", "w", format=FORMS[self.suffix], options=options)
@@ -143,9 +143,9 @@ class VideoSink:
         video.pix_fmt = "yuv420p"
         context = video.codec_context
         context.time_base = source.time_base
-        context.gop_size = max(1, round(2 * rate))  # so that players can jump to every other second
+        context.gop_size = max(1, round(2 * rate))  # so that players can seek to every other second
         context.sample_aspect_ratio = source.pixel_aspect
-        # What players take for granted from 720 lines on, said for all sizes.
+        # What players assume from 720 lines on, specified for all sizes.
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         if source.sound is not None:
@@ -156,15 +156,15 @@ class VideoSink:
             self.write_sound(sound)
 
     def _open_sound(self, container: OutputContainer, sound: Any) -> None:
-        """Add the sound as it is where players expect that, else in the container's usual codec."""
+        """Add the sound unchanged if players expect its codec, else in the container's usual codec."""
         codec = sound.codec_context.codec.canonical_name
-        bare = codec == "aac" and not sound.codec_context.extradata  # a broadcast's: what is said is in its packets
+        bare = codec == "aac" and not sound.codec_context.extradata  # a broadcast's: its parameters are in its packets
         self._copies = codec in COPIED.get(self.suffix, {codec}) and not bare
         if self._copies:
             self._sound = container.add_stream_from_template(sound)
             return
         layout = sound.codec_context.layout.name
-        if "channels" in layout:  # a file that does not say which they are
+        if "channels" in layout:  # a file that does not specify its channels
             layout = "mono" if sound.codec_context.channels == 1 else "stereo"
         name, samples = ENCODED.get(self.suffix, ("aac", None))
         self._sound = container.add_stream(name, rate=samples or sound.codec_context.sample_rate, layout=layout)
@@ -183,7 +183,7 @@ class VideoSink:
 
 
 def _decoded(packet: Any) -> list[Any]:
-    """The frames of a packet of sound; none where it is broken."""
+    """The frames of a packet of sound; none if it is broken."""
     try:
         frames: list[Any] = packet.decode()
     except av.FFmpegError:  # AAC says "not permitted" of some

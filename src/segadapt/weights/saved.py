@@ -47,9 +47,7 @@ class ModelHeader(Settings):
     method: str | None = Field(None, description="the method of that stage")
     step: int | None = Field(None, ge=0, description="updates done")
     selection: Literal["last", "best_target", "label_free"] | None = Field(None, description="why this step")
-    used_target_labels: bool | None = Field(
-        None, description="whether labels of the target had a part in it; null: not known"
-    )
+    used_target_labels: bool | None = Field(None, description="whether target labels were used; null: unknown")
 
     @model_validator(mode="before")
     @classmethod
@@ -228,9 +226,7 @@ class GeneratorHeader(Settings):
     stage: str | None = Field(None, description="the stage of the recipe that trained it")
     method: str | None = Field(None, description="the method of that stage")
     step: int | None = Field(None, ge=0, description="updates done")
-    used_target_labels: bool | None = Field(
-        None, description="whether labels of the target had a part in it; null: not known"
-    )
+    used_target_labels: bool | None = Field(None, description="whether target labels were used; null: unknown")
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def find_start(start: str | Path) -> StartFile:
 def need_start(start: str) -> Path | None:
     """The file of a start, without downloading weights of `DOWNLOADS`: None for these. Raises as `find_start`.
 
-    A model `hf://USER/NAME` is fetched: what it is, and whether target labels had a part in it, belongs to the plan.
+    A model `hf://USER/NAME` is fetched: what it is, and whether target labels were used for it, belongs to the plan.
     """
     if start in DOWNLOADS:
         return None
