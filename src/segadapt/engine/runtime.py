@@ -47,7 +47,7 @@ class RuntimeSettings(Settings):
         "captured; on: on several ranks too, and an error where it cannot; off: never",
     )
     trackers: tuple[TrackerName, ...] = Field(
-        (), description="where trainings are shown beside the run's own page: tensorboard, mlflow, trackio"
+        (), description="where trainings are shown beside the run's own page: tensorboard, mlflow, trackio, wandb"
     )
     track_images_every: int | None = Field(
         None, ge=0, description="steps between pictures of predictions there; null: with each evaluation; 0: none"
