@@ -1,5 +1,6 @@
 """Videos in Python: the same as the command gives, frame after frame in a loop of one's own, and other encoders."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ def test_encoders_of_this_build() -> None:
     usual = encoders.encoder_for(".mp4")
     assert (usual.name, usual.pixels, usual.bit_rate(64, 64, videos.RATE)) == ("libx264", "yuv420p", None)
     assert encoders.encoder_for(".webm").name == "libvpx-vp9"
-    assert encoders.encoder_for(".mkv", "mpeg4").bit_rate(1920, 1080, videos.Fraction(25)) == 7_776_000
+    assert encoders.encoder_for(".mkv", "mpeg4").bit_rate(1920, 1080, Fraction(25)) == 7_776_000
     for suffix, name, told in (
         (".webm", "libx264", "players do not expect"),
         (".mp4", "aac", "has no encoder aac"),
@@ -164,6 +165,6 @@ def test_an_encoder_whose_hardware_is_missing_is_told_before_the_first_frame(mon
     def fails(name: str, mode: str) -> None:
         raise videos.av.PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(encoders.av.CodecContext, "create", fails)
+    monkeypatch.setattr(videos.av.CodecContext, "create", fails)
     with pytest.raises(UsageError, match=r"libx264 does not work on this machine \(Operation not permitted\)"):
         encoders.encoder_for(".mp4", "libx264")

@@ -22,6 +22,7 @@ from PIL import Image
 from segadapt.data.archive import is_folder
 from segadapt.data.catalog import IMAGE_SUFFIXES, LAYOUTS
 from segadapt.data.orientation import Exif
+from segadapt.data.packed import need_unpacked
 from segadapt.data.reading import picture_sizes, read_rgb
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError, UsageErrors
 from segadapt.files import is_file, write_with
@@ -120,6 +121,7 @@ def find_images(inputs: Sequence[Path], without: Path | None = None) -> list[tup
 def _images_of(start: Path, without: Path | None) -> list[tuple[Path, str]]:
     """The images of one input, with their names below it. Raises UsageError when there are none."""
     if is_file(start) and not is_folder(start):
+        need_unpacked(start)
         if start.suffix.lower() not in IMAGE_SUFFIXES:  # else it is one to be, and broken ones stop no others
             try:
                 picture_sizes(start)
