@@ -360,3 +360,16 @@ def test_what_wandbs_server_has_is_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     online: Any = SimpleNamespace(_run=SimpleNamespace(entity="me", project="segadapt", id="x1"))
     found = Wandb._on_server(online)
     assert found == {"step": 3, "evaluation": 2, "final": 0, "pictures": 2}
+
+
+@pytest.mark.skipif("wandb" not in INSTALLED, reason="needs wandb")
+def test_who_has_no_account_is_told_of_the_offline_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    def init(**settings: Any) -> None:
+        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
+
+    monkeypatch.setattr(wandb, "init", init)
+    said: list[str] = []
+    Tracking(["wandb"], Subject("run/a", tmp_path), said.append).begin(0, [])
+    assert len(said) == 1 and "`wandb login` to log in, or set WANDB_MODE=offline" in said[0]

@@ -37,7 +37,7 @@ class Wandb:
         offline = wandb.setup().settings.mode in ("offline", "dryrun")
         # Offline there is nothing to ask: not a word. Online W&B may ask for a key, and says where the run is seen.
         settings = wandb.Settings(console="off", silent=offline, quiet=True, save_code=False, disable_git=True)
-        self._run: Any = wandb.init(
+        self._run: Any = _begun(
             project=known["project"] if known else os.environ.get("WANDB_PROJECT", PROJECT),
             entity=(known or {}).get("entity") or None,
             id=known["run"] if known else None,
@@ -89,6 +89,15 @@ class Wandb:
 
     def close(self, finished: bool) -> None:
         self._run.finish(exit_code=0 if finished else 1)
+
+
+def _begun(**settings: Any) -> Any:
+    """What `wandb.init` gives. Raises RuntimeError, with the remedy, where W&B knows no account and cannot ask."""
+    try:
+        return wandb.init(**settings)
+    except wandb.errors.UsageError as error:
+        said = str(error).splitlines()[0].rstrip(".")
+        raise RuntimeError(f"{said}, or set WANDB_MODE=offline to keep the run here") from error
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -30,6 +30,8 @@ CODECS = {
     ".webm": {"av1", "vp9", "vp8"},
 }
 """What players expect in a container."""
+HARDWARE = 0x40000 | 0x80000
+"""AV_CODEC_CAP_HARDWARE and AV_CODEC_CAP_HYBRID."""
 TRIED = (320, 240)
 """Size of the video that is begun to see whether an encoder works: the smallest is larger than 128 for some."""
 
@@ -82,13 +84,14 @@ def _codec(name: str) -> av.Codec | None:
     return codec if codec.type == "video" and codec.name == name else None
 
 
-def _offered(suffix: str) -> list[str]:
-    """The encoders of this build for a container; whether their hardware is there only a trial tells."""
+def _offered(suffix: str, hardware: bool = True) -> list[str]:
+    """The encoders of this build for a container; whether the hardware of some is there only a trial tells."""
     codecs = [codec for name in sorted(av.codecs_available) if (codec := _codec(name)) is not None]
     return [
         codec.name
         for codec in codecs
         if codec.canonical_name in CODECS[suffix]
+        and (hardware or not codec.capabilities & HARDWARE)
         and (not codec.video_formats or any(form.name in PIXELS for form in codec.video_formats))
     ]
 
@@ -122,5 +125,6 @@ def _try(found: Encoder, suffix: str, where: str) -> None:
         raise UsageError(
             f"{found.name} does not work on this machine ({reason(error)})",
             where=where,
-            remedy=f"Check that its hardware and driver are there, or leave it out. {_others(suffix)}",
+            remedy="Check that its hardware and driver are there. Without any there are, for "
+            f"{suffix}: {', '.join(_offered(suffix, hardware=False))}.",
         ) from error
