@@ -17,10 +17,11 @@ from segadapt.app.pictures import Wanted, look, read_upload
 from segadapt.app.server import Limits
 from segadapt.app.temporary import AGE, SWEEP, new_folder
 from segadapt.data.catalog import IMAGE_SUFFIXES
+from segadapt.data.packed import VIDEO_SUFFIXES
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.inference.formats import OPACITY
 from segadapt.report import page
-from segadapt.video.inputs import VIDEO_SUFFIXES, is_video
+from segadapt.video.inputs import is_video
 from segadapt.video.panels import VIEWS
 
 NO_STYLE = "none"

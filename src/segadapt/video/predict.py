@@ -84,7 +84,8 @@ def predict_video(
 
     suffix = path.suffix.lower()
     chosen = encoder_for(suffix, encoder, "encoder")
-    given = [models] if isinstance(models, (Model, Path, str)) else list(models)
+    several = isinstance(models, Sequence) and not isinstance(models, str)
+    given: list[ModelLike] = list(models) if several else [models]  # type: ignore[arg-type, list-item]
     if not given:
         raise UsageError("is empty", where="models", remedy="Give one model or several.")
     loaded = [_loaded(model) for model in given]
