@@ -7,6 +7,7 @@ command was started; `wandb sync` uploads them in their order as one run.
 import json
 import os
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ PROJECT = "segadapt"
 FOLDER = "wandb"
 MARKS: Mapping[Kind, str] = {**PREFIXES, "pictures": "predictions/"}
 """How the names of some number, or picture, begin that each entry of a kind has."""
+PATIENCE = 10.0
+"""Seconds that the end of a run is waited for."""
 MAGIC, BLOCK, HEADER = 7, 32_768, struct.Struct("<IHB")
 """Bytes before the first record; of a block; and a chunk's checksum, length and kind: the log format of LevelDB."""
 WHOLE, FIRST, LAST = 1, 2, 4
@@ -89,6 +92,10 @@ class Wandb:
 
     def close(self, finished: bool) -> None:
         self._run.finish(exit_code=0 if finished else 1)
+        # The other process may still be writing: whoever resumes reads what is in the file.
+        file, end = Path(self._run.settings.sync_dir) / f"run-{self._run.id}.wandb", time.monotonic() + PATIENCE
+        while file.is_file() and not _is_closed(file) and time.monotonic() < end:
+            time.sleep(0.01)
 
 
 def _begun(**settings: Any) -> Any:
@@ -101,17 +108,25 @@ def _begun(**settings: Any) -> Any:
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a run's file, name -> value, up to where a kill cut it short."""
-    messages: Any = wandb_internal_pb2  # its classes are made when it is imported
-    for text in _records(path.read_bytes()):
-        record = messages.Record.FromString(text)
+    """The rows of a run's file, name -> value, up to where a kill cut it short. A picture, which has parts, is None."""
+    for record in _records(path):
         if record.HasField("history"):
-            yield {
-                "/".join(item.nested_key[:1]) or item.key: json.loads(item.value_json) for item in record.history.item
-            }
+            named = [(list(item.nested_key) or [item.key], item.value_json) for item in record.history.item]
+            yield {keys[0]: json.loads(value) if len(keys) == 1 else None for keys, value in named}
 
 
-def _records(content: bytes) -> Iterator[bytes]:
+def _is_closed(path: Path) -> bool:
+    """Whether the end of the run is in its file."""
+    return any(record.HasField("exit") for record in _records(path))
+
+
+def _records(path: Path) -> Iterator[Any]:
+    messages: Any = wandb_internal_pb2  # its classes are made when it is imported
+    return map(messages.Record.FromString, _chunks(path.read_bytes()))
+
+
+def _chunks(content: bytes) -> Iterator[bytes]:
+    """The records of a log as they are stored."""
     place, begun = MAGIC, b""
     while place + HEADER.size <= len(content):
         left = BLOCK - place % BLOCK
