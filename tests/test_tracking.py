@@ -17,6 +17,7 @@ from PIL import Image
 from command import command
 from segadapt.engine.runtime import RuntimeSettings
 from segadapt.errors import UsageError
+from segadapt.extras import need_package
 from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.pipeline.plan import Choice
 from segadapt.stages.tracked import tracking_of
@@ -157,6 +158,14 @@ def test_a_package_that_is_missing_is_told_before_the_first_step(
         with pytest.raises(UsageError, match=rf"{where}: .* is not installed. pip install 'segadapt\["):
             run(recipe, tmp_path / "run", override)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_that_name_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `wandb/` and `mlruns/` in the working folder, which `python -m` looks into."""
+    (tmp_path / "nothing_else").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="nothing_else is not installed"):
+        need_package("nothing_else", "wandb", "here")
 
 
 def test_pictures_come_as_often_as_asked(notebook: type[Notebook], tmp_path: Path) -> None:
