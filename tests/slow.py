@@ -147,6 +147,10 @@ SLOW: dict[str, tuple[str, ...]] = {
     "test_setup_doctor.py": ("test_a_recipe_is_examined",),
     "test_setup_init.py": ("test_the_commands_that_it_names_work",),
     "test_stages.py": ("test_a_trained_model_is_scored_as_from_its_file",),
-    "test_tracking.py": ("test_pictures_come_as_often_as_asked", "test_a_real_tracker_has_every_step_once"),
+    "test_tracking.py": (
+        "test_a_kill_costs_wandb_no_step",
+        "test_a_real_tracker_has_every_step_once",
+        "test_pictures_come_as_often_as_asked",
+    ),
 }
 """Test file -> names of its slow tests, with all their parameters. A test that takes this long belongs here."""

@@ -296,6 +296,8 @@ def test_requests_cannot_name_files_of_the_server(run: Path, tmp_path: Path) -> 
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 16)).save(file)
     assert 'class="over"' in page.seen(str(inside), ["adapt"], [], "none")[0]
+    both = page.seen(str(inside), ["adapt", "baseline"], [], "none")[0]  # as they were clicked
+    assert both.index("<b>baseline</b>") < both.index("<b>adapt</b>")
     for way in (outside, tmp_path / "temporary" / ".." / "data" / "secret.png"):
         assert "was not uploaded" in page.seen(str(way), ["adapt"], [], "none")[0]
 

@@ -52,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         *("stages.context", "stages.domains", "stages.estimate", "stages.shipped", "stages.stage"),
     },
     "export": {"data", "sample", "models", "weights", "inference", "evaluation"},
-    "video": {"data", "inference"},
+    "video": {"data", "inference", "weights"},
     "setup": {
         *("data", "models", "weights", "engine", "inference", "config", "pipeline"),
         *("stages.context", "stages.shipped"),
@@ -71,6 +71,7 @@ ALLOWED: dict[str, set[str]] = {
             "pipeline",
         ),
         "setup.adapt",
+        "video.predict",
     },
     "__main__": {"cli.main"},
 }

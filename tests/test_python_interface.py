@@ -23,6 +23,7 @@ def test_dir_shows_what_there_is() -> None:
         "evaluate",
         "Scores",
     }
+    public |= {"LabelledImage", "VideoFrame", "predict_frames", "predict_video"}
     public |= {"load_plugin", "register_layout", "register_method", "register_network"}
     errors = {"SegadaptError", "SegadaptErrors", "Stopped", "UsageError", "UsageErrors"}
     assert public | errors | {"__version__"} == set(segadapt.__all__) == set(dir(segadapt))

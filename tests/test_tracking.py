@@ -1,6 +1,9 @@
 """Trackers mirror metrics.jsonl: every step once, through kills too; they fail without ending a training."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +17,7 @@ from PIL import Image
 from command import command
 from segadapt.engine.runtime import RuntimeSettings
 from segadapt.errors import UsageError
+from segadapt.extras import need_package
 from segadapt.methods.supervised import SourceOnlySettings
 from segadapt.pipeline.plan import Choice
 from segadapt.stages.tracked import tracking_of
@@ -156,6 +160,14 @@ def test_a_package_that_is_missing_is_told_before_the_first_step(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_of_that_name_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `wandb/` and `mlruns/` in the working folder, which `python -m` looks into."""
+    (tmp_path / "nothing_else").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="nothing_else is not installed"):
+        need_package("nothing_else", "wandb", "here")
+
+
 def test_pictures_come_as_often_as_asked(notebook: type[Notebook], tmp_path: Path) -> None:
     settings = ("runtime.trackers=[mlflow]", "runtime.track_images_every")
     recipe = recipe_of(tmp_path)
@@ -211,12 +223,14 @@ def test_rank_0_alone_has_trackers() -> None:
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where MLflow (as files, without a database) and trackio keep what they are told."""
+    """Where MLflow (as files, without a database) and trackio keep what they are told; W&B has no account."""
     folder = tmp_path_factory.mktemp("stores")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         patch.setenv("MLFLOW_TRACKING_URI", (folder / "mlruns").as_uri())
         patch.setenv("TRACKIO_DIR", str(folder / "trackio"))  # read when trackio is imported
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_X_DISABLE_STATS", "true")
         yield folder
 
 
@@ -235,6 +249,15 @@ def written(name: str, stage: Path) -> list[tuple[str, int, float]]:
         client = MlflowClient(tracking_uri=known["uri"])
         names = client.get_run(known["run"]).data.metrics
         return [(m.key, m.step, m.value) for key in names for m in client.get_metric_history(known["run"], key)]
+    if name == "wandb":
+        from segadapt.tracking.wandb import rows
+
+        files = sorted(stage.glob(f"wandb/offline-run-*/run-{known['run']}.wandb"))
+        found = [row for file in files for row in rows(file)]
+        values = [(key, row["step"], value) for row in found for key, value in row.items()]
+        return [
+            each for each in values if isinstance(each[2], (int, float)) and each[0] != "step" and each[0][0] != "_"
+        ]
     from trackio.sqlite_storage import SQLiteStorage
 
     logs = SQLiteStorage.get_logs(known["project"], known["run"])
@@ -256,7 +279,7 @@ def test_a_real_tracker_has_every_step_once(
     first.lines([scores])
     first.pictures(2, lambda: picture)
     first.lines(lines[2:3])
-    if name == "trackio":  # its thread writes twice a second; a kill may come after that
+    if name in ("trackio", "wandb"):  # written by a thread, another process; a kill may come after that
         first.close(finished=False)
     second = Tracking([name], subject, said.append)
     second.begin(2, [*lines[:2], scores])
@@ -269,7 +292,9 @@ def test_a_real_tracker_has_every_step_once(
         expected += [(key, int(line["step"] or 0), value) for key, value in line.items() if key != "step" and value]
     assert said == [] and sorted(written(name, tmp_path)) == sorted(expected)
     assert capfd.readouterr().out == ""
-    if name != "tensorboard":
+    if name == "wandb":
+        assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/predictions/*.png"))) == 1
+    elif name != "tensorboard":
         assert len(list(stores.rglob("*+step+2+*.png" if name == "mlflow" else "trackio/media/**/*.png"))) == 1
 
 
@@ -290,3 +315,70 @@ def test_a_run_that_was_deleted_in_mlflow_begins_anew(stores: Path, tmp_path: Pa
         client.delete_run(known["run"])
         found.add(known["run"])
     assert len(found) == 2
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from segadapt.tracking.tracker import Subject
+from segadapt.tracking.trackers import Tracking
+tracking = Tracking(["wandb"], Subject("run/a", Path(sys.argv[1])), print)
+tracking.begin(0, [])
+tracking.lines([{"step": step, "loss/total": step / 2, "time/step": 0.5} for step in range(1, 300)])
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif("wandb" not in INSTALLED, reason="needs wandb")
+def test_a_kill_costs_wandb_no_step(stores: Path, tmp_path: Path) -> None:
+    """Killed with more than a block of rows, of which some are in the file; resumed from a step before them."""
+    # Not the service of a test before, in this process.
+    own = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
+    assert subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False, env=own).returncode == -9
+    lines: list[Line] = [{"step": step, "loss/total": step / 2, "time/step": 0.5} for step in range(1, 320)]
+    said: list[str] = []
+    tracking = Tracking(["wandb"], Subject("run/a", tmp_path), said.append)
+    tracking.begin(200, lines[:200])
+    kept = tracking.trackers["wandb"].reached
+    tracking.lines(lines[200:])
+    tracking.close(finished=True)
+    expected = [
+        (key, step, value) for step in range(1, 320) for key, value in (("loss/total", step / 2), ("time/step", 0.5))
+    ]
+    assert said == [] and kept["step"] >= 100 and sorted(written("wandb", tmp_path)) == sorted(expected)
+
+
+@pytest.mark.skipif("wandb" not in INSTALLED, reason="needs wandb")
+def test_what_wandbs_server_has_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind by the name of one of its numbers: what a `scan_history` of it gives."""
+    import wandb
+
+    from segadapt.tracking.wandb import Wandb
+
+    history: list[dict[str, Any]] = [{"step": step, "loss/total": 1.0, "time/step": 0.5} for step in (1, 2, 3)]
+    history += [{"step": 2, "val/target_miou": 40.0}, {"step": 2, "predictions/a.png": {"sha256": ""}}]
+
+    def run(path: str) -> Any:
+        assert path == "me/segadapt/x1"
+        summary = {name: None for row in history for name in row} | {"_runtime": 1}
+        return SimpleNamespace(
+            summary=summary, scan_history=lambda keys: (row for row in history if all(key in row for key in keys))
+        )
+
+    monkeypatch.setattr(wandb, "Api", lambda: SimpleNamespace(run=run))
+    online: Any = SimpleNamespace(_run=SimpleNamespace(entity="me", project="segadapt", id="x1"))
+    found = Wandb._on_server(online)
+    assert found == {"step": 3, "evaluation": 2, "final": 0, "pictures": 2}
+
+
+@pytest.mark.skipif("wandb" not in INSTALLED, reason="needs wandb")
+def test_who_has_no_account_is_told_of_the_offline_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    def init(**settings: Any) -> None:
+        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
+
+    monkeypatch.setattr(wandb, "init", init)
+    said: list[str] = []
+    Tracking(["wandb"], Subject("run/a", tmp_path), said.append).begin(0, [])
+    assert len(said) == 1 and "`wandb login` to log in, or set WANDB_MODE=offline" in said[0]

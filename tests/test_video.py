@@ -300,6 +300,8 @@ def test_misuse_is_told(tmp_path: Path, model: Path, drive: Path, capsys: Captur
         ((drive, "-o", tmp_path / "out", "--view", "labels"), "--view", "is for videos"),
         ((drive, "-o", tmp_path / "out", "--beside", model), "--beside", "is for videos"),
         ((drive, "-o", tmp_path / "out.avi"), tmp_path / "out.avi", ".avi is read, but not written"),
+        ((drive, "-o", tmp_path / "out.gif"), "--out", "is the name of a picture, but a folder is expected"),
+        ((drive, "-o", tmp_path / "out.PNG"), "--out", "is the name of a picture, but a folder is expected"),
         ((drive, "-o", drive, "--overwrite"), drive, "would overwrite an input"),
         ((text(tmp_path / "there.mp4"), "-o", tmp_path / "there.mp4"), tmp_path / "there.mp4", "overwrite an input"),
     ):

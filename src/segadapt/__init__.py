@@ -3,6 +3,10 @@
 model = segadapt.load("runs/gta5")      # also: a stage folder, a model.safetensors, a published .pth, hf://USER/NAME
 result = model.predict("street.jpg")    # labels (H, W) uint8, probabilities (C, H, W), .overlay(), .save()
 
+segadapt.predict_video(model, "drive.mp4", "predicted.mp4")        # classes over the frames, sound kept
+for frame, prediction in segadapt.predict_frames(model, "drive.mp4"):      # or a camera: 0
+    frame.time, prediction.labels       # seconds; (H, W) uint8
+
 model = segadapt.adapt("rendered", "camera", ["road", "car"], out="runs/mine")      # two folders, or data sets
 scores = segadapt.evaluate(model, pairs)      # any iterable of (image, labels): scores.miou, scores.per_class
 
@@ -22,7 +26,7 @@ from segadapt.version import __version__
 if TYPE_CHECKING:
     from segadapt.data.catalog import register_layout
     from segadapt.evaluation.own_images import Scores, evaluate
-    from segadapt.inference.model import Model, Prediction, load
+    from segadapt.inference.model import LabelledImage, Model, Prediction, load
     from segadapt.methods.registry import register_method
     from segadapt.models.networks import register_network
     from segadapt.pipeline.plan import Choice
@@ -30,9 +34,11 @@ if TYPE_CHECKING:
     from segadapt.pipeline.run import run_recipe
     from segadapt.plugin_loading import load_plugin
     from segadapt.setup.adapt import adapt
+    from segadapt.video.predict import VideoFrame, predict_frames, predict_video
 
 __all__ = [
     "Choice",
+    "LabelledImage",
     "Model",
     "Prediction",
     "RunResult",
@@ -43,11 +49,14 @@ __all__ = [
     "Stopped",
     "UsageError",
     "UsageErrors",
+    "VideoFrame",
     "__version__",
     "adapt",
     "evaluate",
     "load",
     "load_plugin",
+    "predict_frames",
+    "predict_video",
     "register_layout",
     "register_method",
     "register_network",
@@ -55,9 +64,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("Model", "Prediction", "load"), "segadapt.inference.model"),
+    **dict.fromkeys(("LabelledImage", "Model", "Prediction", "load"), "segadapt.inference.model"),
     **dict.fromkeys(("RunResult", "StageResult"), "segadapt.pipeline.result"),
     **dict.fromkeys(("Scores", "evaluate"), "segadapt.evaluation.own_images"),
+    **dict.fromkeys(("VideoFrame", "predict_frames", "predict_video"), "segadapt.video.predict"),
     "Choice": "segadapt.pipeline.plan",
     "adapt": "segadapt.setup.adapt",
     "load_plugin": "segadapt.plugin_loading",

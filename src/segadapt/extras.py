@@ -16,7 +16,9 @@ def need_package(
     """
     title, remedy = title or name, f"'segadapt[{extra}]'{otherwise}."
     try:
-        there = find_spec(name) is not None
+        spec = find_spec(name)
+        # Without a file of its own it is a folder of that name in the working folder, as W&B leaves one.
+        there = spec is not None and getattr(spec, "origin", "") is not None
         found = import_module(name) if there and least is not None else None
     except (ImportError, ValueError):  # broken, or None in the place of a module
         there, found = False, None

@@ -12,15 +12,16 @@ import gradio as gr
 from segadapt.app import runs
 from segadapt.app.choices import Choices
 from segadapt.app.clips import ClipOptions, predict_clip
-from segadapt.app.networks import Networks
+from segadapt.app.networks import Networks, Segmenter
 from segadapt.app.pictures import Wanted, look, read_upload
 from segadapt.app.server import Limits
 from segadapt.app.temporary import AGE, SWEEP, new_folder
 from segadapt.data.catalog import IMAGE_SUFFIXES
+from segadapt.data.packed import VIDEO_SUFFIXES
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.inference.formats import OPACITY
 from segadapt.report import page
-from segadapt.video.inputs import VIDEO_SUFFIXES, is_video
+from segadapt.video.inputs import is_video
 from segadapt.video.panels import VIEWS
 
 NO_STYLE = "none"
@@ -128,12 +129,18 @@ class Interface:
             return EMPTY if file is None else NO_MODEL, gr.update(visible=False), hidden, hidden
         try:
             image = read_upload(self._own(file))
-            chosen = [self.networks.segmenter(name) for name in models]
+            chosen = self._chosen(models)
             stylizer = None if style == NO_STYLE else (style, self.networks.stylizer(style))
             html = look(image, chosen, Wanted("confidence" in more, "attention" in more), stylizer)
         except SegadaptError as error:
             return wrong(error), gr.update(visible=False), hidden, hidden
         return html, gr.update(visible=is_video(file)), hidden, hidden
+
+    def _chosen(self, models: list[str]) -> list[Segmenter]:
+        """The networks of those names, in the order in which the page lists them, whichever was clicked first."""
+        order = list(self.choices.segmenters)
+        listed = sorted(models, key=lambda name: order.index(name) if name in order else len(order))
+        return [self.networks.segmenter(name) for name in listed]
 
     def _own(self, file: str) -> Path:
         """An upload's path. A request may name any path, and gradio also accepts the working and temporary folders.
@@ -177,7 +184,7 @@ class Interface:
             progress((done, of), unit="frames")
 
         try:
-            chosen = [self.networks.segmenter(name) for name in models]
+            chosen = self._chosen(models)
             made = predict_clip(self._own(file), new_folder(self.folder), chosen, options, tell, stop.is_set)
         except SegadaptError as error:
             return gr.update(value=None, visible=False), gr.update(value=in_a_line(error), visible=True)

@@ -54,9 +54,16 @@ def domains_of(layout: str, root: Path | None, label_space: str, **given: Any) -
     from segadapt.data.catalog import LAYOUTS
     from segadapt.data.sides import score_name
     from segadapt.errors import UsageError
+    from segadapt.files import is_folder, user_path
 
     if layout in LAYOUTS:
         raise UsageError("the folder of the data set is missing", where="ROOT", remedy=f"Give it after '{layout}'.")
+    if is_folder(user_path(layout)):
+        raise UsageError(
+            "is a folder, where a layout or a recipe is expected",
+            where=layout,
+            remedy=f"Name the layout before it: 'folder {layout}', 'cityscapes {layout}', … (see docs/data-sets.md).",
+        )
     for key, value in given.items():
         if value not in UNSAID:
             option = f"--{key}".replace("_", "-")

@@ -215,4 +215,5 @@ def _tell_usage(error: Any) -> None:
         print(error.format_message(), file=sys.stderr)
         return
     command = error.ctx.command_path if error.ctx is not None else "segadapt"
-    _tell(f"{' '.join(error.format_message().split()).rstrip('.')}. See `{command} --help`.")
+    said = " ".join(error.format_message().split())
+    _tell(f"{said if said.endswith('?') else said.rstrip('.') + '.'} See `{command} --help`.")

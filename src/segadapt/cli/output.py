@@ -99,14 +99,22 @@ def console_beside(output: OutputFile | None) -> "Console":
 
 
 def need_folder_name(out: Path, option: str = "--out") -> Path:
-    """`out`, where a verb writes many files. Raises UsageError for `-`."""
+    """`out`, where a verb writes many files. Raises UsageError for `-`, and for the name of one picture."""
+    from segadapt.data.catalog import IMAGE_SUFFIXES
     from segadapt.errors import UsageError
+    from segadapt.files import is_folder
 
     if out == STANDARD_OUTPUT:
         raise UsageError(
             "'-' is standard output, but a folder is expected",
             where=option,
             remedy="Give a folder.",
+        )
+    if out.suffix.lower() in {*IMAGE_SUFFIXES, ".gif"} and not is_folder(out):
+        raise UsageError(
+            f"'{out}' is the name of a picture, but a folder is expected",
+            where=option,
+            remedy=f"Give a folder: {out.with_suffix('')}/.",
         )
     return out
 

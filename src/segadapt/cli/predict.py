@@ -9,6 +9,7 @@ from segadapt.cli.output import need_folder_name, say
 from segadapt.cli.predict_video import (
     PLAIN,
     Beside,
+    Encoder,
     Every,
     Fps,
     Inputs,
@@ -52,6 +53,7 @@ def predict(
     smooth: Smooth = 0.0,
     fps: Fps = None,
     seconds: Seconds = None,
+    encoder: Encoder = None,
     label_space: LabelSpaceOption = None,
     scales: Scales = None,
     mirror: Mirror = None,
@@ -72,7 +74,9 @@ def predict(
     """
     need_folder_name(out)
     views = Views.parse(scales, mirror, window, size, official, device, precision, batch)
-    options = VideoOptions.parse(view, beside, every, smooth, fps, seconds, overwrite, parse_exif(exif), label_space)
+    options = VideoOptions.parse(
+        view, beside, every, smooth, fps, encoder, seconds, overwrite, parse_exif(exif), label_space
+    )
     if options.writes_video(out):
         predict_video(model, inputs, out, formats, options, views)
         return

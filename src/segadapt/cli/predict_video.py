@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,6 +72,13 @@ Fps = Annotated[
 Seconds = Annotated[
     float | None, typer.Option(min=0.001, help="Take only the first seconds of a video, stream or sequence.")
 ]
+Encoder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="FFmpeg's encoder of a video, as h264_nvenc or h264_videotoolbox; default: x264, in .webm VP9.",
+    ),
+]
 PLAIN = "colour"
 """The format of pictures, unless somebody says otherwise."""
 
@@ -84,6 +92,7 @@ class VideoOptions:
     selection: "Selection"
     smooth: float
     fps: float | None
+    encoder: str | None
     overwrite: bool
     exif: "Exif"
     label_space: str | None
@@ -96,6 +105,7 @@ class VideoOptions:
         every: int,
         smooth: float,
         fps: float | None,
+        encoder: str | None,
         seconds: float | None,
         overwrite: bool,
         exif: "Exif",
@@ -107,7 +117,7 @@ class VideoOptions:
 
         shown = None if view is None else parse_view(view)
         chosen = Selection(every, seconds)
-        return cls(shown, tuple(beside or ()), chosen, smooth, fps, overwrite, exif, label_space)
+        return cls(shown, tuple(beside or ()), chosen, smooth, fps, encoder, overwrite, exif, label_space)
 
     def writes_video(self, out: Path) -> bool:
         """Whether one video is written; else what is for videos alone is refused with a UsageError."""
@@ -116,7 +126,7 @@ class VideoOptions:
 
         if writes_video(out):
             return True
-        for option, given in (("--view", self.view), ("--beside", self.beside), ("--fps", self.fps)):
+        for option, given in self._of_videos:
             if given:
                 raise UsageError(
                     f"is for videos, but {out} is a folder",
@@ -124,6 +134,10 @@ class VideoOptions:
                     remedy="Let --out end in .mp4; for pictures there is --format.",
                 )
         return False
+
+    @property
+    def _of_videos(self) -> list[tuple[str, object]]:
+        return [("--view", self.view), ("--beside", self.beside), ("--fps", self.fps), ("--encoder", self.encoder)]
 
     @property
     def ordered(self) -> bool:
@@ -148,16 +162,21 @@ def predict_video(
     if exists(out) and not options.overwrite:
         raise UsageError("is there already", where=out, remedy="Give another name, or --overwrite to replace it.")
     need_writable(out)
+    from segadapt.video.encoders import encoder_for
+    from segadapt.video.opening import one_source
     from segadapt.video.panels import Panels
+    from segadapt.video.predict import raise_broken
     from segadapt.video.writing import VideoSink
 
-    source = _one_source(inputs, out, options)
+    suffix = out.suffix.lower()
+    encoder = encoder_for(suffix, options.encoder)
+    source = one_source(inputs, options.selection, options.fps, options.exif, out=out)
     labels, spaces, names = _models([model, *options.beside], options, views)
     with unfinished_file(out) as part:
-        sink = VideoSink(part, out.suffix.lower(), source, Panels(options.view or "overlay", spaces, names))
+        sink = VideoSink(part, suffix, source, Panels(options.view or "overlay", spaces, names), encoder)
         played, took = _play(source, labels, sink, out.name, part)
     say(f"{played.frames} frames predicted, {played.frames / took:.1f} per second: {out}")
-    _tell_broken(source)
+    raise_broken(source)
 
 
 def predict_frames(
@@ -166,17 +185,25 @@ def predict_frames(
     """Videos, and images where they are a sequence, into folders of pictures; gives back the other images."""
     from segadapt.inference.formats import parse_formats
     from segadapt.video.inputs import images_of, is_video, video_places
+    from segadapt.video.library import need_av
+    from segadapt.video.opening import one_video, sequence
+    from segadapt.video.predict import raise_broken
 
     forms = parse_formats(formats or PLAIN)
     videos = [text for text in inputs if is_video(text)]
     images = [text for text in inputs if text not in videos]
     if not videos and not options.ordered:
         return images
-    places = video_places(videos)
-    sources: list[Callable[[], Source]] = [_opener(text, place, options) for text, place in places.items()]
+    places, selection, exif = video_places(videos), options.selection, options.exif
+    if videos:
+        need_av()
+    # Opened when it is their turn.
+    sources: list[Callable[[], Source]] = [
+        partial(one_video, text, selection, exif, place=place) for text, place in places.items()
+    ]
     found = images_of(images, out) if images else []  # before hours of video: one may be misspelt
     if found and options.ordered:
-        sources.insert(0, lambda: _sequence(found, options))
+        sources.insert(0, partial(sequence, found, selection, options.fps, exif))
     from segadapt.video.folder import FolderSink
 
     labels, spaces, _ = _models([model], options, views)
@@ -188,7 +215,7 @@ def predict_frames(
         there = played.frames - played.predicted
         done = f", {there} were already done" if there else ""
         say(f"{played.predicted} frames predicted{done}, {played.frames / took:.1f} per second: {out}")
-        _tell_broken(source)
+        raise_broken(source)
     return [] if options.ordered else images
 
 
@@ -197,7 +224,8 @@ def _models(
 ) -> tuple[list["FrameLabels"], list["LabelSpace"], list[str]]:
     """Each model with its label space and its name. Raises UsageError for `--batch`."""
     from segadapt.errors import UsageError
-    from segadapt.inference.model import MODEL, find_model
+    from segadapt.inference.model import find_model
+    from segadapt.video.predict import panel_names
     from segadapt.video.smoothing import FrameLabels
     from segadapt.weights.hub import is_hub
 
@@ -210,50 +238,8 @@ def _models(
     files = [find_model(model) for model in models]
     saved = [load_segmenter(file, options.label_space) for file in files]
     labels = [FrameLabels(views.predictor(each), options.smooth) for each in saved]
-    names = [file.absolute().parent.name if file.name == MODEL else file.stem for file in files]
-    names = [model.name if is_hub(model) else name for model, name in zip(models, names, strict=True)]
-    if len(set(names)) < len(names):  # the same stage of two runs
-        names = [f"{file.absolute().parent.parent.name}/{name}" for file, name in zip(files, names, strict=True)]
-    return labels, [each.header.space for each in saved], names
-
-
-def _one_source(inputs: Sequence[str], out: Path, options: VideoOptions) -> "Source":
-    """What one video is made from. Raises UsageError for several."""
-    from segadapt.errors import UsageError
-    from segadapt.video.inputs import images_of, is_video
-
-    videos = [text for text in inputs if is_video(text, to_video=True)]
-    if not videos:
-        return _sequence(images_of(inputs, out), options)
-    if len(inputs) > 1:
-        raise UsageError(
-            f"{len(inputs)} inputs cannot become one video",
-            where=out,
-            remedy="Give one video, or images alone; several videos can go into a folder: -o folder/.",
-        )
-    if options.fps is not None:
-        raise UsageError("is for images: a video has its own frame rate", where="--fps", remedy="Leave it out.")
-    return _opener(videos[0], Path(), options, sound=True)()
-
-
-def _opener(text: str, place: Path, options: VideoOptions, sound: bool = False) -> Callable[[], "Source"]:
-    """What opens a video when it is its turn."""
-    from segadapt.video.library import need_av
-
-    need_av()
-    from segadapt.video.reading import VideoSource
-
-    return lambda: VideoSource(text, options.selection, options.exif, place, sound)
-
-
-def _sequence(images: Sequence[tuple[Path, Path]], options: VideoOptions) -> "Source":
-    """Images as frames."""
-    from fractions import Fraction
-
-    from segadapt.video.sequence import RATE, ImageSource
-
-    rate = RATE if options.fps is None else Fraction(options.fps).limit_denominator(1001)
-    return ImageSource(images, options.selection, rate, options.exif)
+    named = [model if is_hub(model) else file for model, file in zip(models, files, strict=True)]
+    return labels, [each.header.space for each in saved], panel_names(named)
 
 
 def _play(
@@ -265,19 +251,16 @@ def _play(
     written to `part` before.
     """
     from segadapt.engine.trainer import stop_signals
-    from segadapt.errors import SegadaptError, Stopped
+    from segadapt.errors import Stopped
     from segadapt.inference.streams import readers
     from segadapt.video.flow import Running, play
+    from segadapt.video.predict import told_what_is_there
 
     begun = time.monotonic()
     with stop_signals(tell=False) as received, _progress(f"predict {title}") as progress:
         running = Running(readers(labels[0].predictor.device), progress, lambda: bool(received))
-        try:
+        with nullcontext() if part is None else told_what_is_there(sink, part):
             played = play(source, labels, sink, running)
-        except SegadaptError as error:
-            if sink.written and part is not None:
-                error.remedy += f" The {sink.written} frames before are in {part}."
-            raise
     if not played.ended and not source.live:
         count = source.selection.count(source.frames, source.rate)
         whole = "" if count is None else f" of about {count}"
@@ -290,14 +273,6 @@ def _play(
             remedy=f"{kept}{again}",
         )
     return played, time.monotonic() - begun
-
-
-def _tell_broken(source: "Source") -> None:
-    """Raise SegadaptError for what could not be read, once everything else is written."""
-    from segadapt.errors import SegadaptErrors
-
-    if source.broken:
-        raise source.broken[0] if len(source.broken) == 1 else SegadaptErrors(source.broken)
 
 
 @contextmanager

@@ -55,8 +55,8 @@ Track = Annotated[
     typer.Option(
         "--track",
         metavar="TRACKER",
-        help="Also show trainings in tensorboard, mlflow or trackio; may be repeated.",
-        autocompletion=one_of("tensorboard", "mlflow", "trackio"),
+        help="Also show trainings in tensorboard, mlflow, trackio or wandb (W&B); may be repeated.",
+        autocompletion=one_of("tensorboard", "mlflow", "trackio", "wandb"),
     ),
 ]
 

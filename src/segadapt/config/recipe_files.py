@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from segadapt.errors import UsageError, nearest
-from segadapt.files import LONGEST, exists, need_file, user_path
+from segadapt.files import LONGEST, exists, is_file, need_file, user_path
 from segadapt.plain_data import DEPTH, read_yaml
 
 Tree = dict[str, Any]
@@ -25,9 +25,9 @@ def find_recipe(name_or_path: str) -> Path:
     path = user_path(name_or_path)
     if not exists(path) and path.suffix not in (".yaml", ".yml"):
         where = name_or_path if len(name_or_path) <= LONGEST else f"{name_or_path[:40]}…"
-        raise UsageError(
-            "no recipe of this name, and no file", where=where, remedy=nearest(name_or_path, list(shipped))
-        )
+        beside = [file for suffix in (".yaml", ".yml") if is_file(file := Path(f"{path}{suffix}"))]
+        meant = f"Did you mean '{beside[0]}'?" if beside else nearest(name_or_path, list(shipped))
+        raise UsageError("no recipe of this name, and no file", where=where, remedy=meant)
     return need_file(path, "the recipe")
 
 

@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
+from segadapt.data.packed import need_frames, need_unpacked
 from segadapt.errors import SegadaptError, UsageError
 from segadapt.files import is_file, need_folder
 from segadapt.files import is_folder as is_real_folder
@@ -86,6 +87,8 @@ def is_folder(path: Path) -> bool:
 def need_root(path: Path) -> None:
     """Raise UsageError unless `path` is a folder, an archive that can be read, or a folder in one."""
     if place_in(path) is None:
+        need_unpacked(path)
+        need_frames(path)
         need_folder(path, "the data folder")
     elif not is_folder(path):
         raise UsageError(

@@ -12,6 +12,7 @@ from typing import Literal
 
 from segadapt.data.archive import archives_in, has_folder, homes, need_root
 from segadapt.data.image_lists import without_suffix
+from segadapt.data.packed import unpack_first
 from segadapt.data.walking import files_below, natural
 from segadapt.errors import UsageError, nearest
 
@@ -78,7 +79,8 @@ class Layout:
         if not names:
             inside = f" in {self._within(split)}" if self.within else ""
             packed = [path.name for path in archives_in(folder)]
-            remedy = f"Give a zip file as root: {packed[0]}." if packed else "Check the path and the layout."
+            remedy = f"Give a zip file as root: {packed[0]}." if packed else unpack_first(folder)
+            remedy = remedy or "Check the path and the layout."
             raise UsageError(f"holds no images{inside}", where=folder, remedy=remedy)
         labelled = {name: by_stem.get(self.label_stem(name), [None])[0] for name in names}
         # Where images and labels share a folder, the label of another image is no image.
@@ -172,7 +174,7 @@ class Layout:
             return f"It looks like layout {' or '.join(other.name for other in labelled or others)}."
         if packed := archives_in(root):
             return f"None of its zip files has it ({', '.join(path.name for path in packed[:5])})."
-        return "Check the path and the layout (docs/data-sets.md shows each layout as a tree)."
+        return unpack_first(root) or "Check the path and the layout (docs/data-sets.md shows each layout as a tree)."
 
 
 LAYOUTS: dict[str, Layout] = {

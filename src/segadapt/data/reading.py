@@ -21,6 +21,7 @@ from segadapt.data import archive
 from segadapt.data.catalog import LabelForm
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace
 from segadapt.data.orientation import Exif, Sizes, sizes_of, turn_to_apply
+from segadapt.data.packed import is_video_file
 from segadapt.errors import SegadaptError, UsageError
 
 UnknownIds = Literal["error", "ignore"]
@@ -40,6 +41,12 @@ def decoding(path: Path) -> Iterator[None]:
         raise SegadaptError("does not exist", where=path, remedy="Restore the file, or correct its path.") from failure
     # Pillow raises OSError, SyntaxError, ValueError, zlib.error, struct.error and more for broken files.
     except Exception as failure:
+        if is_video_file(path):
+            raise SegadaptError(
+                "is a video, and no image",
+                where=path,
+                remedy="`segadapt predict` takes videos; in Python predict_video and predict_frames do.",
+            ) from failure
         raise SegadaptError(
             f"cannot be read as an image ({failure or type(failure).__name__})".replace(f" {str(path)!r}", ""),
             where=path,

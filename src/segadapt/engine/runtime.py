@@ -54,7 +54,7 @@ class RuntimeSettings(Settings):
         "up to 4, by the sizes of network and input",
     )
     trackers: tuple[TrackerName, ...] = Field(
-        (), description="where trainings are shown beside the run's own page: tensorboard, mlflow, trackio"
+        (), description="where trainings are shown beside the run's own page: tensorboard, mlflow, trackio, wandb"
     )
     track_images_every: int | None = Field(
         None, ge=0, description="steps between pictures of predictions there; null: with each evaluation; 0: none"

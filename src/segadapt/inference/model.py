@@ -32,12 +32,11 @@ NUMBER = (int, float, np.number)
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """A model's prediction for one image, at the image's own size."""
+class LabelledImage:
+    """The class that a model gives each pixel of an image, or of a video's frame, at its own size."""
 
     image: NDArray[np.uint8]  # (H, W, 3) RGB
     labels: NDArray[np.uint8]  # (H, W) train ids
-    probabilities: NDArray[np.float32]  # (C, H, W), sum 1 over the classes
     label_space: LabelSpace
 
     def overlay(self, opacity: float = OPACITY) -> Image.Image:
@@ -52,6 +51,13 @@ class Prediction:
         """
         (form,) = parse_formats(format, "format")[:1]
         save_picture(Path(path), picture(self.labels, self.label_space, form, self.image), lossless=form != "overlay")
+
+
+@dataclass(frozen=True)
+class Prediction(LabelledImage):
+    """A model's prediction for one image, at the image's own size: its labels, and how likely each class is."""
+
+    probabilities: NDArray[np.float32]  # (C, H, W), sum 1 over the classes
 
 
 class Model:
@@ -93,7 +99,7 @@ class Model:
         found = []
         for image, probabilities in zip(pixels, self.predictor.batch_probabilities(pixels), strict=True):
             labels = torch.from_numpy(probabilities).max(dim=0).indices.to(torch.uint8).numpy()
-            found.append(Prediction(image, labels, probabilities, self.label_space))
+            found.append(Prediction(image, labels, self.label_space, probabilities))
         return found
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 from segadapt.data.archive import is_folder
 from segadapt.data.catalog import IMAGE_SUFFIXES, LAYOUTS
+from segadapt.data.packed import need_unpacked
 from segadapt.data.reading import picture_sizes
 from segadapt.errors import SegadaptError, SegadaptErrors, UsageError, UsageErrors
 from segadapt.files import is_file, write_with
@@ -163,6 +164,7 @@ def find_images(inputs: Sequence[Path], without: Path | None = None) -> list[tup
 def _images_of(start: Path, without: Path | None) -> list[tuple[Path, str]]:
     """The images of one input, with their names below it. Raises UsageError when there are none."""
     if is_file(start) and not is_folder(start):
+        need_unpacked(start)
         if (
             start.suffix.lower() not in IMAGE_SUFFIXES
         ):  # else it claims to be an image, and a broken one does not stop the others

@@ -15,7 +15,7 @@ from segadapt.evaluation.evaluate import spread
 from segadapt.evaluation.pictures import as_svg
 from segadapt.report import tables
 from segadapt.report.curves import Panel, training_panels
-from segadapt.report.images import Budget, Picture, figures, label_map, photo, size_on_page
+from segadapt.report.images import Budget, Picture, Row, figures, label_map, photo, size_on_page
 from segadapt.report.records import RunRecord, StageRecord
 from segadapt.stages.stage import Exhibit
 
@@ -121,19 +121,20 @@ def exhibited(
     folders = [stage.folder / column.folder for column in exhibit.columns]
     chosen = _some(_places(run, exhibit.domain, exhibit.split), count, folders)
     targets = _some(_places(run, "target", "train"), len(chosen), []) if exhibit.beside_target else []
-    pictures: list[Picture] = []
+    rows: list[Row] = []
     try:
         for number, place in enumerate(chosen):
-            pictures += _side_by_side(run, stage, exhibit, place, space)
+            rows.append(Row(str(place[1]), [*_side_by_side(run, stage, exhibit, place, space)]))
             if targets:
                 target, name = targets[number % len(targets)]
                 shown = read_rgb(target, exif=_exif(run, "target"))
-                pictures.append(Picture(f"target, for comparison: {name}", photo(shown)))
+                rows[-1].pictures.append(Picture(f"target, for comparison: {name}", photo(shown)))
     except SegadaptError:
-        pictures = []
-    if not pictures or not budget.takes(pictures):
+        rows = []
+    if not rows or not budget.takes([picture for row in rows for picture in row.pictures]):
         return text + _sheet(stage, count, budget) + table
-    return text + figures(pictures, len(pictures) // len(chosen)) + table
+    shown_rows = (f"<h4>{escape(row.name)}</h4>{figures(row.pictures, len(row.pictures))}" for row in rows)
+    return text + "".join(shown_rows) + table
 
 
 def _side_by_side(
@@ -142,7 +143,7 @@ def _side_by_side(
     """An image, and the stage's files about it. Raises SegadaptError when one cannot be shown."""
     image, place = at
     original = read_rgb(image, exif=_exif(run, exhibit.domain))
-    yield Picture(f"{exhibit.title}: {place}", photo(original))
+    yield Picture(exhibit.title, photo(original))
     size = size_on_page(*original.size)
     for column in exhibit.columns:
         file = _png(stage.folder / column.folder, place)

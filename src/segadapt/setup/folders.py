@@ -11,11 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from segadapt.data.archive import archives_in, homes, need_root
 from segadapt.data.catalog import IMAGE_SUFFIXES, LABEL_SUFFIXES, LAYOUTS, Pair
+from segadapt.data.packed import unpack_first
 from segadapt.data.settings import SPLIT, DomainSettings
 from segadapt.data.walking import files_below, natural
 from segadapt.errors import UsageError
-from segadapt.files import need_folder, user_path
+from segadapt.files import user_path
 from segadapt.setup.label_values import looks_like_labels
 from segadapt.setup.names import Ends, common_ends, matches, stems_of
 
@@ -69,14 +71,18 @@ class _Leaf:
 
     parts: Parts  # of the folder, below the root
     stems: frozenset[str]
+    places: frozenset[Path]  # the folder itself; several where zip files share it
 
 
 def look(root: Path | str, *, layout: str | None = None, images: str | None = None, labels: str | None = None) -> Found:
     """What the folder `root` holds; with a given `layout`, or given sub-folders of `images` and `labels`.
 
+    It may be a zip file, a folder in one, or a folder of zip files; a single one in it stands for it.
+
     Raises UsageError for a folder without images, or without the given layout.
     """
-    folder = need_folder(user_path(root), "the data folder").absolute()
+    folder = user_path(root).absolute()
+    need_root(folder)
     folder = folder.resolve() if ".." in folder.parts else folder  # links stay
     if images is None and labels is None and layout != FOLDER:
         known = _settings(layout=layout, root=folder) if layout is not None else _known(folder)
@@ -87,14 +93,17 @@ def look(root: Path | str, *, layout: str | None = None, images: str | None = No
     if images is not None or labels is not None:
         place = _named(folder, images or ".", labels)
         return _found(_settings(layout=FOLDER, root=folder, **place), ())
-    of_images, of_labels, notes = _leaves(folder)
+    packed = archives_in(folder) if next(files_below(folder, IMAGE_SUFFIXES), None) is None else []
+    if len(packed) == 1:
+        return look(packed[0], layout=layout)
+    of_images, of_labels, notes = _leaves(packed or [folder])
     if not of_images:
-        packed = [path.name for path in sorted(folder.glob("*.zip"))]
-        remedy = f"Unpack first: {', '.join(packed)}." if packed else "Name the folder of a data set, or of its images."
+        remedy = unpack_first(folder) or "Name the folder of a data set, or of its images."
         raise UsageError("holds no images", where=folder, remedy=remedy)
+    _need_folders(packed, [*of_images, *of_labels])
     found = _found(_settings(layout=FOLDER, root=folder, **_together(of_images, of_labels)), notes)
     used = {pair.image.parent for pairs in found.pairs.values() for pair in pairs}
-    unused = [leaf for leaf in of_images if folder.joinpath(*leaf.parts) not in used]
+    unused = [leaf for leaf in of_images if not leaf.places & used]
     if not unused:
         return found
     names = ", ".join("/".join(leaf.parts) or "." for leaf in unused[:_NAMED]) + (", …" if len(unused) > _NAMED else "")
@@ -141,34 +150,54 @@ def _named(root: Path, images: str, labels: str | None) -> dict[str, object]:
     place: dict[str, object] = {"images": images, "labels": labels}
     if labels is not None:
         of_images, of_labels = (
-            stems_of(files_below(need_folder(root / folder, f"the folder of the {what}"), suffixes))
+            stems_of(name for home in _homes(root, folder, what) for name in files_below(home / folder, suffixes))
             for what, folder, suffixes in (("images", images, IMAGE_SUFFIXES), ("labels", labels, LABEL_SUFFIXES))
         )
         place |= _as_settings(common_ends(of_images, of_labels) or ("", ""))
     return place
 
 
+def _homes(root: Path, folder: str, what: str) -> list[Path]:
+    """Where a named sub-folder is: the root, or zip files in it. Raises UsageError when there is none."""
+    found = homes(root, folder)
+    if not found:
+        raise UsageError(f"the folder of the {what} does not exist", where=root / folder, remedy="Check the path.")
+    return found
+
+
+def _need_folders(packed: Sequence[Path], leaves: Sequence[_Leaf]) -> None:
+    """Raise UsageError for several zip files of which one holds files that are in no folder: no path means them."""
+    bare = next((place for leaf in leaves if not leaf.parts for place in leaf.places), None) if packed else None
+    if bare is not None:
+        raise UsageError(
+            "holds files at its top, which cannot be told from those of the other zip files beside it",
+            where=bare,
+            remedy="Unpack each into a folder of its own, or name the zip file if it has everything.",
+        )
+
+
 def _as_settings(ends: Ends) -> dict[str, object]:
     return {"image_ending": ends[0], "label_ending": ends[1]}
 
 
-def _leaves(root: Path) -> tuple[list[_Leaf], list[_Leaf], tuple[str, ...]]:
-    """The folders below `root` with images, those with labels, and notes on others."""
-    files: dict[Parts, list[str]] = defaultdict(list)
-    for name in files_below(root, IMAGE_SUFFIXES):
-        path = PurePosixPath(name)
-        files[path.parent.parts].append(path.name)
+def _leaves(roots: Sequence[Path]) -> tuple[list[_Leaf], list[_Leaf], tuple[str, ...]]:
+    """The folders below all of `roots` with images, those with labels, and what is to be said of others."""
+    files: dict[Parts, dict[str, Path]] = defaultdict(dict)
+    for root in roots:
+        for name in files_below(root, IMAGE_SUFFIXES):
+            path = PurePosixPath(name)
+            files[path.parent.parts].setdefault(path.name, root / name)
     images, labels, lossy = list[_Leaf](), list[_Leaf](), list[_Leaf]()
     for parts in sorted(files, key=lambda parts: natural("/".join(parts))):
-        folder = root.joinpath(*parts)
-        of_labels = _label_names(folder, sorted(files[parts], key=natural))
+        places = frozenset(path.parent for path in files[parts].values())
+        of_labels = _label_names({name: files[parts][name] for name in sorted(files[parts], key=natural)})
         of_images = [name for name in files[parts] if name not in of_labels]
         if of_labels:
-            labels.append(_Leaf(parts, stems_of(of_labels)))
+            labels.append(_Leaf(parts, stems_of(of_labels), places))
         if of_images:
             exact = any(Path(name).suffix.lower() in LABEL_SUFFIXES for name in of_images)
             said = any(word.lower() in LABEL_WORDS for part in parts for word in _WORD.findall(part))
-            (lossy if said and not exact else images).append(_Leaf(parts, stems_of(of_images)))
+            (lossy if said and not exact else images).append(_Leaf(parts, stems_of(of_images), places))
     if not images:  # whatever their names
         return lossy, labels, ()
     notes = [
@@ -178,8 +207,9 @@ def _leaves(root: Path) -> tuple[list[_Leaf], list[_Leaf], tuple[str, ...]]:
     return images, labels, tuple(notes)
 
 
-def _label_names(folder: Path, names: list[str]) -> set[str]:
-    """The label files of a folder: all files of a kind (suffix and last word of the name) of which some are labels."""
+def _label_names(names: Mapping[str, Path]) -> set[str]:
+    """Which files of a folder, name -> path, are labels: those of a kind, by suffix and by the last word of the name,
+    of which some are."""
     kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name in names:
         stem, _, suffix = name.rpartition(".")
@@ -192,7 +222,7 @@ def _label_names(folder: Path, names: list[str]) -> set[str]:
     found: set[str] = set()
     for of_kind in kinds.values():
         some = of_kind[:: max(1, len(of_kind) // _LOOKED_INTO)][:_LOOKED_INTO]
-        if sum(looks_like_labels(folder / name) for name in some) > len(some) / 2:
+        if sum(looks_like_labels(names[name]) for name in some) > len(some) / 2:
             found.update(of_kind)
     return found
 

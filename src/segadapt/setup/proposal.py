@@ -109,7 +109,8 @@ def propose(
             "has no labels, and the source is what is learned from"
             + "".join(f" ({n})" for n in founds["source"].notes),
             where=founds["source"].domain.root,
-            remedy="Name their sub-folder: --source-labels labels. They must be png, bmp or tif.",
+            remedy="Give the folder that holds images and labels, or name the labels' sub-folder: --source-labels "
+            "labels. They must be png, bmp or tif.",
         )
     if target.classes is not None and not founds["target"].labelled:
         raise UsageError(

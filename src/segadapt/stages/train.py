@@ -49,7 +49,7 @@ class Train(StageKind):
 
     result, use = MODEL, MODEL
     made = ("*.safetensors", EVALUATION, "checkpoints")
-    traces = ("metrics.jsonl", "tensorboard", TRACKERS, LABELLED)
+    traces = ("metrics.jsonl", "tensorboard", "wandb", TRACKERS, LABELLED)
     seeded = True
 
     def __init__(self, method: type[Method]) -> None:

@@ -21,9 +21,9 @@ from segadapt.files import write_json
 from segadapt.plain_data import read_json
 from segadapt.tracking.tracker import Identity, Line, Open, Pictures, Subject, Tracker, kind_of, step_of
 
-TrackerName = Literal["tensorboard", "mlflow", "trackio"]
+TrackerName = Literal["tensorboard", "mlflow", "trackio", "wandb"]
 NAMES: tuple[TrackerName, ...] = get_args(TrackerName)
-CLASSES = {"tensorboard": "TensorBoard", "mlflow": "Mlflow", "trackio": "Trackio"}
+CLASSES = {"tensorboard": "TensorBoard", "mlflow": "Mlflow", "trackio": "Trackio", "wandb": "Wandb"}
 FILE = "trackers.json"
 """File in the stage's folder: how each tracker finds its run again."""
 

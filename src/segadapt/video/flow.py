@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from segadapt.inference.streams import READERS, ahead
 from segadapt.video.smoothing import FrameLabels
 from segadapt.video.source import Frame, Picture, Sound, Source
@@ -81,13 +83,10 @@ def play(source: Source, models: Sequence[FrameLabels], sink: Sink, running: Run
     Raises what source, models and sink raise; frames in progress before that are written.
     """
     smoothed = any(model.weight for model in models)  # each frame influences later ones
-    sizes = {model.predictor.size for model in models}
     frames = predicted = 0
     ended = False
-    read = _with_its_error(source)
-    prepared = ahead(lambda item: _prepared(item, models, sizes), read, running.threads, running.threads)
     try:
-        with Ahead(prepared, source, running.stopped) as items, _Behind(sink, running.threads) as behind:
+        with _read_ahead(source, models, running) as items, _Behind(sink, running.threads) as behind:
             for item in items:
                 if isinstance(item, Sound):
                     behind.put_sound(item)
@@ -104,6 +103,25 @@ def play(source: Source, models: Sequence[FrameLabels], sink: Sink, running: Run
     finally:
         sink.close()
     return Played(frames, predicted, ended)
+
+
+def labelled(source: Source, model: FrameLabels, threads: int = READERS) -> Iterator[tuple[Frame, Tensor]]:
+    """Read the source and give its frames in order, each with its train ids (H, W) on the model's device; closes it.
+
+    Frames are read and resized while whoever asks for them works. Raises what source and model raise.
+    """
+    with _read_ahead(source, [model], Running(threads)) as items:
+        for item in items:
+            if isinstance(item, Frame):
+                yield item, model(item)
+
+
+def _read_ahead(source: Source, models: Sequence[FrameLabels], running: Running) -> "Ahead":
+    """The source's items in threads of their own, frames made ready for the models."""
+    sizes = {model.predictor.size for model in models}
+    read = _with_its_error(source)
+    prepared = ahead(lambda item: _prepared(item, models, sizes), read, running.threads, running.threads)
+    return Ahead(prepared, source, running.stopped)
 
 
 def _with_its_error(source: Source) -> Iterator[Item]:

@@ -5,18 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segadapt.data.catalog import IMAGE_SUFFIXES
+from segadapt.data.packed import VIDEO_SUFFIXES
 from segadapt.errors import UsageError
 from segadapt.files import exists, is_file, is_folder
 from segadapt.inference.streams import find_images
 from segadapt.video.sequence import Place, is_pattern, pattern_images
 
-VIDEO_SUFFIXES = frozenset(
-    (
-        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv"),
-        *(".3gp", ".ogv", ".mjpeg", ".mjpg", ".h264", ".264", ".hevc", ".265", ".y4m", ".vob", ".mxf"),
-    )
-)
-"""Suffixes of files that are videos even where images may be given."""
 WRITTEN = (".mp4", ".mov", ".mkv", ".webm")
 """Suffixes of videos that can be written."""
 CAMERA = "/dev/video"

@@ -20,10 +20,10 @@ SHARE = 24
 """Height of a caption's letters, as a share of the frame's height."""
 
 
-def parse_view(text: str) -> View:
+def parse_view(text: str, where: str = "--view") -> View:
     """One of `VIEWS`. Raises UsageError for another word."""
     if text not in VIEWS:
-        raise UsageError(f"unknown view '{text}'", where="--view", remedy=nearest(text, list(VIEWS)))
+        raise UsageError(f"unknown view '{text}'", where=where, remedy=nearest(text, list(VIEWS)))
     return text
 
 

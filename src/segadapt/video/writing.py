@@ -14,14 +14,13 @@ import av
 from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from segadapt.errors import SegadaptError, UsageError
+from segadapt.errors import SegadaptError
 from segadapt.files import write_failure
+from segadapt.video.encoders import FORMS, Encoder, encoder_for
 from segadapt.video.library import reason
 from segadapt.video.panels import Panels
 from segadapt.video.source import Frame, Picture, Sound, Source
 
-FORMS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-"""Suffix -> FFmpeg's name of the container."""
 FRAGMENTS = {
     # Fragments while writing, replaced by a complete index on closing.
     "movflags": "frag_keyframe+delay_moov+hybrid_fragmented+default_base_moof",
@@ -29,8 +28,6 @@ FRAGMENTS = {
 }
 CLUSTERS = {"cluster_time_limit": "500"}  # milliseconds; a cluster is written once complete
 FLUSHED = {"flush_packets": "1"}
-X264 = {"crf": "20", "preset": "veryfast"}
-VP9 = {"crf": "32", "b": "0", "deadline": "realtime", "cpu-used": "7", "row-mt": "1"}
 COPIED = {
     ".mp4": {"aac", "mp3", "ac3", "eac3", "alac"},
     ".mov": {"aac", "mp3", "ac3", "alac", "pcm_s16le", "pcm_s24le"},
@@ -49,16 +46,15 @@ OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO,
 class VideoSink:
     """Writes each frame's panels, and the sound, to `path`. Call `close` at the end, also after an error.
 
-    The frame rate is the source's divided by the selection's `every`; each frame keeps its timestamp. Raises
-    UsageError when this build of FFmpeg has no encoder for the container.
+    The frame rate is the source's by the selection's; each frame keeps its own time. `encoder`: None for the usual one
+    of the container; raises UsageError when it cannot be used here.
     """
 
     overwrites = True
 
-    def __init__(self, path: Path, suffix: str, source: Source, panels: Panels) -> None:
+    def __init__(self, path: Path, suffix: str, source: Source, panels: Panels, encoder: Encoder | None = None) -> None:
         self.path, self.suffix, self.source, self.panels = path, suffix, source, panels
-        self.codec, self.options = ("libvpx-vp9", VP9) if suffix == ".webm" else ("libx264", X264)
-        _need_encoder(self.codec)
+        self.encoder = encoder or encoder_for(suffix)
         self.written = 0
         self._size: tuple[int, int] | None = None
         self._container: OutputContainer | None = None
@@ -91,7 +87,7 @@ class VideoSink:
             if self._container is None:
                 self._open(picture)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+            frame = frame.reformat(format=self.encoder.pixels, dst_colorspace=Colorspace.ITU709)
             stamp = max(round(time / self.source.time_base), self._last + 1)
             frame.pts, frame.time_base, self._last = stamp, self.source.time_base, stamp
             self._mux(self._video.encode(frame))
@@ -138,9 +134,13 @@ class VideoSink:
         options = FLUSHED | (FRAGMENTS if self.suffix in (".mp4", ".mov") else CLUSTERS)
         container = av.open(f"file:{self.path}", "w", format=FORMS[self.suffix], options=options)
         rate = source.rate / source.selection.every
-        video: Any = container.add_stream(self.codec, rate=rate.limit_denominator(100_000), options=self.options)
+        encoder, rate = self.encoder, rate.limit_denominator(100_000)
+        video: Any = container.add_stream(encoder.name, rate=rate, options=dict(encoder.options))
         video.height, video.width = picture.shape[:2]
-        video.pix_fmt = "yuv420p"
+        video.pix_fmt = encoder.pixels
+        bits = encoder.bit_rate(video.width, video.height, rate)
+        if bits is not None:
+            video.bit_rate = bits
         context = video.codec_context
         context.time_base = source.time_base
         context.gop_size = max(1, round(2 * rate))  # so that players can seek to every other second
@@ -189,15 +189,3 @@ def _decoded(packet: Any) -> list[Any]:
     except av.FFmpegError:  # AAC says "not permitted" of some
         return []
     return frames
-
-
-def _need_encoder(name: str) -> None:
-    """Raise UsageError when this build of FFmpeg has no such encoder."""
-    try:
-        av.Codec(name, "w")
-    except av.FFmpegError as error:
-        raise UsageError(
-            f"this build of PyAV has no encoder {name}",
-            where="--out",
-            remedy="Install the wheels of PyPI, which have it: pip install --force-reinstall 'segadapt[video]'.",
-        ) from error
