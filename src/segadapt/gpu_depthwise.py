@@ -1,9 +1,8 @@
 """Depthwise convolutions on a GPU, forward and backward: part of `gpu_kernels`.
 
-cuDNN is slow where the kernel is 5×5 or dilated and the channels lie last in memory: an EfficientNet-Lite0 spends a
-third of its training step in them. Here a program computes a tile of positions and channels; a kernel's place is read
-once for all positions of a tile. The gradient of the weights has partial sums, which a second kernel adds up: always in
-the same order.
+cuDNN is slow where the kernel is 5×5 or dilated and the channels lie last in memory, which is most of an
+EfficientNet-Lite0. Here a program computes a tile of positions and channels; a weight is read once for all positions of
+a tile. The gradient of the weights has partial sums, which a second kernel adds up: always in the same order.
 """
 
 from dataclasses import dataclass
