@@ -91,6 +91,12 @@ def test_errors_name_key_place_and_remedy(recipe: Path, override: str, message: 
     assert "\n" not in str(failure.value)
 
 
+@pytest.mark.parametrize("stages", ["[512, 256]", "3", "null"])
+def test_a_stage_in_what_an_override_has_replaced(recipe: Path, stages: str) -> None:
+    with pytest.raises(UsageError, match=r"'(sean|stages)' of 'stages.sean.lr' (is not in the list|holds a value)"):
+        load_recipe(str(recipe), [f"stages={stages}", "stages.sean.lr=1"])
+
+
 def test_all_errors_are_told_at_once(recipe: Path) -> None:
     with pytest.raises(UsageErrors) as failure:
         load_recipe(str(recipe), ["stages.sean.lr=-1", "sede=1"])

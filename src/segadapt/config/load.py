@@ -86,7 +86,7 @@ def apply_override(tree: Tree, override: str) -> str:
     stages = tree.get("stages") or {}
     for part in parents:
         # A stage or domain that the recipe has not is a misspelling, not a new one: it would lack its other keys.
-        if place is stages and part not in stages:
+        if place is stages and isinstance(place, dict) and part not in place:
             raise UsageError(f"no stage '{part}' ({key})", where=COMMAND_LINE, remedy=nearest(part, list(stages)))
         below = place.setdefault(part, {}) if isinstance(place, dict) else inside(place, part)
         if not isinstance(below, (dict, list)):
