@@ -208,6 +208,7 @@ def _first_class(**changes: Any) -> dict[str, Any]:
         (_first_class(color=[0, 80, 256]), r"classes.0.color: \[0, 80, 256\] is not a colour: give"),
         (_first_class(color=[0, 80]), r"classes.0.color: \[0, 80\] is not a colour: give"),
         (_first_class(name="ship"), r"class name 'ship' occurs twice"),
+        ({"classes": ["a\udc80", "a\udc80"]}, "holds text with an invalid character. Write names as plain UTF-8 text"),
         (_first_class(ids={"survey": [1, 5]}), r"id 5 of encoding 'survey' belongs to both 'water' and 'quay'"),
         (_first_class(ids={"survey": [0]}), r"id 0 of encoding 'survey' belongs to both 'water' and 'the ignored'"),
         (_first_class(ids={"survey": [300]}), r"classes.0.ids: encoding 'survey': 300 is not an id: give"),

@@ -197,6 +197,10 @@ def parse_space(content: Any, where: Path | str) -> SpaceFile:
         return SpaceFile.model_validate({"name": Path(where).stem, **content})
     except ValidationError as failure:
         raise _usage_error(failure, where) from None
+    except UnicodeEncodeError:  # of an escape like "\udc80", when pydantic tells what is wrong with it
+        raise UsageError(
+            "holds text with an invalid character", where=where, remedy="Write names as plain UTF-8 text."
+        ) from None
 
 
 def _usage_error(failure: ValidationError, where: Path | str) -> UsageError:
