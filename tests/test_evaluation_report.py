@@ -105,6 +105,9 @@ def test_parts_missing_or_broken(run: Path, tmp_path: Path) -> None:
     [
         ({"miou": "high"}, "domains.target.miou"),
         ({"miou": 1e9}, "domains.target.miou"),
+        ({"pixel_accuracy": []}, "domains.target.pixel_accuracy"),
+        ({"dice": "good"}, "domains.target.dice"),
+        ({"per_class_dice": {"road": []}}, "domains.target.per_class_dice.road"),
         ({"subsets": [1]}, "domains.target.subsets"),
         ({"per_class": {"road": "good"}}, "domains.target.per_class.road"),
         ({"confusion": [[1, 2], [3]]}, "the confusion matrix is not"),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from segadapt.plain_data import Json
 
 Share = float | None
+Percent = Annotated[float, Field(ge=0, le=100)] | None
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 """Limit of pixel counts: what float64 represents exactly."""
 
@@ -49,10 +50,15 @@ class _PerImage(_Written):
 class _Scores(_Written):
     """One domain of evaluation.json; percent. Earlier versions wrote less."""
 
-    miou: float | None = Field(None, ge=0, le=100)
+    miou: Percent = None
+    pixel_accuracy: Percent = None
+    mean_accuracy: Percent = None
+    dice: Percent = None
     subsets: dict[str, Share] | None = None
     per_class: dict[str, Share] | None = None
-    ece: float | None = Field(None, ge=0, le=100)
+    per_class_accuracy: dict[str, Share] | None = None
+    per_class_dice: dict[str, Share] | None = None
+    ece: Percent = None
     calibration: _Calibration | None = None
     per_image: _PerImage | None = None
     scales: list[float] | None = None
