@@ -344,7 +344,8 @@ def evaluation_during_training(
 
     def evaluate() -> dict[str, float]:
         nonlocal batch
-        batch = batch or runtime.from_main(lambda: predictor().batch)  # ranks that counted otherwise would share badly
+        if runtime.ranks > 1:  # that counted otherwise would share badly
+            batch = batch or runtime.from_main(lambda: predictor().batch)
         sums = runtime.together(own)
         return quick_scores({name: runtime.sum(values) for name, values in sums.items()}, run.space)
 
