@@ -20,6 +20,7 @@ from segadapt.evaluation.evaluate import scores_of
 from segadapt.files import write_json
 from segadapt.plain_data import Json
 from segadapt.report.compare import Comparison, compare
+from segadapt.report.compare_markdown import as_markdown
 from segadapt.report.records import read_run
 from segadapt.report.seeds import Spread, student_quantile
 
@@ -219,6 +220,17 @@ def test_a_markdown_table(seeds: list[Path], tmp_path: Path, capsys: pytest.Capt
     head, _, *rows = cells(*seeds, other)
     assert head[:3] == ["recipe", "stage", "per seed"]
     assert rows[-1][1:5] == ["plain", "20.0 (seed 4)", "20.0", "–"]
+
+
+def test_a_second_network_of_the_source_has_no_share_of_the_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SE-GAN's pretraining is one; source-only's score is where the gap begins."""
+    monkeypatch.setitem(METHODS, "pretrain", "source_only")
+    run = write(tmp_path / "run", 0, {"plain": 30.0, "adapt": 40.0, "bound": 50.0, "pretrain": 20.0})
+    rows = [line.split(" | ") for line in as_markdown(compare([read_run(run)])).splitlines() if line.startswith("| ")]
+    shares = {row[0].strip("| \\*"): row[3] for row in rows[1:]}
+    assert shares == {"plain": "0 %", "adapt": "50 %", "bound": "100 %", "pretrain": "–"}
 
 
 def test_the_table_shows_intervals_of_several_seeds_alone(

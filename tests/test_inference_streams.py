@@ -1,7 +1,7 @@
 """Folders in, pictures out: places, resuming, broken files, formats, bounded memory."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -117,32 +117,35 @@ def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
         assert np.asarray(Image.open(tmp_path / "out.png")).shape == (3, 4, 3)
 
 
-def test_few_images_are_in_memory_at_once(tmp_path: Path) -> None:
-    images: list[weakref.ref[Picture]] = []
+class Watched:
+    """Reads pictures, and tells how many of them are in memory at once."""
 
-    def read(number: int) -> Picture:
+    def __init__(self) -> None:
+        self.images: list[weakref.ref[Picture]] = []
+
+    def __call__(self, number: int) -> Picture:
         image = np.zeros((2, 2, 3), np.uint8)
-        images.append(weakref.ref(image))
+        self.images.append(weakref.ref(image))
         return image
 
-    most = 0
-    for _image in ahead(read, range(60)):
-        most = max(most, sum(image() is not None for image in images))
-    assert most <= AHEAD + 2  # those ahead, the one in hand, the one being handed out
+    def most(self, found: Iterable[object]) -> int:
+        most = 0
+        for _one in found:
+            most = max(most, sum(image() is not None for image in self.images))
+        return most
+
+
+def test_few_images_are_in_memory_at_once() -> None:
+    read = Watched()
+    most = read.most(ahead(read, range(60)))
+    assert len(read.images) == 60 and most <= AHEAD + 2  # those ahead, the one in hand, the one being handed out
 
 
 def test_few_more_than_a_batch_are_in_memory_at_once() -> None:
-    images: list[weakref.ref[Picture]] = []
-
-    def read(number: int) -> Picture:
-        image = np.zeros((2, 2, 3), np.uint8)
-        images.append(weakref.ref(image))
-        return image
-
-    most = 0
-    for _batch in read_batches(batches_of(range(60), 8), read, threads=2):
-        most = max(most, sum(image() is not None for image in images))
-    assert most <= 8 + (AHEAD + 7) + 1  # the batch in hand, those ahead, the one being handed out
+    read = Watched()
+    most = read.most(read_batches(batches_of(range(60), 8), read, threads=2))
+    # The batch in hand, those ahead, the one being handed out.
+    assert len(read.images) == 60 and most <= 8 + (AHEAD + 7) + 1
 
 
 def test_batches_follow_from_the_list_whoever_works_on_them(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def normed(
     """
     device = activations.device.type
     frozen = isinstance(norm, BatchNorm2d) and norm.is_frozen
-    resting = isinstance(norm, BatchNorm2d) and not norm.training
+    resting = isinstance(norm, BatchNorm2d) and not norm.training and norm.running_mean is not None
     kernels = gpu_kernels(activations) if resting else None
     if kernels is not None:
         given = conv(activations)

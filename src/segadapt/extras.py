@@ -23,9 +23,7 @@ def need_package(
     except (ImportError, ValueError):  # broken, or None in the place of a module
         there, found = False, None
     if not there:
-        raise UsageError(
-            f"{title} is not installed", where=where, remedy=f"pip install 'segadapt[{extra}]'{otherwise}."
-        )
+        raise UsageError(f"{title} is not installed", where=where, remedy=f"pip install {remedy}")
     if least is not None and found is not None and int(str(found.__version__).split(".")[0]) < least:
         raise UsageError(
             f"needs {title} {least} or newer, and this is {found.__version__}",

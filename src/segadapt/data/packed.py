@@ -1,4 +1,4 @@
-"""Files that are given for a folder of images and are none: archives, unlike zip files, and videos; what to do."""
+"""Archives other than zip files, and videos, given in place of a folder of images: what to do with them."""
 
 import shlex
 from pathlib import Path
@@ -13,7 +13,7 @@ VIDEO_SUFFIXES = frozenset(
         *(".3gp", ".ogv", ".mjpeg", ".mjpg", ".h264", ".264", ".hevc", ".265", ".y4m", ".vob", ".mxf"),
     )
 )
-"""Of files that are videos wherever images may be given, too."""
+"""Suffixes of files that are videos even where images may be given."""
 COMMANDS = {**dict.fromkeys(TAR, "tar -xf {}"), ".rar": "unrar x {}", ".7z": "7z x {}"}
 """What a name ends with -> the command that unpacks it in the current folder."""
 

@@ -165,9 +165,8 @@ def _images_of(start: Path, without: Path | None) -> list[tuple[Path, str]]:
     """The images of one input, with their names below it. Raises UsageError when there are none."""
     if is_file(start) and not is_folder(start):
         need_unpacked(start)
-        if (
-            start.suffix.lower() not in IMAGE_SUFFIXES
-        ):  # else it claims to be an image, and a broken one does not stop the others
+        # What claims to be an image is read later: a broken one does not stop the others.
+        if start.suffix.lower() not in IMAGE_SUFFIXES:
             try:
                 picture_sizes(start)
             except SegadaptError as error:

@@ -49,12 +49,13 @@ def _seeds(seeds: tuple[object, ...]) -> str:
 
 
 def _gap(row: Row, compared: Comparison) -> str:
-    """Source-only and target-trained are its ends, where another row has a share of it."""
+    """A row's share; 0 and 100 % for the ends of the gap, the first of either role, where another row has a share."""
+    if row.gap is not None:
+        return f"{row.gap.mean:z.0f} %"
+    own = [other for other in compared.rows if other.group == row.group]
     ends = {"baseline": "0 %", "upper_bound": "100 %"}
-    if row.gap is None:
-        known = any(other.gap is not None for other in compared.rows if other.group == row.group)
-        return ends.get(row.role, NONE) if known else NONE
-    return f"{row.gap.mean:z.0f} %"
+    first = next(other for other in own if other.role == row.role)
+    return ends.get(row.role, NONE) if first is row and any(other.gap is not None for other in own) else NONE
 
 
 def _mean(spread: Spread | None) -> str:
