@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from matplotlib.figure import Figure
 
 from scored_runs import blocks, paint, registered, write_run
@@ -182,6 +183,21 @@ def test_the_longest_of_several_baselines_counts(run: Path) -> None:
     first = read_run(run).first("baseline")
     assert first is not None
     assert first.name == "zz_longer"
+
+
+def test_a_baseline_that_continues_another_counts_the_steps_of_both(run: Path) -> None:
+    """Of 40 steps of pretraining and 20 more from there, the 60 are source-only, not the 40."""
+    content = (run / "baseline" / "evaluation.json").read_text()
+    for name, steps in (("pretrain", 40), ("continued", 20)):
+        (run / name).mkdir()
+        (run / name / "evaluation.json").write_text(content.replace('"step": 20', f'"step": {steps}'))
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["stages"]["pretrain"] = {"method": "source_only", "start": "@continued"}  # later: not where it began
+    recipe["stages"]["continued"] = {"method": "source_only", "start": "@pretrain"}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    first = read_run(run).first("baseline")
+    assert first is not None
+    assert first.name == "continued"
 
 
 def test_a_chart_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,14 @@ class RunRecord:
     def first(self, role: Role) -> StageRecord | None:
         """The scored stage of a role; of several, the one that was trained longest."""
         found = [stage for stage in self.of(role) if stage.miou() is not None]
-        return max(found, key=lambda stage: (stage.evaluation or {}).get("step") or 0) if found else None
+        return max(found, key=self._trained, default=None)
+
+    def _trained(self, stage: StageRecord) -> int:
+        """Steps of a stage up to its scores, and of the earlier stages of its role from which it continues."""
+        own = (stage.evaluation or {}).get("step") or stage.steps[0]
+        earlier = self.stages[: self.stages.index(stage)]
+        starts = [one for one in earlier if one.role == stage.role and stage.settings.get("start") == f"@{one.name}"]
+        return own + sum(self._trained(one) for one in starts)
 
     def compared(self) -> list[StageRecord]:
         """The stages that are compared: source-only, the adapted stages in order, target-trained.
@@ -169,7 +176,7 @@ class RunRecord:
         longest so far.
         """
         roles: tuple[Role, Role] = ("baseline", "upper_bound")
-        ends = [self.first(role) or max(self.of(role), key=lambda s: s.steps[0], default=None) for role in roles]
+        ends = [self.first(role) or max(self.of(role), key=self._trained, default=None) for role in roles]
         return [stage for stage in (ends[0], *self.of("adapted"), ends[1]) if stage is not None]
 
 
