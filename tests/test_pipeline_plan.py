@@ -218,6 +218,25 @@ def test_choices_that_make_no_sense(recipe: Path, tmp_path: Path, choice: Choice
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([], "stages.sean.start: is '@source_only', whose network has no attention; that of method sean has some"),
+        (
+            ["stages.source_only.method=sean", "stages.sean.method=source_only"],
+            "has attention; .* source_only has none",
+        ),
+    ],
+)
+def test_a_start_that_lacks_attention_is_told_before_anything_begins(
+    recipe: Path, tmp_path: Path, overrides: list[str], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        run(recipe, tmp_path / "run", "stages.sean.fresh_head=false", *overrides)
+    assert not list(tmp_path.glob("run/*/*"))
+    assert actions(recipe, tmp_path / "run", *overrides) == ["begin"] * 3  # with fresh_head
+
+
 def test_the_flags_of_the_command(
     finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,7 @@ class Row:
     stage: str
     method: str
     role: Role
+    is_end: bool  # of the gap: the source-only or the target-trained network from which shares of it are computed
     used_target_labels: bool | None
     seeds: tuple[Any, ...]
     scores: dict[str, Spread | None]  # percent, by `MEANS`, subsets, and `iou CLASS`
@@ -347,6 +348,7 @@ def _row(group: str, name: str, found: Sequence[tuple[RunRecord, StageRecord]], 
         name,
         found[0][1].method,
         found[0][1].role,
+        all(stage in (run.first("baseline"), run.first("upper_bound")) for run, stage in found),
         used.pop() if len(used) == 1 else None,
         tuple(run.recipe.get("seed") for run, _ in found),
         {key: spread_of([own.get(key) for own in scores]) for key in scores[0]},

@@ -49,13 +49,11 @@ def _seeds(seeds: tuple[object, ...]) -> str:
 
 
 def _gap(row: Row, compared: Comparison) -> str:
-    """A row's share; 0 and 100 % for the ends of the gap, the first of either role, where another row has a share."""
+    """A row's share; 0 and 100 % for the ends of the gap, where another row has a share."""
     if row.gap is not None:
         return f"{row.gap.mean:z.0f} %"
-    own = [other for other in compared.rows if other.group == row.group]
-    ends = {"baseline": "0 %", "upper_bound": "100 %"}
-    first = next(other for other in own if other.role == row.role)
-    return ends.get(row.role, NONE) if first is row and any(other.gap is not None for other in own) else NONE
+    known = any(other.gap is not None for other in compared.rows if other.group == row.group)
+    return {"baseline": "0 %", "upper_bound": "100 %"}[row.role] if row.is_end and known else NONE
 
 
 def _mean(spread: Spread | None) -> str:

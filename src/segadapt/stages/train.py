@@ -96,6 +96,7 @@ class Train(StageKind):
     def check(self, work: Work) -> None:
         training.need_equal_shares(work.run, work.name, work.settings)
         need_both_domains(work.name, work.settings)
+        training.need_same_attention(work.run, work.name, work.settings)
         need_trackers(work)
         training.need_selectable(work.name, work.settings, work.data)
         if "steps" in work.decided:
