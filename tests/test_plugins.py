@@ -256,3 +256,30 @@ def test_the_module_for_authors_says_what_it_has() -> None:
     assert all(hasattr(plugin, name) for name in plugin.__all__)
     names = {"register_method", "register_network", "register_layout", "load_plugin"}
     assert names <= set(dir(segadapt)) and all(callable(getattr(segadapt, name)) for name in names)
+
+
+NETWORK = """
+import segadapt
+from segadapt.models.small import DeepLabSmall
+
+class Inner(DeepLabSmall):
+    pass
+
+segadapt.register_network("mine_inside", Inner)
+"""
+
+
+def test_a_stage_knows_the_plug_in_of_the_network_inside_its_network(tmp_path: Path) -> None:
+    file = tmp_path / "inner.py"
+    file.write_text(NETWORK)
+    load_plugin(file)
+    inside: dict[str, object] = {"name": "hrda", "of": "mine_inside"}
+    of_each = {"inside": inside, "itself": "mine_inside", "none": {"name": "hrda", "of": "segformer"}}
+    stages = {name: {"method": "source_only", "steps": 1, "network": network} for name, network in of_each.items()}
+    recipe = write_recipe(tmp_path / "recipe.yaml", tree(write_data(tmp_path / "data"), **stages))
+    plans = planned(recipe, tmp_path / "run")[1]
+    assert {name: list(plan.stage.plugins) for name, plan in plans.items()} == {
+        "inside": ["plug-in inner.py"],
+        "itself": ["plug-in inner.py"],
+        "none": [],
+    }

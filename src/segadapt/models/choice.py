@@ -7,7 +7,7 @@ Options are those of the network's class (`Segmenter.Options`). A choice has one
 fingerprints keep: without options that have their defaults, and the bare name where nothing is left.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -76,6 +76,14 @@ def chosen(choice: Choice) -> tuple[type[Segmenter], NetworkOptions]:
         return network, network.Options.model_validate(given)
     except ValidationError as error:
         raise _wrong_option(name, network.Options, error) from None
+
+
+def classes_of(choice: Choice) -> Iterator[type[Segmenter]]:
+    """The network's class and those of the networks that it is made of. Raises as `chosen` does."""
+    network, options = chosen(choice)
+    yield network
+    for inner in options.inner_networks():
+        yield from classes_of(inner)
 
 
 def plain(choice: Choice) -> PlainChoice:

@@ -51,6 +51,9 @@ class HrdaOptions(NetworkOptions):
         True, description="whether crops reach the right and the lower border; the published ones never do"
     )
 
+    def inner_networks(self) -> Sequence[str | dict[str, Any]]:
+        return (self.of,)
+
     @field_validator("of")
     @classmethod
     def _plain(cls, of: str | dict[str, Any]) -> str | dict[str, Any]:

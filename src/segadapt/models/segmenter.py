@@ -170,6 +170,10 @@ class SpatialAttention(nn.Module):
 class NetworkOptions(Settings):
     """A network's options in recipes, each with a description and a default; this base class has none."""
 
+    def inner_networks(self) -> Sequence[str | dict[str, Any]]:
+        """The other networks that this one is made of, as recipes choose them."""
+        return ()
+
 
 class Segmenter(nn.Module):
     """Base of all segmentation networks; see the contract at the top of this file.

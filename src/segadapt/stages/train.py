@@ -15,7 +15,7 @@ from segadapt.inference.model import MODEL
 from segadapt.methods.method import Method
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
-from segadapt.models.networks import NETWORKS, Choice, name_of
+from segadapt.models.networks import Choice, classes_of
 from segadapt.plain_data import read_json_lines
 from segadapt.references import GENERATOR, SEGMENTER, STYLIZED, named_by, references
 from segadapt.stages import training
@@ -69,7 +69,7 @@ class Train(StageKind):
         return "adapted" if "target" in self.method.domains else "baseline"
 
     def classes(self, settings: TrainingSettings) -> Iterable[type]:
-        network = (NETWORKS[name_of(settings.chosen_network)],) if isinstance(settings, SegmenterSettings) else ()
+        network = classes_of(settings.chosen_network) if isinstance(settings, SegmenterSettings) else ()
         return (self.method, self.settings_type, *network)
 
     # --- before anything begins ---
