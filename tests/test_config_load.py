@@ -11,7 +11,7 @@ from segadapt.config.resolved import as_yaml
 from segadapt.data.label_spaces import load_label_space
 from segadapt.errors import UsageError, UsageErrors
 from segadapt.methods.sean import SeanSettings
-from segadapt.methods.settings import TrainingSettings
+from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.quirks import QUIRKS
 from tiny_runs import tree, write_recipe
 
@@ -38,6 +38,13 @@ def test_a_base_lies_below_and_a_null_stage_is_left_out(recipe: Path, tmp_path: 
     sean = loaded.stages["sean"]
     assert isinstance(sean, SeanSettings) and sean.lr == 0.5 and sean.steps == 4
     assert list(load_recipe(str(tmp_path / "above.yaml"), ["stages.sean=null"]).stages) == ["plain"]
+
+
+def test_an_override_of_one_stage_changes_no_other_that_an_alias_wrote_alike() -> None:
+    """`<<: *row` gives stages one `augment`, and so does a plain alias of it."""
+    loaded = load_recipe("labelmefacade_camvid", ["stages.sean.augment.hue=0.3"], keep_open=True)
+    hues = {name: stage.augment.hue for name, stage in loaded.stages.items() if isinstance(stage, SegmenterSettings)}
+    assert hues == dict.fromkeys(hues, 0.05) | {"sean": 0.3}
 
 
 @pytest.mark.parametrize("name", list(shipped_recipes()))

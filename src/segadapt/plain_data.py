@@ -84,7 +84,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Json]]:
 def parse_yaml(text: str, where: Path | str) -> Any:
     """The plain data of YAML text; `where` is for messages. Raises UsageError when it is none."""
     try:
-        return _Loader(text).get_single_data()
+        return _unshared(_Loader(text).get_single_data())
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark else ""
@@ -98,6 +98,13 @@ def parse_yaml(text: str, where: Path | str) -> Any:
         raise UsageError(f"not valid YAML{line}", where=where, remedy=remedy) from error
     except (ValueError, OverflowError) as error:  # an escape like "\UFFFFFFFF", which the parser does not check
         raise UsageError(f"not valid YAML ({error})", where=where, remedy="Fix the file.") from error
+
+
+def _unshared(content: Any) -> Any:
+    """The same with a copy for each alias, as it reads: a change of one must not be a change of the others."""
+    if isinstance(content, dict):
+        return {key: _unshared(value) for key, value in content.items()}
+    return [_unshared(value) for value in content] if isinstance(content, list) else content
 
 
 def _unquoted_color(text: str, last: int) -> tuple[int, str] | None:
