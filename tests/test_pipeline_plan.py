@@ -237,6 +237,17 @@ def test_a_start_that_lacks_attention_is_told_before_anything_begins(
     assert actions(recipe, tmp_path / "run", *overrides) == ["begin"] * 3  # with fresh_head
 
 
+def test_a_start_file_that_will_not_do_is_told_before_anything_begins(recipe: Path, tmp_path: Path) -> None:
+    """Of the last stage, when the ones before could take hours."""
+    page = tmp_path / "page.safetensors"
+    page.write_text("<html>not found</html>")
+    out = tmp_path / "run"
+    for what in (f"stages.sean.start={page}", "stages.sean.start=efficientnet_lite0"):
+        with pytest.raises(UsageError, match=r"is not a file of weights|efficientnet"):
+            run(recipe, out, what)
+        assert not list(tmp_path.glob("run/*/*"))
+
+
 def test_the_flags_of_the_command(
     finished: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,6 +159,9 @@ def plan(run: Run, choice: Choice = ALL) -> list[Planned]:
         stage = stage.recorded() if resumed is None else resumed.stage
         planned[name] = Planned(kind, stage, settings, data, stage.state(), name in chosen, choice.fresh, resumed)
     _need_done(planned, "--only" if choice.only else "--from")
+    for one in planned.values():
+        if one.action in ("begin", "redo"):
+            one.kind.check_start(one.work(run))
     return list(planned.values())
 
 

@@ -152,6 +152,9 @@ class StageKind(ABC):
     def check(self, work: Work) -> None:  # noqa: B027 - most have nothing to say
         """Raise UsageError for what would fail later. `work.decided` is empty where the data is not known."""
 
+    def check_start(self, work: Work) -> None:  # noqa: B027 - most have nothing to say
+        """Raise UsageError when a file that it starts from will not do. Asked of a stage that begins anew only."""
+
     def cautions(self, settings: Any) -> Sequence[str]:
         """What is allowed but known to go wrong, in sentences."""
         return ()

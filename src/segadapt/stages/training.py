@@ -29,7 +29,6 @@ from segadapt.models import networks
 from segadapt.models.discriminators import Discriminator
 from segadapt.models.segmenter import Segmenter
 from segadapt.models.style_transfer import StyleTransfer
-from segadapt.references import references
 from segadapt.stages.context import Run
 from segadapt.stages.domains import Domains, learned
 from segadapt.stages.image_files import threads
@@ -131,23 +130,6 @@ def need_selectable(name: str, settings: TrainingSettings, domains: Domains) -> 
             f"is {settings.select}, but {lacks}",
             where=f"stages.{name}.select",
             remedy="Set evaluate_every, give the target a split val (holdout, val_list), or use select: last.",
-        )
-
-
-def need_same_attention(run: Run, name: str, settings: TrainingSettings) -> None:
-    """Raise UsageError when only one of a stage's network and that of the stage it starts from has attention: now, not
-    when the earlier stage is done."""
-    before = references(settings).get("start")
-    earlier = None if before is None else run.recipe.stages[before]
-    if not isinstance(settings, SegmenterSettings) or settings.fresh_head or not isinstance(earlier, SegmenterSettings):
-        return
-    own, given = (METHODS[stage.method].attention for stage in (settings, earlier))
-    if own != given:
-        raise UsageError(
-            f"is '@{before}', whose network has {'no ' * own}attention; that of method {settings.method} has "
-            f"{'some' if own else 'none'}",
-            where=f"stages.{name}.start",
-            remedy=f"Name another start, or set stages.{name}.fresh_head=true: all but the attention is taken over.",
         )
 
 
