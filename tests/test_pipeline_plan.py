@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from command import assert_told, command
@@ -238,13 +239,13 @@ def test_a_start_that_lacks_attention_is_told_before_anything_begins(
 
 
 def test_a_start_file_that_will_not_do_is_told_before_anything_begins(recipe: Path, tmp_path: Path) -> None:
-    """Of the last stage, when the ones before could take hours."""
-    page = tmp_path / "page.safetensors"
-    page.write_text("<html>not found</html>")
-    out = tmp_path / "run"
-    for what in (f"stages.sean.start={page}", "stages.sean.start=efficientnet_lite0"):
-        with pytest.raises(UsageError, match=r"is not a file of weights|efficientnet"):
-            run(recipe, out, what)
+    """That of the second stage: the one before could take hours."""
+    start = tmp_path / "start.safetensors"
+    page, other = b"<html>not found</html>", save({"backbone.weight": torch.zeros(2)})
+    for content, said in ((page, "is not a file of weights"), (other, "of unknown origin")):
+        start.write_bytes(content)
+        with pytest.raises(UsageError, match=said):
+            run(recipe, tmp_path / "run", f"stages.sean.start={start}")
         assert not list(tmp_path.glob("run/*/*"))
 
 
