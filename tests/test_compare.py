@@ -122,8 +122,17 @@ def test_what_is_not_done_is_said_and_the_rest_is_there(seeds: list[Path]) -> No
     assert found.rows[1].gap is not None and found.rows[1].gap.n == 2
     difference = found.rows[1].difference
     assert difference is not None and difference.n == 3
-    assert "seed2: not done: bound: not started" in found.notes
+    assert "seed2: not started: bound" in found.notes
     assert "sean: bound has scores of 2 of 3 seeds" in found.notes
+
+
+def test_many_stages_that_are_not_done_make_a_short_note(seeds: list[Path]) -> None:
+    recipe = seeds[2] / "recipe.yaml"
+    content = yaml.safe_load(recipe.read_text())
+    content["stages"] |= {f"later{number}": content["stages"]["adapt"] for number in range(8)}
+    recipe.write_text(yaml.safe_dump(content))
+    found = compared(seeds)
+    assert "seed2: not started: later0, later1, later2, later3, later4, later5 and 2 more" in found.notes
 
 
 def test_other_views_give_no_difference_and_other_images_are_left_out(seeds: list[Path]) -> None:

@@ -147,6 +147,17 @@ def test_very_many_errors_are_counted(tmp_path: Path) -> None:
     assert len(lines) == 21 and "482 more" in lines[-1]
 
 
+def test_a_folder_of_a_shipped_recipes_name_does_not_hide_it_as_base(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()  # what `make demo` leaves
+    (tmp_path / "mine.yaml").write_text("base: demo\nseed: 5")
+    data = ["data.source.root=a", "data.target.root=b"]
+    assert load_recipe(str(tmp_path / "mine.yaml"), data).seed == 5
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "mine.yaml").write_text("base: runs")
+    with pytest.raises(UsageError, match="base 'runs': it is not a file"):
+        load_recipe(str(tmp_path / "mine.yaml"), data)
+
+
 def test_a_chain_of_bases_has_an_end(tmp_path: Path) -> None:
     for number in range(100):
         (tmp_path / f"{number}.yaml").write_text(f"base: {number + 1}.yaml")

@@ -44,7 +44,7 @@ def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> Tree:
     if not isinstance(base, str):
         raise UsageError(f"`base` is {short(base)}", where=path, remedy="Give the name or the path of one recipe.")
     try:
-        below = need_file(path.parent / base, "it") if exists(path.parent / base) else find_recipe(base)
+        below = _base_file(path.parent / base, base)
     except UsageError as error:
         raise UsageError(f"base {short(base)}: {error.what}", where=path, remedy=error.remedy) from None
     seen = (*seen, path.resolve())
@@ -53,6 +53,13 @@ def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> Tree:
     if len(seen) > DEPTH:
         raise UsageError(f"the {len(seen)}th `base` of one another", where=path, remedy="Put some of them into one.")
     return merged(read_tree(below, seen), tree)
+
+
+def _base_file(beside: Path, base: str) -> Path:
+    """A file beside the recipe, or else what `base` means anywhere. A mere folder of a shipped recipe's name does not hide it."""
+    if is_file(beside) or (exists(beside) and base not in shipped_recipes()):
+        return need_file(beside, "it")
+    return find_recipe(base)
 
 
 def merged(below: Tree, above: Tree) -> Tree:

@@ -35,6 +35,7 @@ PLACES = ("root", "train_list", "val_list", "labelled", "prepared", "prepared_ro
 """Keys of a domain that only locate its data: its content is in the digest."""
 SAME_IMAGES = ("split", "images", "data_digest")
 SAME_VIEWS = ("size", "scales", "mirror", "window")
+_NAMED = 6  # so many stages of one state are named in a note
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,11 @@ def _need_stages(runs: Sequence[RunRecord], stages: Sequence[str] | None) -> Non
 
 def _missing(run: RunRecord) -> list[str]:
     """What a table of scores would need from this run but lacks."""
-    to_do = [f"not done: {'; '.join(run.to_do)}"] if run.to_do else []
+    to_do = []
+    for state in ("unfinished", "not started"):
+        names = [stage.name for stage in run.stages if stage.state == state]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        to_do += [f"{state}: {', '.join(names[:_NAMED])}{more}"] if names else []
     return to_do + [said for said in run.missing if "evaluation.json" in said or "recipe.yaml" in said]
 
 
