@@ -241,7 +241,7 @@ def test_every_shipped_recipe_plans_its_stages(
 ) -> None:
     tree = read_tree(shipped_recipes()[recipe])
     (tmp_path / "start.pth").write_bytes(b"weights")
-    monkeypatch.setattr("segadapt.stages.train.need_fitting_file", lambda *_: None)  # start.pth is no weights
+    monkeypatch.setattr("segadapt.stages.train.need_fitting_files", lambda *_: None)  # start.pth is no weights
     given = [ONE_THREAD, *(["data.source.holdout=1"] if tree["data"]["source"].get("holdout") else [])]
     if tree["data"]["source"]["layout"] == "folder":
         given += ["data.source.images=pictures", "data.source.labels=truth"]

@@ -238,14 +238,19 @@ def test_a_start_that_lacks_attention_is_told_before_anything_begins(
     assert actions(recipe, tmp_path / "run", *overrides) == ["begin"] * 3  # with fresh_head
 
 
-def test_a_start_file_that_will_not_do_is_told_before_anything_begins(recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "overrides", [["stages.sean.start=FILE"], ["stages.sean.method=daformer", "stages.sean.feature_start=FILE"]]
+)
+def test_a_start_file_that_will_not_do_is_told_before_anything_begins(
+    recipe: Path, tmp_path: Path, overrides: list[str]
+) -> None:
     """That of the second stage: the one before could take hours."""
     start = tmp_path / "start.safetensors"
     page, other = b"<html>not found</html>", save({"backbone.weight": torch.zeros(2)})
     for content, said in ((page, "is not a file of weights"), (other, "of unknown origin")):
         start.write_bytes(content)
         with pytest.raises(UsageError, match=said):
-            run(recipe, tmp_path / "run", f"stages.sean.start={start}")
+            run(recipe, tmp_path / "run", *(text.replace("FILE", str(start)) for text in overrides))
         assert not list(tmp_path.glob("run/*/*"))
 
 

@@ -56,7 +56,7 @@ def read_tree(path: Path, seen: tuple[Path, ...] = ()) -> Tree:
 
 
 def _base_file(beside: Path, base: str) -> Path:
-    """A file beside the recipe, or else what `base` means anywhere. A mere folder of a shipped recipe's name does not hide it."""
+    """A file beside the recipe, or what `base` means anywhere. A folder of a shipped recipe's name does not hide it."""
     if is_file(beside) or (exists(beside) and base not in shipped_recipes()):
         return need_file(beside, "it")
     return find_recipe(base)

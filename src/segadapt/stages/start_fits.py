@@ -29,13 +29,16 @@ def need_same_attention(run: Run, name: str, settings: TrainingSettings) -> None
         )
 
 
-def need_fitting_file(run: Run, settings: TrainingSettings) -> None:
-    """Raise UsageError when the file that a stage starts from is broken or another network's, as `load_start` does."""
-    start = settings.start if isinstance(settings, SegmenterSettings) and settings.stand_in is None else None
-    if start is None or start.startswith("@") or start in DOWNLOADS:  # these are not made or not fetched yet
+def need_fitting_files(run: Run, settings: TrainingSettings) -> None:
+    """Raise UsageError when a file that a stage's network starts from, or the frozen encoder of its feature distance,
+    is broken or another network's, as `load_start` does."""
+    if not isinstance(settings, SegmenterSettings) or settings.stand_in is not None:
         return
-    assert isinstance(settings, SegmenterSettings)
-    attention = METHODS[settings.method].attention
-    with torch.device("meta"):  # names and shapes are all that counts
-        network = networks.build(settings.chosen_network, classes=len(run.space.classes), attention=attention)
-    load_start(network, start, positional=settings.quirk("positional_load"), fresh_head=settings.fresh_head)
+    starts = dict.fromkeys((settings.start, getattr(settings, "feature_start", None)))
+    for file in starts:
+        if file is None or file.startswith("@") or file in DOWNLOADS:  # the last two are not made or not fetched yet
+            continue
+        attention = METHODS[settings.method].attention
+        with torch.device("meta"):  # names and shapes are all that counts
+            network = networks.build(settings.chosen_network, classes=len(run.space.classes), attention=attention)
+        load_start(network, file, positional=settings.quirk("positional_load"), fresh_head=settings.fresh_head)

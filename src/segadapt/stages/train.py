@@ -27,7 +27,7 @@ from segadapt.stages.image_files import need_shared
 from segadapt.stages.registry import kind_of
 from segadapt.stages.stage import Content, Cost, Role, Size, StageKind, Work
 from segadapt.stages.stand_in import stand_in, stand_in_domains
-from segadapt.stages.start_fits import need_fitting_file, need_same_attention
+from segadapt.stages.start_fits import need_fitting_files, need_same_attention
 from segadapt.stages.target_style import need_both_domains
 from segadapt.stages.tracked import final_scores, need_trackers, tracking_of
 from segadapt.tracking.trackers import FILE as TRACKERS
@@ -104,7 +104,7 @@ class Train(StageKind):
             training.need_long_schedule(work.name, work.settings, work.decided["steps"])
 
     def check_start(self, work: Work) -> None:
-        need_fitting_file(work.run, work.settings)
+        need_fitting_files(work.run, work.settings)
 
     def cautions(self, settings: TrainingSettings) -> Sequence[str]:
         return settings.cautions()
