@@ -107,6 +107,18 @@ def test_seeds_of_a_recipe_are_one_row_with_differences_within_each(seeds: list[
     assert found.notes == ()
 
 
+def test_seeds_that_start_from_seeds_of_another_recipe_are_one_row(tmp_path: Path) -> None:
+    """A start file in the run of the same seed, as after a pretraining in a run of its own."""
+    starts = [write(tmp_path / f"first/seed{seed}", seed, {"plain": 30.0}) for seed in range(3)]
+    runs = [write(tmp_path / f"then{seed}", seed, {name: MIOU[name][seed] for name in MIOU}) for seed in range(3)]
+    for of_seeds, groups in (((0, 1, 2), ["then"]), ((2, 1, 0), ["then0", "then1", "then2"])):
+        for run, seed in zip(runs, of_seeds, strict=True):
+            content = yaml.safe_load((run / "recipe.yaml").read_text())
+            content["stages"]["adapt"]["start"] = str(starts[seed] / "plain" / "model.safetensors")
+            (run / "recipe.yaml").write_text(yaml.safe_dump(content))
+        assert list(compared(runs).groups) == groups
+
+
 def test_other_recipes_and_the_same_seed_again_stand_beside(seeds: list[Path], tmp_path: Path) -> None:
     other = write(tmp_path / "other", 0, {name: scores[0] + 1 for name, scores in MIOU.items()}, lr=1e-2)
     again = Path(shutil.copytree(seeds[1], tmp_path / "again"))

@@ -8,19 +8,16 @@ group. A row is a stage of a group. Differences to source-only and shares of the
 that a seed's effect on both cancels out, and then averaged.
 """
 
-import copy
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segadapt.errors import UsageError
 from segadapt.evaluation.evaluate import completed
-from segadapt.files import digest
 from segadapt.plain_data import Json
 from segadapt.report.gains import difference, gain
 from segadapt.report.records import RunRecord, StageRecord, mapping
+from segadapt.report.seed_groups import seed_groups
 from segadapt.report.seeds import Spread, spread_of
 from segadapt.stages.stage import Role
 
@@ -31,8 +28,6 @@ MEANS = {
     "dice": "Dice",
 }
 """Scores that are one number over all classes, with their display names."""
-PLACES = ("root", "train_list", "val_list", "labelled", "prepared", "prepared_root")
-"""Keys of a domain that only locate its data: its content is in the digest."""
 SAME_IMAGES = ("split", "images", "data_digest")
 SAME_VIEWS = ("size", "scales", "mirror", "window")
 _NAMED = 6  # so many stages of one state are named in a note
@@ -134,7 +129,7 @@ def compare(
     first = next(iter(references.values()))
     for other in references.values():
         _need_alike(first, other, domain, mixed)
-    groups = _groups([run for run in runs if id(run) in references], notes)
+    groups = seed_groups([run for run in runs if id(run) in references], notes)
     key = _metric_key(metric, first, domain)
     rows = [
         row for name, members in groups.items() for row in _rows(name, members, references, stages, key, domain, notes)
@@ -239,52 +234,6 @@ def _views(scores: Json) -> str:
     if scores.get("scales") not in (None, [1]):
         said += f", scales {scores['scales']}"
     return said + ", mirrored" * bool(scores.get("mirror")) + ", window" * bool(scores.get("window"))
-
-
-# --- groups of seeds ---
-
-
-def _groups(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, list[RunRecord]]:
-    """Runs by the name of their group, in order."""
-    found: dict[tuple[str, int], list[RunRecord]] = {}
-    for run in runs:
-        key, again = _recipe_digest(run), 0
-        while any(run.recipe.get("seed") == other.recipe.get("seed") for other in found.get((key, again), [])):
-            again += 1  # the same seed twice is no second seed
-        if again:
-            notes.append(
-                f"{run.folder.name}: recipe and seed of {found[key, 0][0].folder.name}: kept apart, not another seed"
-            )
-        found.setdefault((key, again), []).append(run)
-    return dict(zip(_names(list(found.values())), found.values(), strict=True))
-
-
-def _recipe_digest(run: RunRecord) -> str:
-    """Digest of what must be the same in runs that differ only in the seed; unique for a run without a recipe."""
-    if not run.recipe:
-        return str(run.folder.resolve())
-    recipe = copy.deepcopy(run.recipe)
-    for key in ("seed", "runtime", "description"):
-        recipe.pop(key, None)
-    for side in mapping(recipe.get("data")).values():
-        for domain in side if isinstance(side, list) else [side]:
-            for key in PLACES:
-                mapping(domain).pop(key, None)
-    return digest(recipe)
-
-
-def _names(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
-    """A name for each group: the common part of its runs' paths, below the common folder of all."""
-    paths = [str(run.folder.resolve()) for group in groups for run in group]
-    above = os.path.commonpath(paths) if len(paths) > 1 else os.path.dirname(paths[0])  # noqa: PTH120
-    names: list[str] = []
-    for group in groups:
-        own = [os.path.relpath(run.folder.resolve(), above) for run in group]
-        in_common = os.path.commonprefix(own)  # noqa: RUF071 - of letters: `dacs_seed` of dacs_seed0 and dacs_seed1
-        name = own[0] if len(own) == 1 else re.sub(r"[/_.\-]*(seed)?[/_.\-\d]*$", "", in_common)
-        name = name or os.path.basename(above)  # noqa: PTH119
-        names.append(name if name not in names else f"{name} ({len(names) + 1})")
-    return names
 
 
 # --- rows ---
