@@ -119,6 +119,18 @@ def test_seeds_that_start_from_seeds_of_another_recipe_are_one_row(tmp_path: Pat
         assert list(compared(runs).groups) == groups
 
 
+def test_runs_that_name_files_of_their_own_or_of_each_other_come_to_an_end(seeds: list[Path]) -> None:
+    for run, other in zip(seeds, [*seeds[1:], seeds[0]], strict=True):
+        content = yaml.safe_load((run / "recipe.yaml").read_text()) | {"seed": 0}
+        files = [str(place / "plain" / "model.safetensors") for place in (run, other)]
+        content["stages"] = {f"later{i}": {"method": "sean", "start": files[i % 2]} for i in range(20)} | content[
+            "stages"
+        ]
+        (run / "recipe.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    found = compared(seeds)
+    assert len(found.groups) == 3 and [note for note in found.notes if "kept apart" in note]
+
+
 def test_other_recipes_and_the_same_seed_again_stand_beside(seeds: list[Path], tmp_path: Path) -> None:
     other = write(tmp_path / "other", 0, {name: scores[0] + 1 for name, scores in MIOU.items()}, lr=1e-2)
     again = Path(shutil.copytree(seeds[1], tmp_path / "again"))

@@ -16,14 +16,13 @@ from segadapt.report.records import RunRecord, mapping
 PLACES = ("root", "train_list", "val_list", "labelled", "prepared", "prepared_root")
 """Keys of a domain that only locate its data: its content is in the digest."""
 _LEVELS = 4  # a run's files are at most so many levels down: RUN/STAGE/labels/NAME.png
-_RUNS = 8  # so many runs at most start from one another
 
 
 def seed_groups(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, list[RunRecord]]:
     """Runs by the name of their group, in order."""
     found: dict[tuple[str, int], list[RunRecord]] = {}
     for run in runs:
-        key, again = _recipe_digest(run.recipe) if run.recipe else str(run.folder.resolve()), 0
+        key, again = _recipe_digest(run.recipe, {}) if run.recipe else str(run.folder.resolve()), 0
         while any(run.recipe.get("seed") == other.recipe.get("seed") for other in found.get((key, again), [])):
             again += 1  # the same seed twice is no second seed
         if again:
@@ -34,8 +33,8 @@ def seed_groups(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, list[R
     return dict(zip(_names(list(found.values())), found.values(), strict=True))
 
 
-def _recipe_digest(recipe: Json, runs: int = _RUNS) -> str:
-    """Digest of what must be the same in runs that differ only in the seed."""
+def _recipe_digest(recipe: Json, others: dict[Path, str]) -> str:
+    """Digest of what must be the same in runs that differ only in the seed. `others` keeps those of other runs."""
     kept = copy.deepcopy(recipe)
     seed = kept.pop("seed", None)
     for key in ("runtime", "description"):
@@ -44,28 +43,30 @@ def _recipe_digest(recipe: Json, runs: int = _RUNS) -> str:
         for domain in side if isinstance(side, list) else [side]:
             for key in PLACES:
                 mapping(domain).pop(key, None)
-    kept["stages"] = _without_seed(kept.get("stages"), seed, runs)
+    kept["stages"] = _without_seed(kept.get("stages"), seed, others)
     return digest(kept)
 
 
-def _without_seed(settings: Any, seed: Any, runs: int) -> Any:
+def _without_seed(settings: Any, seed: Any, others: dict[Path, str]) -> Any:
     """Stages' settings; a file of another run with the same seed stands for that stage of the other run's recipe."""
     if isinstance(settings, dict):
-        return {key: _without_seed(value, seed, runs) for key, value in settings.items()}
+        return {key: _without_seed(value, seed, others) for key, value in settings.items()}
     if isinstance(settings, list):
-        return [_without_seed(value, seed, runs) for value in settings]
-    if not isinstance(settings, str) or "/" not in settings or runs == 0:
+        return [_without_seed(value, seed, others) for value in settings]
+    path = Path(settings) if isinstance(settings, str) else Path()
+    folder = next((above for above in path.parents[:_LEVELS] if is_file(above / RECIPE)), None)
+    if folder is None or not path.is_absolute():
         return settings
-    path = Path(settings)
-    for folder in list(path.parents)[:_LEVELS]:
-        if is_file(folder / RECIPE):
-            try:
-                other = mapping(read_yaml(folder / RECIPE, "the recipe"))
-            except SegadaptError:
-                return settings
-            of_this_seed = other.get("seed") == seed
-            return [_recipe_digest(other, runs - 1), str(path.relative_to(folder))] if of_this_seed else settings
-    return settings
+    try:
+        other = mapping(read_yaml(folder / RECIPE, "the recipe"))
+    except SegadaptError:
+        return settings
+    if other.get("seed") != seed:
+        return settings
+    if folder not in others:
+        others[folder] = ""  # runs may use files of each other
+        others[folder] = _recipe_digest(other, others)
+    return [others[folder], str(path.relative_to(folder))]
 
 
 def _names(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
