@@ -15,8 +15,9 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from torch.nn import functional as F
 from segadapt.data.label_spaces import IGNORE, LabelSpace, load_label_space
 from segadapt.models.small import DeepLabSmall
 from segadapt.sample import SAMPLE_VERSION, sample_pair, write_sample
+from segadapt.sample.domains import DOMAINS, draw_pair
 
 TRAIN_SIZE = (240, 120)
 Bytes = NDArray[np.uint8]
@@ -60,6 +62,15 @@ def read_target(root: Path, split: str, table: Bytes) -> Split:
     images = sorted((root / "leftImg8bit" / split).rglob("*.png"))
     labels = sorted((root / "gtFine" / split).rglob("*_labelIds.png"))
     return read_split(images, labels, table)
+
+
+def camera_look(count: int, table: Bytes) -> Split:
+    """Streets of the rendered domain in the camera domain's paint and camera: no style transfer can do better."""
+    style = replace(DOMAINS["cityscapes"], statistics=DOMAINS["gta5"].statistics)
+    pairs = [draw_pair(style, Random(f"camera look {index}"), (480, 240)) for index in range(count)]
+    small = [np.asarray(Image.fromarray(picture).resize(TRAIN_SIZE, Image.Resampling.BICUBIC)) for picture, _ in pairs]
+    labels = [Image.fromarray(table[ids]).resize(TRAIN_SIZE, Image.Resampling.NEAREST) for _, ids in pairs]
+    return Split(np.stack(small), np.stack([np.asarray(label) for label in labels]), [])
 
 
 def match_histograms(images: Bytes, reference: Bytes) -> Bytes:
@@ -164,7 +175,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the training; the sample has its own, 0")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="train in mixed precision")
-    parser.add_argument("--runs", nargs="+", help="of source-only target-trained histogram each-histogram moments")
+    parser.add_argument(
+        "--runs", nargs="+", help="of source-only target-trained histogram each-histogram moments camera-look"
+    )
     parser.add_argument("--sheet", type=Path, help="write the contact sheet here and stop")
     args = parser.parse_args()
     if args.sheet is not None:
@@ -178,21 +191,24 @@ def main() -> None:
         table = space.table("cityscapes")
         source, target = (read_source(root / "gta5", "train", table), read_target(root / "cityscapes", "train", table))
         test = read_target(root / "cityscapes", "val", table)
-    pictures: dict[str, Callable[[], Bytes]] = {
-        "source-only": lambda: source.images,
-        "target-trained": lambda: target.images,
-        "histogram": lambda: match_histograms(source.images, target.images),
-        "each-histogram": lambda: match_each_histogram(source.images, target.images, args.seed),
-        "moments": lambda: match_moments(source.images, target.images),
+
+    def repainted(images: Bytes) -> Split:
+        return Split(images, source.labels, [])
+
+    splits: dict[str, Callable[[], Split]] = {
+        "source-only": lambda: source,
+        "target-trained": lambda: target,
+        "histogram": lambda: repainted(match_histograms(source.images, target.images)),
+        "each-histogram": lambda: repainted(match_each_histogram(source.images, target.images, args.seed)),
+        "moments": lambda: repainted(match_moments(source.images, target.images)),
+        "camera-look": lambda: camera_look(args.train, table),
     }
     print(f"sample version {SAMPLE_VERSION}, {args}", flush=True)
     results: dict[str, NDArray[np.float64]] = {}
     classes = len(space.classes)
-    for name in args.runs or pictures:
-        labels = (target if name == "target-trained" else source).labels
+    for name in args.runs or splits:
         started = time.perf_counter()
-        split = Split(pictures[name](), labels, [])
-        network = train(split, classes, args.steps, args.batch, args.rate, args.seed, args.bf16)
+        network = train(splits[name](), classes, args.steps, args.batch, args.rate, args.seed, args.bf16)
         results[name] = scores(network, test, classes)
         print(f"{name}: {np.nanmean(results[name]):.1f} mIoU, {time.perf_counter() - started:.0f} s", flush=True)
     print_table(space, results)

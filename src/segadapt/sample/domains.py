@@ -35,8 +35,11 @@ def sample_pair(
 
     A pure function of `SAMPLE_VERSION` and its arguments; `size` is (width, height).
     """
-    style = DOMAINS[domain]
-    rng = Random(f"segadapt sample {SAMPLE_VERSION}/{seed}/{domain}/{split}/{index}")
+    return draw_pair(DOMAINS[domain], Random(f"segadapt sample {SAMPLE_VERSION}/{seed}/{domain}/{split}/{index}"), size)
+
+
+def draw_pair(style: Domain, rng: Random, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A picture of any look, and its label ids, as `sample_pair`."""
     sunny = rng.random() < style.look.sun
     drawing = draw_street(size, style.palette, style.statistics, rng, sunny)
     return looks.develop(drawing, style.look, rng, sunny), drawing.labels
