@@ -14,7 +14,7 @@ draws the contact sheet of both looks, each picture beside its labels over it, a
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -44,11 +44,15 @@ class Split:
 
 
 def read_split(images: list[Path], labels: list[Path], table: Bytes) -> Split:
-    """Read pairs: images bicubic, labels nearest to TRAIN_SIZE."""
-    full = [table[np.asarray(Image.open(path))] for path in labels]
+    """Read pairs."""
+    return shrunk(map(Image.open, images), [table[np.asarray(Image.open(path))] for path in labels])
+
+
+def shrunk(pictures: Iterable[Image.Image], full: list[Bytes]) -> Split:
+    """Pictures and their train ids at full size: bicubic and nearest to TRAIN_SIZE."""
     small = [np.asarray(Image.fromarray(label).resize(TRAIN_SIZE, Image.Resampling.NEAREST)) for label in full]
-    pictures = [np.asarray(Image.open(path).resize(TRAIN_SIZE, Image.Resampling.BICUBIC)) for path in images]
-    return Split(np.stack(pictures), np.stack(small), full)
+    images = [np.asarray(picture.resize(TRAIN_SIZE, Image.Resampling.BICUBIC)) for picture in pictures]
+    return Split(np.stack(images), np.stack(small), full)
 
 
 def read_source(root: Path, split: str, table: Bytes) -> Split:
@@ -68,9 +72,7 @@ def camera_look(count: int, table: Bytes) -> Split:
     """Streets of the rendered domain in the camera domain's paint and camera: no style transfer can do better."""
     style = replace(DOMAINS["cityscapes"], statistics=DOMAINS["gta5"].statistics)
     pairs = [draw_pair(style, Random(f"camera look {index}"), (480, 240)) for index in range(count)]
-    small = [np.asarray(Image.fromarray(picture).resize(TRAIN_SIZE, Image.Resampling.BICUBIC)) for picture, _ in pairs]
-    labels = [Image.fromarray(table[ids]).resize(TRAIN_SIZE, Image.Resampling.NEAREST) for _, ids in pairs]
-    return Split(np.stack(small), np.stack([np.asarray(label) for label in labels]), [])
+    return shrunk((Image.fromarray(picture) for picture, _ in pairs), [table[ids] for _, ids in pairs])
 
 
 def match_histograms(images: Bytes, reference: Bytes) -> Bytes:

@@ -123,9 +123,7 @@ def test_runs_that_name_files_of_their_own_or_of_each_other_come_to_an_end(seeds
     for run, other in zip(seeds, [*seeds[1:], seeds[0]], strict=True):
         content = yaml.safe_load((run / "recipe.yaml").read_text()) | {"seed": 0}
         files = [str(place / "plain" / "model.safetensors") for place in (run, other)]
-        content["stages"] = {f"later{i}": {"method": "sean", "start": files[i % 2]} for i in range(20)} | content[
-            "stages"
-        ]
+        content["stages"] |= {f"later{i}": {"method": "sean", "start": files[i % 2]} for i in range(20)}
         (run / "recipe.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     found = compared(seeds)
     assert len(found.groups) == 3 and [note for note in found.notes if "kept apart" in note]

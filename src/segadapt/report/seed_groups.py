@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from segadapt.errors import SegadaptError
 from segadapt.files import digest, is_file
@@ -16,6 +16,13 @@ from segadapt.report.records import RunRecord, mapping
 PLACES = ("root", "train_list", "val_list", "labelled", "prepared", "prepared_root")
 """Keys of a domain that only locate its data: its content is in the digest."""
 _LEVELS = 4  # a run's files are at most so many levels down: RUN/STAGE/labels/NAME.png
+
+
+class Other(NamedTuple):
+    """A run whose files another run names."""
+
+    seed: Any
+    digest: str  # of its recipe without the seed
 
 
 def seed_groups(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, list[RunRecord]]:
@@ -33,8 +40,8 @@ def seed_groups(runs: Sequence[RunRecord], notes: list[str]) -> dict[str, list[R
     return dict(zip(_names(list(found.values())), found.values(), strict=True))
 
 
-def _recipe_digest(recipe: Json, others: dict[Path, str]) -> str:
-    """Digest of what must be the same in runs that differ only in the seed. `others` keeps those of other runs."""
+def _recipe_digest(recipe: Json, others: dict[Path, Other]) -> str:
+    """Digest of what must be the same in runs that differ only in the seed. `others`: other runs, by folder."""
     kept = copy.deepcopy(recipe)
     seed = kept.pop("seed", None)
     for key in ("runtime", "description"):
@@ -47,26 +54,27 @@ def _recipe_digest(recipe: Json, others: dict[Path, str]) -> str:
     return digest(kept)
 
 
-def _without_seed(settings: Any, seed: Any, others: dict[Path, str]) -> Any:
+def _without_seed(settings: Any, seed: Any, others: dict[Path, Other]) -> Any:
     """Stages' settings; a file of another run with the same seed stands for that stage of the other run's recipe."""
     if isinstance(settings, dict):
         return {key: _without_seed(value, seed, others) for key, value in settings.items()}
     if isinstance(settings, list):
         return [_without_seed(value, seed, others) for value in settings]
-    path = Path(settings) if isinstance(settings, str) else Path()
+    if not isinstance(settings, str) or not Path(settings).is_absolute():
+        return settings
+    path = Path(settings)
     folder = next((above for above in path.parents[:_LEVELS] if is_file(above / RECIPE)), None)
-    if folder is None or not path.is_absolute():
-        return settings
-    try:
-        other = mapping(read_yaml(folder / RECIPE, "the recipe"))
-    except SegadaptError:
-        return settings
-    if other.get("seed") != seed:
+    if folder is None:
         return settings
     if folder not in others:
-        others[folder] = ""  # runs may use files of each other
-        others[folder] = _recipe_digest(other, others)
-    return [others[folder], str(path.relative_to(folder))]
+        try:
+            recipe = mapping(read_yaml(folder / RECIPE, "the recipe"))
+        except SegadaptError:
+            return settings
+        others[folder] = Other(recipe.get("seed"), "")  # for now: runs may name files of each other
+        others[folder] = Other(recipe.get("seed"), _recipe_digest(recipe, others))
+    other = others[folder]
+    return [other.digest, str(path.relative_to(folder))] if other.seed == seed else settings
 
 
 def _names(groups: Sequence[Sequence[RunRecord]]) -> list[str]:

@@ -39,7 +39,7 @@ def sample_pair(
 
 
 def draw_pair(style: Domain, rng: Random, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A picture of any look, and its label ids, as `sample_pair`."""
+    """A picture of any look: RGB (H, W, 3) and Cityscapes label ids (H, W), uint8; `size` is (width, height)."""
     sunny = rng.random() < style.look.sun
     drawing = draw_street(size, style.palette, style.statistics, rng, sunny)
     return looks.develop(drawing, style.look, rng, sunny), drawing.labels
