@@ -243,6 +243,7 @@ def test_every_shipped_recipe_plans_its_stages(
     (tmp_path / "start.pth").write_bytes(b"weights")
     monkeypatch.setattr("segadapt.stages.train.need_fitting_files", lambda *_: None)  # start.pth is no weights
     given = [ONE_THREAD, *(["data.source.holdout=1"] if tree["data"]["source"].get("holdout") else [])]
+    given += ["data.target.labelled=1"] if tree["data"]["target"].get("labelled") else []
     if tree["data"]["source"]["layout"] == "folder":
         given += ["data.source.images=pictures", "data.source.labels=truth"]
     for key in open_keys(tree):

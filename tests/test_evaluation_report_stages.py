@@ -205,4 +205,19 @@ def test_a_stage_at_work_is_unfinished_even_with_a_result_of_before(run: Path) -
 def test_the_last_adapted_stage_is_the_answer(run: Path) -> None:
     content = (run / "adapt" / "evaluation.json").read_text().replace('"step": 20', '"step": 5')
     (run / "se_gan" / "evaluation.json").write_text(content)
-    assert "target mIoU, adapted: se_gan" in write_report(run, images=0).read_text()
+    assert "target mIoU, adapted: se_gan<" in write_report(run, images=0).read_text()
+
+
+def test_what_used_a_few_target_labels_stands_beside_what_used_none(run: Path) -> None:
+    """And is never mistaken for it: the share of the gap says so, too."""
+    text = (run / "adapt" / "evaluation.json").read_text()
+    scores = json.loads(text)
+    assert scores["used_target_labels"] is False
+    write_json(run / "se_gan" / "evaluation.json", scores | {"used_target_labels": True})
+    cards = re.findall(r'<div class="card \w+"><b>.*?</b><span>(.*?)</span>', write_report(run, images=0).read_text())
+    adapted = [f"target mIoU, adapted: {name}" for name in ("adapt", "se_gan, with target labels")]
+    assert [card for card in cards if "adapted" in card] == adapted
+    assert [card.partition("by this one seed")[2] for card in cards if "closed" in card] == [
+        ": adapt",
+        ": se_gan, with target labels",
+    ]

@@ -92,6 +92,29 @@ def test_a_few_labelled_target_images_are_learned_from_and_it_is_said_everywhere
     assert actions(path, out, "data.target.labelled=3") == ["redo"] * 3
 
 
+def test_a_stage_may_ignore_the_few_labels(tmp_path: Path, data: Path) -> None:
+    """Then it is what it would be without them: what was trained before they were set stays, and is not marked."""
+    stages: dict[str, dict[str, Any]] = {
+        "sean": {"method": "sean"},
+        "all_labels": {"method": "target_trained"},
+        "few": {"method": "target_trained"},
+    }
+    without = {name: settings | {"ignore_labelled": name != "few"} for name, settings in stages.items()}
+    out = tmp_path / "run"
+    run(recipe(tmp_path, data, {}, **{name: stages[name] for name in ("sean", "all_labels")}), out)
+    assert actions(recipe(tmp_path, data, FEW, **stages), out) == ["redo", "redo", "begin"]
+    path = recipe(tmp_path, data, FEW, **without)
+    assert actions(path, out) == ["skip", "skip", "begin"]
+    about, found = planned(path, tmp_path / "other")
+    images = {name: len(one.data.target or ()) for name, one in found.items()}
+    assert images["few"] == 2 < images["sean"] == images["all_labels"]
+    marked = {name: one.kind.sees_target_labels(one.settings, about.recipe.data) for name, one in found.items()}
+    assert marked == {"sean": False, "all_labels": True, "few": True}
+    run(path, out)
+    assert [name for name in without if (out / name / "labelled.txt").exists()] == ["few"]
+    assert evaluation(out / "sean")["used_target_labels"] is False
+
+
 def test_ranks_share_the_batches_with_a_few_labels_among_them(tmp_path: Path, data: Path) -> None:
     """Beside source images, beside target images with pseudo-labels, and alone."""
     for image in (data / "cityscapes/leftImg8bit/train").rglob("*.png"):

@@ -11,6 +11,7 @@ from segadapt.data.label_spaces import LabelSpace
 from segadapt.errors import SegadaptError, UsageError, nearest
 from segadapt.inference.predictor import Predictor
 from segadapt.report import page, stages, tables
+from segadapt.report.cards import cards, last_adapted
 from segadapt.report.curves import training_panels
 from segadapt.report.extremes import worst_and_best
 from segadapt.report.images import Budget, prediction_rows
@@ -44,7 +45,7 @@ def stages_of(run: RunRecord, view: View) -> list[str]:
 
 def first_stage(run: RunRecord, view: View) -> str | None:
     """The stage shown first: the run's answer if the view has it, else the last one."""
-    names, answer = stages_of(run, view), page.last_adapted(run)
+    names, answer = stages_of(run, view), last_adapted(run)
     return answer.name if answer is not None and answer.name in names else names[-1] if names else None
 
 
@@ -91,7 +92,7 @@ def _overview(run: RunRecord) -> list[str]:
     notes = "".join(f"<li>{escape(problem)}</li>" for problem in (*run.missing, *run.to_do))
     return [
         f'<p class="muted">{escape(str(run.recipe.get("description") or ""))}</p>',
-        page.cards(run),
+        cards(run),
         _titled("Scores", page.SCORES_SAID, tables.summary_table(run)),
         _titled("Stages", page.COSTS_SAID, stages.overview(run)),
         _titled("IoU per class", page.CLASSES_SAID, tables.class_table(run, _space(run))),

@@ -195,6 +195,12 @@ class SegmenterSettings(TrainingSettings):
     fresh_head: bool = Field(
         False, description="leave a head with another number of classes fresh instead of refusing the initial weights"
     )
+    ignore_labelled: bool = Field(
+        False,
+        description="train as if `data.target.labelled` were not set: without the few labelled target images "
+        "(target_trained: with all of them)",
+        json_schema_extra=NOT_A_RESULT,  # the images that are learned from say it
+    )
     align_corners: bool | None = Field(
         None, description="align corners when logits are upsampled, in training and later; null: the network's own rule"
     )

@@ -16,8 +16,8 @@ from segadapt.errors import SegadaptError
 from segadapt.files import need_writable, write_text
 from segadapt.inference.model import RECIPE
 from segadapt.report import tables, unlabelled
+from segadapt.report.cards import cards, last_adapted, with_labels
 from segadapt.report.extremes import worst_and_best
-from segadapt.report.gains import gain
 from segadapt.report.images import Budget, Row, figures, prediction_rows
 from segadapt.report.looking import Looking, look
 from segadapt.report.mistakes import confused_pairs, difference_table
@@ -35,7 +35,6 @@ SAMPLE = 16  # unlabelled target images for predictions
 RELOAD = 10  # seconds between reloads of the page of a run in progress
 UNDERWAY = re.compile("<!-- underway -->.*?<!-- /underway -->\n?", re.DOTALL)
 """What a page contains only until its run has finished."""
-CARD_TITLES = {"baseline": "source only", "adapted": "adapted", "upper_bound": "target trained (upper bound)"}
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,9 @@ def _sections(
         parts = {_GAINED: difference_table(run, answer, space), _PAIRS: confused_pairs(run, answer, space)}
         tabled = "".join(f"<div><h3>{title}</h3>{table}</div>" for title, table in parts.items() if table)
         shown = f'<div class="two">{tabled}</div>' if tabled else ""
-        found.append(Section("Gained, lost, confused", f"{answer.name} on the target, in percent.", shown))
+        found.append(
+            Section("Gained, lost, confused", f"{answer.name}{with_labels(answer)}, on the target, in percent.", shown)
+        )
     stages = stage_by_stage(run, space, images, budget)  # before the predictions, which take what is left
     looking = look(run, device, problems) if images or sample else None
     if looking is not None and looking.labelled and answer is not None:
@@ -306,31 +307,6 @@ def _header(name: str, run: RunRecord) -> str:
     )
     description = escape(str(run.recipe.get("description") or ""))
     return f'<h1>{escape(name)}</h1><p class="muted">{description}</p><dl class="facts">{listed}</dl>'
-
-
-def cards(run: RunRecord) -> str:
-    """The three numbers that matter, and how much of the gap was closed."""
-    found = []
-    adapted = last_adapted(run)
-    shown = [run.first("baseline"), adapted, run.first("upper_bound")]
-    for stage in shown:
-        if stage is not None:
-            title = f"{CARD_TITLES[stage.role]}: {stage.name}"
-            found.append(_card(stage.role, f"{tables.number(stage.miou(), 1)}", f"target mIoU, {title}"))
-    share = gain(run, adapted) if adapted is not None else None
-    if share is not None:
-        text = "of the gap between source only and target trained closed, by this one seed"
-        found.append(_card("adapted", tables.percent(share), text if share >= 0 else f"{text}: worse than source only"))
-    return f'<div class="cards">{"".join(found)}</div>' if found else ""
-
-
-def last_adapted(run: RunRecord) -> StageRecord | None:
-    """The run's answer: the last adapted stage that is scored."""
-    return next((stage for stage in reversed(run.of("adapted")) if stage.miou() is not None), None)
-
-
-def _card(kind: str, value: str, text: str) -> str:
-    return f'<div class="card {kind}"><b>{escape(value)}</b><span>{escape(text)}</span></div>'
 
 
 def _notes(problems: list[str]) -> str:

@@ -100,12 +100,12 @@ def _compared(title: str, columns: Sequence[StageRecord], scores: Sequence[float
     """A row of scores: adapted ones tinted by their difference to source-only, the best eligible one bold."""
     pairs = list(zip(columns, scores, strict=True))
     base = next((score for stage, score in pairs if stage.role == "baseline"), None)
-    contest = [score for stage, score in pairs if _used_labels(stage) is False and score is not None]
+    contest = [score for stage, score in pairs if used_labels(stage) is False and score is not None]
     cells, tints = {"class": title}, {}
     for stage, score in pairs:
         column = f'<span class="{stage.role}"><span class="dot"></span></span>{escape(stage.name)}{_mark(stage)}'
         cells[column] = number(score, 1)
-        if _used_labels(stage) is False and len(contest) > 1 and score and score == max(contest):
+        if used_labels(stage) is False and len(contest) > 1 and score and score == max(contest):
             cells[column] = f"<b>{cells[column]}</b>"
         if stage.role == "adapted" and score is not None and base is not None:
             difference = score - base
@@ -116,14 +116,14 @@ def _compared(title: str, columns: Sequence[StageRecord], scores: Sequence[float
     return Row(cells, kind, tints)
 
 
-def _used_labels(stage: StageRecord) -> bool | None:
+def used_labels(stage: StageRecord) -> bool | None:
     """Whether the stage's model used target labels; None: unknown."""
     used: bool | None = (stage.evaluation or {}).get("used_target_labels")
     return True if stage.role == "upper_bound" else used
 
 
 def _mark(stage: StageRecord) -> str:
-    said = {True: "target labels", False: "", None: "target labels: not known"}[_used_labels(stage)]
+    said = {True: "target labels", False: "", None: "target labels: not known"}[used_labels(stage)]
     return f"<small>{said}</small>" if said else ""
 
 

@@ -8,8 +8,8 @@ from segadapt.data.few_labels import share_of
 from segadapt.data.label_spaces import LabelSpace
 from segadapt.data.made import beside_images, of_parts, with_labels
 from segadapt.data.settings import open_domain
+from segadapt.data.sides import DataSettings, joined, score_name
 from segadapt.data.sides import Domains as Sides
-from segadapt.data.sides import joined, score_name
 from segadapt.methods.registry import METHODS
 from segadapt.methods.settings import SegmenterSettings, TrainingSettings
 from segadapt.references import PSEUDO_LABELS, STYLIZED, named_by, paths_in
@@ -67,25 +67,27 @@ def training_domains(run: Run, settings: TrainingSettings) -> Domains:
     if "source" in method.domains:
         source = settings.source_view.open(data.named("source"), space)
     if "target" in method.domains:
-        if method.uses_target_labels and data.few_labels:
+        if method.uses_target_labels and learns_few(settings, data):
             target = joined(few_labelled(run, settings), data.named("target"))  # no others are asked for
         else:
             split = "val" if settings.quirk("target_split") else "train"
             view = replace(settings.target_view, split=split, labels=method.uses_target_labels)
             target = view.open(data.named("target"), space)
-    if data.few_labels and learns_few(settings) and not method.uses_target_labels:
+    if learns_few(settings, data) and not method.uses_target_labels:
         few = with_shares(run, few_labelled(run, settings), source if method.labelled == "source" else target)
     source_val = validation(data.named("source"), space, settings.size)
     opened = Domains(source, target, source_val, validation(data.named("target"), space, target_size), few)
     return with_made(run, settings, opened, by_stages=False)
 
 
-def learns_few(settings: TrainingSettings) -> bool:
-    """Whether a training learns from the few labelled target images that the data may have.
+def learns_few(settings: TrainingSettings, data: DataSettings) -> bool:
+    """Whether the data has a few labelled target images, and a training learns from them.
 
-    All that train a segmenter do; a style transfer network would take them for images of the source.
+    All that train a segmenter may; a style transfer network would take them for images of the source.
     """
-    return isinstance(settings, SegmenterSettings) and settings.stand_in is None
+    if not isinstance(settings, SegmenterSettings) or settings.ignore_labelled:
+        return False
+    return data.few_labels and settings.stand_in is None
 
 
 def few_labelled(run: Run, settings: TrainingSettings) -> dict[str, SegmentationDataset]:

@@ -80,7 +80,7 @@ class Train(StageKind):
         return set() if settings.stand_in is not None else set(self.method.domains)
 
     def sees_target_labels(self, settings: TrainingSettings, data: DataSettings) -> bool:
-        return self.uses_target_labels or (data.few_labels and learns_few(settings))
+        return self.uses_target_labels or learns_few(settings, data)
 
     def data(self, run: Run, settings: TrainingSettings) -> Domains:
         return (training_domains if settings.stand_in is None else stand_in_domains)(run, settings)
@@ -169,7 +169,7 @@ class Train(StageKind):
             domains = with_made(run, settings, work.data, by_stages=True)
             for domain, dataset in domains.all().items():
                 work.say(f"{domain}: {dataset.origin}")
-            if run.runtime.is_main and run.recipe.data.few_labels and learns_few(settings):
+            if run.runtime.is_main and learns_few(settings, run.recipe.data):
                 few = domains.target if self.uses_target_labels else domains.labelled
                 assert few is not None
                 names = [pair.name for leaf in few.leaves for pair in leaf.pairs]
