@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,6 +207,19 @@ def test_the_published_windows_begin_half_a_window_apart_and_count_alike(network
     rules = ViewRules(half_windows=True)
     found = Predictor(network, (80, 32), window=(32, 32), rules=rules).probabilities(image)
     np.testing.assert_allclose(found, (total / count).softmax(1)[0].numpy(), atol=1e-5)
+
+
+def test_the_rules_that_matter_are_known(network: Segmenter) -> None:
+    """Of several views and of windows, each only where there are some; evaluation.json records them."""
+    rules = ViewRules(softmax_order=True, half_windows=True)
+    cases: list[tuple[dict[str, Any], list[str]]] = [
+        ({}, []),
+        ({"window": (32, 32)}, ["half_windows"]),
+        ({"mirror": True}, ["softmax_order"]),
+        ({"mirror": True, "window": (32, 32)}, ["softmax_order", "half_windows"]),
+    ]
+    for views, expected in cases:
+        assert Predictor(network, SIZE, rules=rules, **views).applied_rules == expected
 
 
 @pytest.mark.parametrize("window", [(16, 16), (64, 16), (33, 7), (63, 47), (2, 3)])

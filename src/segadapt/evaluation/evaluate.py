@@ -109,7 +109,7 @@ def evaluate_domain(
         "scales": list(predictor.scales),
         "mirror": predictor.mirror,
         "window": None if predictor.window is None else list(predictor.window),
-        "rules": predictor.rules.names if len(predictor.views) > 1 else [],
+        "rules": predictor.applied_rules,
         "precision": predictor.precision,
         **tally.scores(),
     }

@@ -126,6 +126,12 @@ class Predictor:
         remedy = "Give a smaller size or batch, or slide a window over it: --window 1024x1024, window=(1024, 1024)."
         need_memory(self._running_network, *self._largest_pass(self.at_once(batch or 1)), self.device, remedy)
 
+    @property
+    def applied_rules(self) -> list[str]:
+        """The rules that matter here: those about views where there are several, about windows where one slides."""
+        several, slides = len(self.views) > 1, self.window is not None
+        return [name for name in self.rules.names if (slides if name == "half_windows" else several)]
+
     @cached_property
     def batch(self) -> int:
         """How many images go through the network at once where there are several, see `at_once`."""
