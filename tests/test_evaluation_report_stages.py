@@ -221,3 +221,6 @@ def test_what_used_a_few_target_labels_stands_beside_what_used_none(run: Path) -
         ": adapt",
         ": se_gan, with target labels",
     ]
+    baseline = json.loads((run / "baseline" / "evaluation.json").read_text())
+    write_json(run / "baseline" / "evaluation.json", baseline | {"used_target_labels": True})
+    assert "source only: baseline, with target labels" in write_report(run, images=0).read_text()

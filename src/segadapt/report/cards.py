@@ -45,8 +45,8 @@ def _last_without_labels(run: RunRecord) -> StageRecord | None:
 
 
 def with_labels(stage: StageRecord) -> str:
-    """What is said beside the name of an adapted stage whose model used target labels; else nothing."""
-    return ", with target labels" if stage.role == "adapted" and tables.used_labels(stage) else ""
+    """What is said beside the name of a stage, other than the upper bound, whose model used target labels."""
+    return ", with target labels" if stage.role != "upper_bound" and tables.used_labels(stage) else ""
 
 
 def _card(kind: str, value: str, text: str) -> str:
