@@ -30,7 +30,7 @@ def choose(pairs: list[Pair], labelled: int | Path, seed: int, root: Path) -> li
         raise UsageError(
             f"labelled is {labelled}, but only {len(there)} of its {len(pairs)} train images have labels",
             where=root,
-            remedy="Set fewer, or give the labels.",
+            remedy="Set `data.target.labelled` to fewer, or give the labels.",
         )
     drawn = np.random.default_rng([seed, STREAM, 0]).random(labelled)
     ends = [k * len(there) // labelled for k in range(labelled + 1)]

@@ -15,8 +15,8 @@ _CLOSED = "of the gap between source only and target trained closed"
 
 def cards(run: RunRecord) -> str:
     """A card for each of these results, then one for each share of the gap."""
-    adapted = [stage for stage in (_last_without_labels(run), last_adapted(run)) if stage is not None]
-    adapted = list({stage.name: stage for stage in adapted}.values())
+    last = (last_adapted(run, without_labels=True), last_adapted(run))
+    adapted = list({stage.name: stage for stage in last if stage is not None}.values())
     found = []
     for stage in (run.first("baseline"), *adapted, run.first("upper_bound")):
         if stage is not None:
@@ -33,15 +33,10 @@ def cards(run: RunRecord) -> str:
     return f'<div class="cards">{"".join(found)}</div>' if found else ""
 
 
-def last_adapted(run: RunRecord) -> StageRecord | None:
-    """The run's answer: the last adapted stage that is scored."""
-    return next((stage for stage in reversed(run.of("adapted")) if stage.miou() is not None), None)
-
-
-def _last_without_labels(run: RunRecord) -> StageRecord | None:
-    """The last scored one of which it is known that it used no target labels."""
+def last_adapted(run: RunRecord, without_labels: bool = False) -> StageRecord | None:
+    """The run's answer: the last adapted stage that is scored; or the last known to have used no target labels."""
     scored = (stage for stage in reversed(run.of("adapted")) if stage.miou() is not None)
-    return next((stage for stage in scored if tables.used_labels(stage) is False), None)
+    return next((stage for stage in scored if not without_labels or tables.used_labels(stage) is False), None)
 
 
 def with_labels(stage: StageRecord) -> str:
