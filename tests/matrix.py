@@ -73,7 +73,8 @@ def made(name: str, runtime: Runtime = CPU, accumulate: int = 1, checkpointing: 
 
 def given(name: str, step: int) -> Batch:
     """The whole batch of a step, both domains of one size; target labels only for those that learn from them."""
-    whole = batch(step, SIZE, target_labels=METHODS[name].labelled == "target")
+    learned = METHODS[name].labelled == "target" or "labels" in METHODS[name].settings_type.model_fields
+    whole = batch(step, SIZE, target_labels=learned)
     assert whole.source is not None and whole.source.labels is not None
     images, labels = whole.source.images[..., :32], whole.source.labels[..., :32]
     return replace(whole, source=replace(whole.source, images=images, labels=labels))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from segadapt.batch import Batch
 from segadapt.batch_norm import BatchNorm2d, batch_norms, normed
 from segadapt.engine.updater import Updater
+from segadapt.methods.cbst import Cbst, CbstSettings
 from segadapt.methods.method import Method
 from segadapt.methods.se_gan import SeGan, SeGanSettings
 from segadapt.methods.sean import Sean, SeanSettings
@@ -40,6 +42,8 @@ def make(name: str, **changes: Any) -> tuple[Method, nn.Module]:
             method = TargetTrained(network(), TargetTrainedSettings(**common))
         case "self_training":
             method = SelfTraining(network(), SelfTrainingSettings(labels="@x", **common))
+        case "cbst":
+            method = Cbst(network(), CbstSettings(labels="@x", **common))
         case "sean":
             method = Sean(network(attention=True), SeanSettings(**common))
         case _:
@@ -56,13 +60,16 @@ def statistics(module: nn.Module) -> torch.Tensor:
 def seen(name: str) -> Batch:
     """Two labelled source and two target images; for self-training and target-trained the target's have labels."""
     whole = batch(0, 2)
+    if name == "cbst":
+        assert whole.target is not None and whole.source is not None
+        return replace(whole, target=replace(whole.target, labels=whole.source.labels))
     if name in ("target_trained", "self_training"):
         assert whole.source is not None
         return Batch(0, whole.seeds, None, whole.source)
     return Batch(0, whole.seeds, whole.source, None) if name == "source_only" else whole
 
 
-@pytest.mark.parametrize("name", ["source_only", "target_trained", "self_training", "sean", "se_gan"])
+@pytest.mark.parametrize("name", ["source_only", "target_trained", "self_training", "cbst", "sean", "se_gan"])
 def test_frozen_statistics_stay_and_learning_ones_move(name: str) -> None:
     for mode in ("frozen", "learn"):
         method, result = make(name, batch_norm=mode)
@@ -84,6 +91,18 @@ def test_a_teacher_learns_the_statistics_of_the_target_alone(name: str) -> None:
     assert torch.equal(statistics(teacher), statistics(alone))
     student = method.modules["student"]
     assert not torch.allclose(statistics(student), statistics(teacher), rtol=1e-3)  # it has seen both domains
+
+
+@pytest.mark.numeric
+def test_self_training_beside_the_source_learns_the_statistics_of_the_target_alone() -> None:
+    method, result = make("cbst", batch_norm="learn")
+    alone, before = copy.deepcopy(result), [norm.momentum for norm in batch_norms(result)]
+    given = seen("cbst")
+    with torch.no_grad():
+        alone(given.images("target"))
+    Updater(method.optimizers, CPU).run(method, given)
+    assert torch.equal(statistics(result), statistics(alone))
+    assert [norm.momentum for norm in batch_norms(result)] == before and 0.0 not in before
 
 
 def test_a_frozen_teacher_has_the_students_buffers() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
@@ -41,7 +42,9 @@ def test_label_follows_image(seed: int) -> None:
 
 
 def test_only_the_seed_decides_and_options_do_not_disturb_each_other() -> None:
-    everything = Augmentation(scale=(0.7, 1.4), mirror=0.5, brightness=0.4, contrast=0.3, saturation=0.4, hue=0.1)
+    everything = Augmentation(
+        scale=(0.7, 1.4), mirror=0.5, brightness=0.4, contrast=0.3, saturation=0.4, hue=0.1, cast=0.2
+    )
     first, second, other = (everything(IMAGE, BLOCKS, seed) for seed in ((7, 1), (7, 1), (7, 2)))
     assert np.array_equal(first[0], second[0]) and not np.array_equal(first[0], other[0])
     geometry_only = Augmentation(scale=(0.7, 1.4), mirror=0.5)(IMAGE, BLOCKS, (7, 1))
@@ -72,7 +75,7 @@ def test_crops_reach_every_corner() -> None:
     assert tops == {(y, x) for y in range(3) for x in range(3)}
 
 
-@pytest.mark.parametrize("option", ["brightness", "contrast", "saturation", "hue"])
+@pytest.mark.parametrize("option", ["brightness", "contrast", "saturation", "hue", "cast"])
 def test_jitter_changes_colours_only(option: str) -> None:
     image, label = Augmentation.model_validate({option: 0.4})(IMAGE, BLOCKS, 1)
     assert not np.array_equal(image, IMAGE) and image.shape == IMAGE.shape
@@ -80,6 +83,32 @@ def test_jitter_changes_colours_only(option: str) -> None:
     if option == "hue":
         value = [np.asarray(Image.fromarray(pixels).convert("HSV"))[..., 2].astype(int) for pixels in (image, IMAGE)]
         assert np.abs(value[0] - value[1]).max() <= 3
+
+
+def test_a_cast_scales_each_channel_by_its_own_factor() -> None:
+    image = np.stack([np.full((4, 4), level, np.uint8) for level in (40, 80, 160)], axis=-1)
+    drawn = [Augmentation(cast=0.2)(image, None, seed)[0].astype(float) / image for seed in range(300)]
+    assert all((factors == factors[0, 0]).all() for factors in drawn)
+    of_channels = np.stack([factors[0, 0] for factors in drawn])
+    np.testing.assert_allclose(of_channels.min(0), 0.8, atol=0.02)
+    np.testing.assert_allclose(of_channels.max(0), 1.2, atol=0.02)
+    assert np.abs(np.corrcoef(of_channels.T)[np.triu_indices(3, 1)]).max() < 0.2  # each its own
+
+
+def test_a_saturation_of_smallest_and_largest() -> None:
+    """The factor scales the difference between the channels; one strength s is the same as [1 - s, 1 + s]."""
+    image = np.empty((4, 4, 3), np.uint8)
+    image[:] = (140, 100, 60)
+
+    def factors(saturation: object) -> NDArray[np.float64]:
+        augmentation = Augmentation.model_validate({"saturation": saturation})
+        seen = np.stack([augmentation(image, None, seed)[0][0, 0].astype(float) for seed in range(300)])
+        return np.asarray((seen[:, 0] - seen[:, 2]) / 80)
+
+    dull = factors([0.2, 0.9])
+    assert 0.18 < dull.min() < 0.24 and 0.86 < dull.max() < 0.92
+    np.testing.assert_array_equal(factors([0, 0]), 0)
+    np.testing.assert_array_equal(factors([0.75, 1.25]), factors(0.25))
 
 
 def test_the_data_set_augments_only_with_a_seed(tmp_path: Path) -> None:
@@ -97,6 +126,13 @@ def test_the_data_set_augments_only_with_a_seed(tmp_path: Path) -> None:
     [
         *({"scale": [2, 1]}, {"scale": [0, 1]}, {"mirror": 2}, {"hue": 0.6}, {"crop": [0, 5]}, {"flip": 0.5}),
         *({"keep_aspect": True}, {"crop_max_share": 0.75}, {"crop": [8, 8], "crop_max_share": 0}),
+        *(
+            {"cast": 1.5},
+            {"saturation": 1.5},
+            {"saturation": [1.2, 0.8]},
+            {"saturation": [-0.1, 1]},
+            {"saturation": [1]},
+        ),
     ],
 )
 def test_values_out_of_range(wrong: dict[str, object]) -> None:

@@ -18,6 +18,7 @@ from segadapt.data.settings import DomainSettings
 from segadapt.data.transforms import Augmentation
 from segadapt.engine.runtime import RuntimeSettings
 from segadapt.methods.adaptsegnet import AdaptSegNetSettings
+from segadapt.methods.cbst import CbstSettings
 from segadapt.methods.dacs import DacsSettings
 from segadapt.methods.daformer import DaformerSettings
 from segadapt.methods.mic import MicSettings
@@ -42,6 +43,7 @@ METHOD_PAGES = {
     "sean": "docs/methods/sean.md",
     "source_only": "docs/methods/source-only.md",
     "adaptsegnet": "docs/methods/adaptsegnet.md",
+    "cbst": "docs/methods/cbst.md",
     **{name: f"docs/methods/{name}.md" for name in ("dacs", "daformer", "mic")},
     "vfm_uda": "docs/methods/vfm-uda.md",
     **dict.fromkeys(("tgstn", "stylize", "se_gan", "pseudo_labels", "self_training", "evaluate"), SE_GAN),
@@ -59,6 +61,7 @@ KEYS: list[tuple[str, str, type[BaseModel], set[str]]] = [
     ("docs/methods/sean.md", "Settings", SeanSettings, set(SegmenterSettings.model_fields)),
     ("docs/methods/source-only.md", "Settings", SourceOnlySettings, set(SegmenterSettings.model_fields)),
     ("docs/methods/adaptsegnet.md", "Settings", AdaptSegNetSettings, set(SegmenterSettings.model_fields)),
+    ("docs/methods/cbst.md", "Settings", CbstSettings, set(SegmenterSettings.model_fields)),
     ("docs/methods/dacs.md", "Settings", DacsSettings, set(SegmenterSettings.model_fields)),
     ("docs/methods/daformer.md", "Settings", DaformerSettings, set(SegmenterSettings.model_fields)),
     ("docs/methods/mic.md", "Settings", MicSettings, set(SegmenterSettings.model_fields)),

@@ -61,6 +61,7 @@ PASSES = {
     "tgstn": {"generator": 1, "discriminator": 4},
     "se_gan": {"student": 2, "discriminator2": 3},
     "self_training": {"network": 1},
+    "cbst": {"network": 2},
     "adaptsegnet": {"network": 2, "discriminator2": 3},
     "dacs": {"student": 2},
     "daformer": {"student": 2},

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -17,9 +18,11 @@ from forking import Forks
 from made_pictures import SIZE, files, write_model, write_stages
 from segadapt.data.label_spaces import IGNORE, load_label_space
 from segadapt.data.made import with_labels
+from segadapt.data.reading import read_rgb
 from segadapt.data.settings import DomainSettings, open_domain
 from segadapt.errors import Stopped
 from segadapt.inference.predictor import OutputSizes, Predictor, ViewRules
+from segadapt.refinement import refined
 from segadapt.weights.saved import load_model
 from tiny_runs import run
 
@@ -86,6 +89,22 @@ def test_files_hold_what_the_predictor_says(tmp_path: Path) -> None:
         coloured = Image.open(tmp_path / "run/pseudo_labels/labels" / place)
         assert coloured.mode == "P"
         assert coloured.getpalette()[: 3 * 19] == CITY19.colors.ravel().tolist()  # type: ignore[index]
+
+
+@pytest.mark.numeric
+def test_refined_labels(tmp_path: Path) -> None:
+    """What the predictor says, refined along the edges of the image that the network saw."""
+    run(write_stages(tmp_path, pseudo_labels={"scales": [1], "mirror": False, "refine": 3}), tmp_path / "run")
+    predictor = Predictor(load_model(tmp_path / "model.safetensors").network, SIZE)
+    differ = 0
+    for place, (_, argmax, confidence) in maps(tmp_path / "run/pseudo_labels").items():
+        seen = np.array(read_rgb(tmp_path / "data/cityscapes/leftImg8bit/train" / place, SIZE))
+        plain = torch.from_numpy(predictor.probabilities(seen, SIZE))[None]
+        expected = refined(torch.from_numpy(seen).permute(2, 0, 1)[None], plain, 3)[0]
+        np.testing.assert_array_equal(argmax, expected.argmax(0))
+        np.testing.assert_allclose(confidence / 255, expected.amax(0), atol=0.5 / 255 + 1e-6)
+        differ += int((plain[0].argmax(0).numpy() != argmax).sum())
+    assert differ > 0
 
 
 @pytest.mark.numeric
@@ -197,6 +216,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("--keep", "1.5", "should be less than or equal to 1"),
         ("--select", "some", "should be 'class_confidence' or 'all'"),
         ("--border", "-1", "should be greater than or equal to 0"),
+        ("--refine", "0", "should be greater than or equal to 1"),
     ):
         assert_told(command(capsys, *arguments, option, value), 2, option, what, "in --help.")
     missing = command(capsys, *arguments, "--mask", tmp_path / "no.png")

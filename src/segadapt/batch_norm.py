@@ -8,6 +8,7 @@ input in train mode is one pass of a micro-batch, over all ranks: see `share_sta
 import math
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -146,6 +147,20 @@ def is_learning(module: nn.Module) -> bool:
 
 Total = Callable[[Tensor], Tensor]
 """Sums a tensor over the ranks, in place, and returns it."""
+
+
+@contextmanager
+def keeping_statistics(network: nn.Module) -> Iterator[None]:
+    """Inside, batch norms in train mode normalize by their input's statistics, but their running ones do not follow."""
+    norms = list(batch_norms(network))
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def share_statistics(network: nn.Module, total: Total) -> None:

@@ -37,6 +37,9 @@ def pseudo_label(
     mirror: Annotated[bool, typer.Option(help="Average over the image and its mirror image.")] = True,
     size: Size = None,
     batch: Batch = None,
+    refine: Annotated[
+        int | None, typer.Option(help="Iterations that refine the labels along the image's edges; PAMR has 10.")
+    ] = None,
     select: Select = None,
     keep: Annotated[float, typer.Option(help="Share of each class's pixels to keep: the most confident ones.")] = 0.5,
     certain: Annotated[float, typer.Option(help="Confidence from which a pixel is kept in any case.")] = 0.9,
@@ -73,7 +76,7 @@ def pseudo_label(
     need_folder_name(out)
     chosen: dict[str, Any] = {} if select is None else {"select": select}
     settings = checked(
-        PseudoLabelsSettings, model=str(model), scales=list(parse_scales(scales)), mirror=mirror,
+        PseudoLabelsSettings, model=str(model), scales=list(parse_scales(scales)), mirror=mirror, refine=refine,
         size=None if size is None else parse_size(size, "--size"), keep=keep, certain=certain,
         mask=mask, border=border, flat=flat, official=official, **chosen,
     )  # fmt: skip

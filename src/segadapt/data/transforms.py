@@ -87,13 +87,22 @@ class Augmentation(Settings):
     mirror: float = Field(0.0, ge=0, le=1, description="probability of mirroring left and right")
     brightness: _Strength = Field(0.0, description="b: brightness times a factor from [1 - b, 1 + b]")
     contrast: _Strength = Field(0.0, description="as brightness, for contrast")
-    saturation: _Strength = Field(0.0, description="as brightness, for saturation")
+    saturation: _Strength | tuple[float, float] = Field(
+        0.0, description="as brightness, for saturation; or the [smallest, largest] factor, 1 = as it is"
+    )
     hue: float = Field(0.0, ge=0, le=0.5, description="h: hue shifted by up to ±h turns of the colour circle")
+    cast: _Strength | None = Field(
+        None,
+        description="c: red, green and blue each times their own factor from [1 - c, 1 + c]: a light of another "
+        "colour; null: none",
+    )
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Augmentation":
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 10:
             raise ValueError("scale must be [smallest, largest] with 0 < smallest ≤ largest ≤ 10")
+        if isinstance(self.saturation, tuple) and not 0 <= self.saturation[0] <= self.saturation[1] <= 10:
+            raise ValueError("saturation must be one strength or [smallest, largest] with 0 ≤ smallest ≤ largest ≤ 10")
         if self.keep_aspect and self.crop is None:
             raise ValueError("keep_aspect leaves images of several sizes: give the `crop` that makes them equal")
         if self.margins is not None and max(self.margins[0] + self.margins[1], self.margins[2] + self.margins[3]) >= 1:
@@ -117,7 +126,7 @@ class Augmentation(Settings):
         picture, truth = Image.fromarray(image), None if label is None else Image.fromarray(label)
         path = seed if isinstance(seed, tuple) else (seed,)
         for redraw in range(1 + REDRAWS):
-            draws = np.random.default_rng((*path, redraw) if redraw else seed).random(8)
+            draws = np.random.default_rng((*path, redraw) if redraw else seed).random(11)
             window, placed = self._place(picture.size, truth, draws[:3], (*path, redraw), labelled)
             if not labelled or need is None or placed is None or window is None or need.met(placed):
                 break
@@ -170,19 +179,30 @@ class Augmentation(Settings):
         return _Window((left, top, right, bottom), (visible[0], visible[1]), (offsets[0], offsets[1]), crop)
 
     def _jitter(self, picture: Image.Image, draws: NDArray[np.float64]) -> Image.Image:
-        factors = 2 * draws - 1  # -1 … 1: brightness, contrast, saturation, hue
+        """The picture in other colours; draws (7,): brightness, contrast, saturation, hue, and three of the cast."""
+        factors = 2 * draws - 1  # -1 … 1
+        if self.cast:
+            scales = [1 + self.cast * factor for factor in factors[4:]]
+            picture = picture.point([min(255, round(level * scale)) for scale in scales for level in range(256)])
         if self.brightness:
             picture = ImageEnhance.Brightness(picture).enhance(1 + self.brightness * factors[0])
         if self.contrast:
             picture = ImageEnhance.Contrast(picture).enhance(1 + self.contrast * factors[1])
         if self.saturation:
-            picture = ImageEnhance.Color(picture).enhance(1 + self.saturation * factors[2])
+            picture = ImageEnhance.Color(picture).enhance(self._saturation(draws[2]))
         if self.hue:
             turn = round(255 * self.hue * factors[3])
             hue, saturation, value = picture.convert("HSV").split()
             hue = hue.point([(level + turn) % 256 for level in range(256)])
             picture = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
         return picture
+
+    def _saturation(self, draw: float) -> float:
+        """The factor for a number drawn from [0, 1)."""
+        if isinstance(self.saturation, tuple):
+            smallest, largest = self.saturation
+            return smallest + (largest - smallest) * draw
+        return 1 + self.saturation * (2 * draw - 1)
 
 
 def _within(margins: tuple[float, float, float, float], label: Pixels) -> Pixels:

@@ -4,6 +4,7 @@ import inspect
 from typing import TypeVar
 
 from segadapt.methods.adaptsegnet import AdaptSegNet
+from segadapt.methods.cbst import Cbst
 from segadapt.methods.dacs import Dacs
 from segadapt.methods.daformer import Daformer
 from segadapt.methods.method import Method
@@ -55,5 +56,8 @@ def _name_of(method: type[Method]) -> str:
     return name
 
 
-for shipped in (SourceOnly, TargetTrained, Sean, Tgstn, SeGan, SelfTraining, AdaptSegNet, Dacs, Daformer, Mic, VfmUda):
+SHIPPED = (
+    SourceOnly, TargetTrained, Sean, Tgstn, SeGan, SelfTraining, Cbst, AdaptSegNet, Dacs, Daformer, Mic, VfmUda
+)  # fmt: skip
+for shipped in SHIPPED:
     register_method(shipped)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 from rich.table import Table
+from torch import Tensor
 
 from segadapt import pseudo_labels
 from segadapt.data.label_spaces import IGNORE, UNKNOWN, LabelSpace, remap
@@ -34,6 +35,7 @@ from segadapt.inference.streams import Job, StreamResult, ahead, need_other_plac
 from segadapt.inference.transfers import Fetched
 from segadapt.quirks import QuirkySettings
 from segadapt.references import PSEUDO_LABELS, SEGMENTER, Names
+from segadapt.refinement import refined
 from segadapt.settings import Size
 from segadapt.stages.context import Display, Run
 from segadapt.stages.domains import ANY, Domains
@@ -62,6 +64,13 @@ class PseudoLabelsSettings(QuirkySettings):
     mirror: bool = Field(True, description="add the mirror image of every scale")
     size: Size | None = Field(
         None, description="input size of the network and size of the labels; null: the model's own"
+    )
+    refine: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="iterations that refine the probabilities along the image's edges, as PAMR does (published: 10); "
+        "null: none",
     )
     select: Literal["class_confidence", "all"] = Field(
         "class_confidence",
@@ -259,7 +268,10 @@ def _through_network(
         table[table == UNKNOWN] = IGNORE
 
     def work(pixels: Sequence[Labels]) -> list[tuple[Fetched, Fetched]]:
-        found = predictor.confident_label_maps(pixels, [predictor.size] * len(pixels))
+        if settings.refine:
+            found = [_refined(predictor, image, settings.refine) for image in pixels]
+        else:
+            found = predictor.confident_label_maps(pixels, [predictor.size] * len(pixels))
         return [(Fetched(labels), Fetched(confidence)) for labels, confidence in found]
 
     def write(job: Job, made: tuple[Fetched, Fetched]) -> None:
@@ -281,6 +293,14 @@ def _through_network(
         )
         stopped.end(done)
     return done
+
+
+def _refined(predictor: Predictor, image: Labels, iterations: int) -> tuple[Tensor, Tensor]:
+    """Labels uint8 (H, W) and confidence (H, W) of an image (H, W, 3) at the network's size, on the device."""
+    probabilities = torch.from_numpy(predictor.probabilities(image, predictor.size))[None].to(predictor.device)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(predictor.device)
+    highest = refined(pixels, probabilities, iterations)[0].max(dim=0)
+    return highest.indices.to(torch.uint8), highest.values
 
 
 def _read(folder: Path, place: Path) -> tuple[Labels, Labels]:
