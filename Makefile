@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP) ## sample domains, SE-GAN's six stages beside source-only, SEAN and target-trained, report (at most 8 minutes on 2 cores)
+demo: $(STAMP) ## sample domains, SE-GAN and self-training beside source-only, SEAN and target-trained, report (at most 8 minutes on 2 cores)
 	$(BIN)/segadapt data sample $(DEMO)/data
 	$(BIN)/segadapt run demo data.source.root=$(DEMO)/data/gta5 data.target.root=$(DEMO)/data/cityscapes --out $(DEMO)/run
 	@echo "open $(DEMO)/run/report.html"

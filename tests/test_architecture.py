@@ -24,6 +24,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 SHARED = {
     *("errors", "files", "plain_data", "settings", "references", "quirks", "devices", "version", "processes"),
     *("batch", "batch_norm", "gpu_kernels", "gpu_depthwise", "losses", "schedules", "ema", "noise", "pseudo_labels"),
+    "refinement",
     *("hashing", "sample_randomness", "counting", "plugin_loading", "verbosity", "extras"),
 }
 ROOMS = {

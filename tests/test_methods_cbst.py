@@ -52,3 +52,8 @@ def test_three_steps_equal_the_hand_written_ones(heads: int, weight: float, accu
         for name, loss in {**losses, "total": total}.items():
             assert float(values[name]) == pytest.approx(float(loss.detach()), rel=EQUAL)
     check_weights(method, {"network": dict(network.named_parameters())})
+
+
+def test_it_has_no_published_form() -> None:
+    with pytest.raises(ValueError, match="`official` is not there for cbst"):
+        CbstSettings.model_validate(SETTINGS | {"official": True})

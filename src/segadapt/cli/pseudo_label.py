@@ -28,6 +28,10 @@ Select = Annotated[
     str | None, typer.Option(help="class_confidence: the most confident pixels of each class; or all, as --official.")
 ]
 
+Refine = Annotated[
+    int | None, typer.Option(help="Iterations that refine the labels along the image's edges; PAMR has 10.")
+]
+
 
 def pseudo_label(
     model: Annotated[Path, typer.Argument(help=f"A {MODEL}.")],
@@ -37,9 +41,7 @@ def pseudo_label(
     mirror: Annotated[bool, typer.Option(help="Average over the image and its mirror image.")] = True,
     size: Size = None,
     batch: Batch = None,
-    refine: Annotated[
-        int | None, typer.Option(help="Iterations that refine the labels along the image's edges; PAMR has 10.")
-    ] = None,
+    refine: Refine = None,
     select: Select = None,
     keep: Annotated[float, typer.Option(help="Share of each class's pixels to keep: the most confident ones.")] = 0.5,
     certain: Annotated[float, typer.Option(help="Confidence from which a pixel is kept in any case.")] = 0.9,

@@ -10,7 +10,7 @@ Batch norm that learns normalizes each domain by its own statistics; the running
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 from torch.optim import Optimizer
 
@@ -34,6 +34,12 @@ class CbstSettings(WithExtraSource):
     )
     pseudo_weight: float = Field(1.0, ge=0, description="λ: weight of the target's loss")
     auxiliary: float = Field(0.1, ge=0, description="weight of head 1, if the network has it, in both losses")
+
+    @model_validator(mode="after")
+    def _has_no_published_form(self) -> "CbstSettings":
+        if self.official:
+            raise ValueError("`official` is not there for cbst, whose program is not reproduced. Leave it out")
+        return self
 
 
 class Cbst(Method):
