@@ -1,6 +1,6 @@
 """Self-training beside the source, as in class-balanced self-training (CBST: Zou, Yu, Kumar, Wang; ECCV 2018).
 
-    L = CE(network(x_s), y_s) + λ · CE(network(x_t), ŷ_t)
+    L = CE(network(x_s), y_s) + λ · CE(network(x_t), ŷ_t)        each CE with its auxiliary head's, times 0.1
 
 x_s, y_s are source images and labels, x_t target images, ŷ_t the labels that an earlier stage predicted for their most
 confident pixels, class by class (`pseudo_labels`). No true labels of the target are used. In SE-GAN's `self_training`
