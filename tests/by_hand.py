@@ -1,6 +1,7 @@
 """The papers' formulas in float64, written without anything of the engine; toy networks and random batches."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,16 @@ CPU = Runtime(torch.device("cpu"), "fp32", 0, 1, 1, 0)
 CLASSES = 5
 EQUAL = 1e-8
 """Relative: what float64 leaves of two ways to compute one thing."""
+BY_SGD: dict[str, Any] = {
+    "network": "deeplab_small",
+    "steps": 3,
+    "batch": 2,
+    "optimizer": "sgd",
+    "lr": 1e-2,
+    "head_lr": 10,
+    "weight_decay": 1e-2,
+}
+"""Three updates by stochastic gradient descent, as `Sgd` does them."""
 
 
 class Toy(Segmenter):

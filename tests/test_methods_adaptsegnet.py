@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from by_hand import (
+    BY_SGD,
     CPU,
     EQUAL,
     Adam,
@@ -29,13 +30,7 @@ from segadapt.methods.adaptsegnet import AdaptSegNet, AdaptSegNetSettings
 pytestmark = pytest.mark.numeric
 
 SETTINGS: dict[str, Any] = {
-    "network": "deeplab_small",
-    "steps": 3,
-    "batch": 2,
-    "optimizer": "sgd",
-    "lr": 1e-2,
-    "head_lr": 10,
-    "weight_decay": 1e-2,
+    **BY_SGD,
     "lr_discriminator": 1e-3,
     "auxiliary": 0.3,
     "adversarial": 0.5,

@@ -6,23 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from by_hand import CPU, EQUAL, Sgd, Toy, batch, caffe, check_weights, cross_entropy, stretched
+from by_hand import BY_SGD, CPU, EQUAL, Sgd, Toy, batch, caffe, check_weights, cross_entropy, stretched
 from segadapt.engine.updater import Updater
 from segadapt.methods.cbst import Cbst, CbstSettings
 
 pytestmark = pytest.mark.numeric
 
-SETTINGS: dict[str, Any] = {
-    "network": "deeplab_small",
-    "labels": "pseudo",
-    "steps": 3,
-    "batch": 2,
-    "optimizer": "sgd",
-    "lr": 1e-2,
-    "head_lr": 10,
-    "weight_decay": 1e-2,
-    "auxiliary": 0.3,
-}
+SETTINGS: dict[str, Any] = {**BY_SGD, "labels": "pseudo", "auxiliary": 0.3}
 
 
 @pytest.mark.usefixtures("float64")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from by_hand import (
+    BY_SGD,
     CPU,
     EQUAL,
     Adam,
@@ -33,13 +34,7 @@ pytestmark = pytest.mark.numeric
 
 LENGTH = 10
 SETTINGS: dict[str, Any] = {
-    "network": "deeplab_small",
-    "steps": 3,
-    "batch": 2,
-    "optimizer": "sgd",
-    "lr": 1e-2,
-    "head_lr": 10,
-    "weight_decay": 1e-2,
+    **BY_SGD,
     "lr_discriminator": 1e-3,
     "ema": 0.9,
     "ema_warmup": False,

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from by_hand import (
+    BY_SGD,
     CPU,
     EQUAL,
     RunningWeights,
@@ -25,14 +26,8 @@ from segadapt.methods.self_training import SelfTraining, SelfTrainingSettings
 pytestmark = pytest.mark.numeric
 
 SETTINGS: dict[str, Any] = {
-    "network": "deeplab_small",
+    **BY_SGD,
     "labels": "pseudo",
-    "steps": 3,
-    "batch": 2,
-    "optimizer": "sgd",
-    "lr": 1e-2,
-    "head_lr": 10,
-    "weight_decay": 1e-2,
     "auxiliary": 0.3,
 }
 PIXELS = 2 * 32 * 32

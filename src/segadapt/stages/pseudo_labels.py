@@ -268,10 +268,12 @@ def _through_network(
         table[table == UNKNOWN] = IGNORE
 
     def work(pixels: Sequence[Labels]) -> list[tuple[Fetched, Fetched]]:
+        sizes = [predictor.size] * len(pixels)
         if settings.refine:
-            found = [_refined(predictor, image, settings.refine) for image in pixels]
+            seen = zip(pixels, predictor.batch_probabilities(pixels, sizes), strict=True)
+            found = [_refined(*image, settings.refine, predictor.device) for image in seen]
         else:
-            found = predictor.confident_label_maps(pixels, [predictor.size] * len(pixels))
+            found = predictor.confident_label_maps(pixels, sizes)
         return [(Fetched(labels), Fetched(confidence)) for labels, confidence in found]
 
     def write(job: Job, made: tuple[Fetched, Fetched]) -> None:
@@ -295,11 +297,12 @@ def _through_network(
     return done
 
 
-def _refined(predictor: Predictor, image: Labels, iterations: int) -> tuple[Tensor, Tensor]:
-    """Labels uint8 (H, W) and confidence (H, W) of an image (H, W, 3) at the network's size, on the device."""
-    probabilities = torch.from_numpy(predictor.probabilities(image, predictor.size))[None].to(predictor.device)
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(predictor.device)
-    highest = refined(pixels, probabilities, iterations)[0].max(dim=0)
+def _refined(
+    image: Labels, probabilities: NDArray[np.float32], iterations: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """RGB (H, W, 3) and probabilities (C, H, W) -> labels uint8 (H, W) and confidence (H, W) on the device."""
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
+    highest = refined(pixels, torch.from_numpy(probabilities)[None].to(device), iterations)[0].max(dim=0)
     return highest.indices.to(torch.uint8), highest.values
 
 
